@@ -1,0 +1,1 @@
+# Filled as the installed package grows; see docs/embedding.md.

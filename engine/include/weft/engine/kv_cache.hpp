@@ -1,0 +1,56 @@
+// The local KV cache of one session: per (layer, KV head) its own rows, ragged from the start.
+//
+// K rows are stored rotated to their position, V rows as they are, both in the cache dtype. A row's key was
+// rounded to the cache dtype before rotation, whether it was computed here or came out of the pool, so both
+// give the same bytes.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/kernels/dtype.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace weft::engine {
+
+struct kv_shape {
+  std::uint32_t layers = 0;
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  kernels::dtype dtype = kernels::dtype::bf16;
+};
+
+class kv_cache {
+ public:
+  // Room for `capacity_rows` rows in every (layer, KV head).
+  kv_cache(const kv_shape& shape, std::uint32_t capacity_rows);
+  kv_cache(kv_cache&&) noexcept;
+  kv_cache& operator=(kv_cache&&) noexcept;
+  ~kv_cache();
+
+  const kv_shape& shape() const;
+  std::uint32_t capacity_rows() const;
+  std::uint32_t rows(std::uint32_t layer, std::uint32_t kv_head) const;
+  std::size_t allocated_bytes() const;
+
+  // [row][head_dim] of one (layer, KV head), and each row's position in the prompt (ascending) and segment.
+  std::byte* k(std::uint32_t layer, std::uint32_t kv_head);
+  std::byte* v(std::uint32_t layer, std::uint32_t kv_head);
+  std::int32_t* positions(std::uint32_t layer, std::uint32_t kv_head);
+  std::int32_t* segments(std::uint32_t layer, std::uint32_t kv_head);
+
+  // Rows that were written behind the current end become part of the cache.
+  void set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows);
+
+  // Forgets every row at `position` and later: the next question starts from the same documents.
+  void truncate(std::int32_t position);
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace weft::engine

@@ -1,0 +1,78 @@
+// The forward pass: any list of rows, each with its position, segment and cache, over one model.
+//
+// A prefill is a batch of many rows of one cache, a decode step of several sessions one row of each, a
+// stitched prompt the rows that are to be computed while the others are in the cache already. Row q attends
+// to the cache rows k (its own included) with position(k) <= position(q) and (segment(k) == segment(q) or
+// segment(q) == 0).
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/engine/kv_cache.hpp>
+#include <weft/engine/model_config.hpp>
+#include <weft/engine/safetensors.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace weft::engine {
+
+enum class arithmetic : std::uint8_t {
+  automatic,
+  f32
+};  // automatic: bf16 products where weights and CPU have them
+
+struct runner_options {
+  unsigned threads = 0;                       // 0: all cores
+  std::optional<kernels::dtype> cache_dtype;  // none: the weights' dtype
+  arithmetic products = arithmetic::automatic;
+  std::uint32_t chunk_rows = 512;  // rows per pass of a long batch, bounds the activations' memory
+};
+
+struct row_batch {
+  std::vector<token_id> tokens;
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> segments;
+  std::vector<std::uint32_t> caches;       // index into the caches of the call, by row
+  std::vector<std::uint32_t> logits_rows;  // rows whose logits are wanted, ascending
+
+  void add(token_id token, std::int32_t position, std::int32_t segment, std::uint32_t cache = 0);
+  std::size_t size() const { return tokens.size(); }
+};
+
+// Sees what a forward pass computes, layer by layer, on the calling thread.
+class forward_observer {
+ public:
+  virtual ~forward_observer() = default;
+  // K before RoPE (after the key norm, where the model has one) and V, rounded to the cache dtype:
+  // [row][kv_head][head_dim], rows `first_row`... of the batch.
+  virtual void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
+                        const std::byte* v) = 0;
+};
+
+class runner {
+ public:
+  // `corrupt` or `invalid_argument` when the weights do not fit the config: the tensor is named.
+  static result<runner> load(const std::filesystem::path& model_folder, const runner_options& options);
+  runner(runner&&) noexcept;
+  runner& operator=(runner&&) noexcept;
+  ~runner();
+
+  const model_config& config() const;
+  const block::model_spec& spec() const;  // with the weights' digest
+  kv_shape cache_shape() const;
+
+  // Computes the rows, adds their K and V to their caches (or overwrites the row at the same position) and
+  // writes the logits of the wanted rows: [logits_rows][vocab]. `out_of_space` when a cache is full: nothing
+  // was changed. One call at a time per runner.
+  result<void> forward(const row_batch& batch, std::span<kv_cache* const> caches, std::span<float> logits,
+                       forward_observer* observer = nullptr);
+
+ private:
+  struct state;
+  explicit runner(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace weft::engine

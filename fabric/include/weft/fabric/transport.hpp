@@ -1,0 +1,105 @@
+// One node's door to the others' memory: batches of ranges come in from a peer's arena, small messages go
+// both ways.
+//
+// Three implementations pass one contract test: in-process (deterministic, stepped by the test), a
+// fault-injecting wrapper, and UCX. Calls may come from any thread. Callbacks run on the transport's progress
+// thread (in-process: in `step()`), exactly once per call, and must not block; they may call the transport
+// again.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/base/time.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace weft::fabric {
+
+// A connected peer as this transport knows it; never reused within one transport.
+enum class peer_id : std::uint32_t {};
+enum class operation_id : std::uint64_t {};
+
+// How bytes of a fetch come in.
+enum class path : std::uint8_t {
+  get,   // this side reads one-sidedly (shared memory, RDMA)
+  push,  // the owner is asked and sends active messages (tcp)
+};
+
+struct fetch_range {
+  std::uint64_t remote_offset = 0;  // in the peer's arena
+  std::uint64_t length_bytes = 0;
+  std::uint64_t local_offset = 0;  // in this node's arena
+};
+
+struct fetch_report {
+  result<void> outcome;              // ok only if every range is ok
+  std::vector<result<void>> ranges;  // by range of the request
+  std::uint64_t bytes = 0;           // that arrived
+};
+
+struct peer_status {
+  peer_id peer{};
+  std::string transport;  // what was really selected: "shm", "tcp", "rdma", "in_process"
+  path way = path::get;
+  bool alive = true;
+  std::uint64_t bytes_fetched = 0;
+  std::uint64_t fetch_nanoseconds = 0;  // summed over completed fetches
+};
+
+// Bulk bytes since start. Nothing else in weft moves KV between processes.
+struct transport_counters {
+  std::uint64_t bytes_in = 0;   // fetched by this node
+  std::uint64_t bytes_out = 0;  // pushed by this node (one-sided reads by peers are invisible here)
+  std::uint64_t fetches = 0;
+  std::uint64_t failed_fetches = 0;
+  std::uint64_t messages_in = 0;
+  std::uint64_t messages_out = 0;
+};
+
+using connect_callback = std::function<void(result<peer_id>)>;
+using fetch_callback = std::function<void(fetch_report)>;
+using send_callback = std::function<void(result<void>)>;
+using message_handler = std::function<void(peer_id from, std::span<const std::byte> payload)>;
+using peer_down_handler = std::function<void(peer_id, const error& why)>;
+
+inline constexpr std::size_t max_message_bytes = std::size_t{1} << 20;
+
+class transport {
+ public:
+  virtual ~transport() = default;
+
+  // What peers pass to `connect`: opaque bytes, at most 1 KiB, with the arena's description inside.
+  virtual std::string address() const = 0;
+
+  // This node's registered memory. Peers may fetch any of it: nothing secret belongs here.
+  virtual std::span<std::byte> arena() = 0;
+
+  // Calls back when the connection is flushed and usable, or failed within the timeout.
+  virtual void connect(std::string address, duration timeout, connect_callback done) = 0;
+  virtual void disconnect(peer_id peer) = 0;
+
+  // Brings ranges of the peer's arena into this arena. After the callback no byte of the destination is
+  // written any more, whatever the outcome.
+  virtual operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
+                             fetch_callback done) = 0;
+
+  // A hint; the callback still comes, with `cancelled` where it took effect.
+  virtual void cancel(operation_id operation) = 0;
+
+  // A message of at most `max_message_bytes` to the peer's handler of that channel; in order per peer.
+  virtual void send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload,
+                    send_callback done) = 0;
+
+  // Handlers are set before the first connection and stay.
+  virtual void on_message(std::uint16_t channel, message_handler handler) = 0;
+  virtual void on_peer_down(peer_down_handler handler) = 0;
+
+  virtual std::vector<peer_status> peers() const = 0;
+  virtual transport_counters counters() const = 0;
+};
+
+}  // namespace weft::fabric
