@@ -1,0 +1,58 @@
+// What one node of a cluster is told at its start. The launcher fills it from the cluster file, an embedding
+// program by hand.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace weft::actors {
+
+enum class role : std::uint8_t { prefill = 0, storage = 1, decode = 2, gateway = 3 };
+
+// Certificates of the cluster's own authority. All three or none; none only while every host is a loopback
+// address.
+struct tls_files {
+  std::filesystem::path certificate;
+  std::filesystem::path key;
+  std::filesystem::path authority;
+
+  bool empty() const { return certificate.empty() && key.empty() && authority.empty(); }
+};
+
+struct node_config {
+  std::string name;
+  std::vector<role> roles;
+  std::string host = "127.0.0.1";  // address that this node listens on, for control and fabric
+
+  // Control plane port, 0: chosen by the system and published through membership.
+  std::uint16_t control_port = 0;
+  std::uint16_t fabric_port = 0;
+
+  // The first node of the cluster file holds the membership. `seed_host` and `seed_port` name it; with port 0
+  // its address is read from `run_folder`/seed, which it writes at its start.
+  bool is_seed = false;
+  std::string seed_host = "127.0.0.1";
+  std::uint16_t seed_port = 0;
+  std::filesystem::path run_folder;
+
+  std::filesystem::path model_folder;         // needed by prefill and decode
+  unsigned threads = 0;                       // of the model runner; 0: all cores
+  std::string cache_dtype = "auto";           // auto, f32, bf16, f16
+  std::uint32_t block_tokens = 64;            // 16 .. 256
+  std::uint32_t replicas = 1;                 // copies of every block
+  std::string tenant = "default";             // salt of the block keys
+  std::uint64_t dram_bytes = 0;               // storage: arena for blocks
+  std::uint64_t staging_bytes = 64ULL << 20;  // arena for blocks on their way in or out of the engine
+
+  std::chrono::milliseconds heartbeat_interval{500};
+  std::chrono::milliseconds liveness_timeout{2000};  // a node not heard of for so long is dead
+  std::chrono::milliseconds read_deadline{1000};
+  std::chrono::milliseconds lease_duration{5000};
+
+  tls_files tls;
+};
+
+}  // namespace weft::actors
