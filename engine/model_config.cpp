@@ -1,0 +1,1 @@
+#include <weft/engine/model_config.hpp>

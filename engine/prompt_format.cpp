@@ -1,0 +1,1 @@
+#include <weft/engine/prompt_format.hpp>
