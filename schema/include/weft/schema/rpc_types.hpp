@@ -1,0 +1,166 @@
+// The messages of the RPC service as plain structs: what the client library returns and what the gateway asks
+// its backend for. weft.capnp has the same on the wire.
+#pragma once
+
+#include <weft/base/id128.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weft::schema {
+
+// What a server refuses at once. Both sides check before bytes travel.
+struct limits {
+  static constexpr std::size_t text_bytes = 16u << 20;   // of a document
+  static constexpr std::size_t prompt_bytes = 1u << 20;  // of a question, of a system text
+  static constexpr std::size_t name_bytes = 1024;        // of a document, a policy
+  static constexpr std::size_t token_bytes = 1024;       // of the client secret
+  static constexpr std::size_t documents = 4096;         // of one question
+  static constexpr std::size_t keys = 65536;             // of one lookup
+  static constexpr std::size_t block_bytes = 256u << 20;
+  static constexpr std::size_t layout_bytes = 64u << 10;
+  static constexpr std::uint32_t max_tokens = 1u << 20;
+};
+
+// -- documents ---------------------------------------------------------------------------------------------
+
+struct document_info {
+  id128 id;
+  std::string name;
+  std::uint64_t tokens = 0;
+  std::uint64_t blocks = 0;
+  std::uint64_t bytes = 0;           // of all blocks, one copy
+  std::vector<std::string> holders;  // names of the nodes that hold blocks of it
+  std::string importance;            // policy that scored the rows; "none"
+  std::vector<double> band_ratios;   // part of the rows that bands 0..i keep, ascending; {1} when not scored
+  double ms = 0;                     // that the ingest took; 0 where not known
+  bool pinned = false;
+
+  friend bool operator==(const document_info&, const document_info&) = default;
+};
+
+struct ingest_request {
+  std::string name;        // what a person calls it: a file's name, the "id" of a JSON line; may be empty
+  std::string text;        // any bytes, 1 .. limits::text_bytes of them
+  std::string importance;  // policy; empty: the cluster's default
+  std::optional<double> ratio;
+};
+
+// -- questions ---------------------------------------------------------------------------------------------
+
+struct token_piece {
+  std::int32_t id = 0;
+  std::string text;  // bytes this token adds to the answer; may end within a character
+
+  friend bool operator==(const token_piece&, const token_piece&) = default;
+};
+
+struct ask_request {
+  std::string question;  // not empty
+  std::vector<id128> documents;
+  std::string system;     // empty: the model's default
+  std::string stitch;     // policy; empty: the cluster's default
+  std::string retrieval;  // policy; empty: all documents, dense
+  std::optional<double> ratio;
+  std::uint32_t max_tokens = 64;
+  double temperature = 0;  // 0: greedy
+  double top_p = 1;
+  std::uint64_t seed = 0;
+
+  friend bool operator==(const ask_request&, const ask_request&) = default;
+};
+
+struct transfer_info {
+  std::string holder;     // name of the node
+  std::string transport;  // "shm", "tcp", "rdma", "view", "local", ...
+  std::string path;       // what the fabric says it selected, e.g. "posix/memory"
+  std::uint64_t bytes = 0;
+
+  friend bool operator==(const transfer_info&, const transfer_info&) = default;
+};
+
+struct ask_result {
+  std::string answer;
+  std::vector<std::int32_t> tokens;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t recomputed_rows = 0;
+  double ttft_ms = 0;
+  double load_ms = 0;
+  double rotate_ms = 0;
+  double compute_ms = 0;
+  double decode_tokens_per_s = 0;
+  std::vector<transfer_info> transfers;
+  std::uint64_t misses = 0;
+
+  friend bool operator==(const ask_result&, const ask_result&) = default;
+};
+
+// -- blocks of engines that bring their own KV -------------------------------------------------------------
+
+struct block_info {
+  id128 key;
+  bool present = false;
+  std::uint64_t bytes = 0;
+  std::vector<std::string> holders;
+
+  friend bool operator==(const block_info&, const block_info&) = default;
+};
+
+struct block_layout {
+  std::string descriptor;  // the engine's own words for how the bytes are laid out; compared as bytes
+  id128 fingerprint;       // of the model
+  std::uint32_t tokens = 0;
+
+  friend bool operator==(const block_layout&, const block_layout&) = default;
+};
+
+// -- status ------------------------------------------------------------------------------------------------
+
+struct pool_use {
+  std::uint64_t used_bytes = 0;
+  std::uint64_t capacity_bytes = 0;
+
+  friend bool operator==(const pool_use&, const pool_use&) = default;
+};
+
+struct peer_info {
+  std::string name;
+  std::string transport;
+  std::string path;
+  double gb_per_s = 0;
+
+  friend bool operator==(const peer_info&, const peer_info&) = default;
+};
+
+struct counter {
+  std::string name;
+  std::int64_t value = 0;
+
+  friend bool operator==(const counter&, const counter&) = default;
+};
+
+struct node_status {
+  std::string name;
+  std::int64_t pid = 0;
+  bool alive = false;
+  std::uint64_t incarnation = 0;
+  std::vector<std::string> roles;
+  pool_use dram;
+  pool_use file;
+  std::vector<peer_info> peers;
+  std::vector<counter> counters;
+
+  friend bool operator==(const node_status&, const node_status&) = default;
+};
+
+struct cluster_status {
+  std::uint64_t epoch = 0;
+  std::vector<node_status> nodes;
+
+  friend bool operator==(const cluster_status&, const cluster_status&) = default;
+};
+
+}  // namespace weft::schema
