@@ -1,0 +1,130 @@
+// Every actor of a node and every message it understands: the table of contents of this folder.
+//
+// Actors marked "local" are spoken to inside their process only; their messages may carry pointers.
+#pragma once
+
+#include <weft/actors/local_messages.hpp>
+#include <weft/actors/messages.hpp>
+#include <weft/actors/type_ids.hpp>
+
+#include <caf/replies_to.hpp>
+#include <caf/typed_actor.hpp>
+
+namespace weft::actors {
+
+// The view of live nodes. On the first node of the cluster file.
+using membership_actor = caf::typed_actor<
+    // A node comes or comes back: the view it is part of now.
+    caf::replies_to<join_atom, machines::member>::with<join_reply>,
+    // Still here, knows this epoch: nothing, a newer view, or "you are fenced".
+    caf::replies_to<heartbeat_atom, heartbeat>::with<heartbeat_reply>,
+    // Goes, orderly.
+    caf::reacts_to<leave_atom, heartbeat>>;
+
+// One shard of who holds what. Soft state. On every node.
+using directory_actor = caf::typed_actor<
+    // Committed at a holder; answered when it can be found.
+    caf::replies_to<announce_atom, announcement>::with<caf::unit_t>,
+    // No longer there.
+    caf::reacts_to<withdraw_atom, withdrawal>,
+    // Holders of each key, live ones only.
+    caf::replies_to<locate_atom, key_list>::with<locate_reply>,
+    // Keys of all document manifests of this shard.
+    caf::replies_to<list_atom>::with<key_list>,
+    // The view has changed (local).
+    caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// The blocks of one node, in its arena.
+using storage_actor = caf::typed_actor<
+    // Take blocks out of a writer's arena. Answered when each is verified, committed and announced, or refused.
+    caf::replies_to<offer_atom, offer>::with<offer_reply>,
+    // Where blocks lie, held in place until released or expired.
+    caf::replies_to<lease_atom, lease_request>::with<lease_reply>,
+    // The reader is done.
+    caf::reacts_to<release_atom, lease_list>,
+    // Forget blocks; how many were there.
+    caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
+    // Keep blocks from eviction, or let them go again; how many were there.
+    caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
+    // Use and counters.
+    caf::replies_to<status_atom>::with<node_report>,
+    // The view has changed (local).
+    caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// A node's door to the others' arenas (local).
+using fabric_actor = caf::typed_actor<
+    // Bring ranges of a node's arena into ours.
+    caf::replies_to<fetch_atom, fetch_order>::with<fetch_outcome>,
+    // What was really selected per peer, and how much came.
+    caf::replies_to<status_atom>::with<fabric_report>,
+    caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// A node's door to the whole pool (local): reads and writes batches of blocks, wherever they are.
+using pool_actor = caf::typed_actor<
+    // Blocks into staging, verified. A key without a block that proves itself by the deadline is a miss.
+    caf::replies_to<read_atom, read_order>::with<read_outcome>,
+    // Staged blocks to `replicas` holders each; answered when they are committed.
+    caf::replies_to<write_atom, write_order>::with<write_outcome>,
+    // Who holds what.
+    caf::replies_to<locate_atom, key_list>::with<locate_reply>,
+    // Forget, pin or unpin everywhere; how many copies there were.
+    caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
+    caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
+    // Keys of all manifests in the pool.
+    caf::replies_to<list_atom>::with<key_list>,
+    caf::replies_to<status_atom>::with<pool_report>,
+    caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// The model runner of a node (local, on a thread of its own).
+using engine_actor = caf::typed_actor<
+    // K and V of a document, seen by itself alone.
+    caf::replies_to<encode_atom, token_list>::with<encoded_document_ptr>,
+    // A cache for a prompt, nothing in it yet.
+    caf::replies_to<open_atom, session_order>::with<std::uint64_t>,
+    // Rows of staged blocks or encoded documents into the session's cache, rotated.
+    caf::replies_to<load_atom, load_order>::with<load_outcome>,
+    // Prefill what is to be computed, then decode to the end, together with the other sessions.
+    caf::replies_to<generate_atom, generate_order>::with<generate_outcome>,
+    // Give a session up.
+    caf::reacts_to<close_atom, std::uint64_t>,
+    // One step of all sessions that are decoding (sent to itself).
+    caf::reacts_to<step_atom>>;
+
+// Encodes documents and puts them into the pool.
+using prefill_actor = caf::typed_actor<
+    // Answered when the document can be asked about from any node.
+    caf::replies_to<encode_atom, encode_request>::with<document_summary>>;
+
+// Where the pieces of an answer go.
+using answer_listener = caf::typed_actor<caf::reacts_to<token_atom, answer_piece>>;
+
+// Answers questions over documents of the pool.
+using decode_actor = caf::typed_actor<
+    caf::replies_to<ask_atom, question, answer_listener>::with<answer>>;
+
+// Everything that clients can ask of a cluster (local: the RPC server and embedding programs speak to it).
+using gateway_actor = caf::typed_actor<
+    caf::replies_to<encode_atom, std::string, text_ptr>::with<document_summary>,
+    caf::replies_to<ask_atom, question, answer_listener>::with<answer>,
+    caf::replies_to<list_atom>::with<document_list>,
+    caf::replies_to<drop_atom, id128>::with<std::uint64_t>,
+    caf::replies_to<pin_atom, bool, id128>::with<std::uint64_t>,
+    // Opaque blocks of engines that bring their own KV.
+    caf::replies_to<locate_atom, key_list>::with<block_list>,
+    caf::replies_to<put_atom, opaque_block_ptr>::with<caf::unit_t>,
+    caf::replies_to<get_atom, id128>::with<opaque_block_ptr>,
+    caf::replies_to<status_atom>::with<cluster_report>,
+    caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// One per process: joins the cluster, keeps the view, connects the others, answers for this node.
+using node_actor = caf::typed_actor<
+    // The handles of this node's role actors.
+    caf::replies_to<roles_atom>::with<role_handles>,
+    // This node's state and counters.
+    caf::replies_to<status_atom>::with<node_report>,
+    // The latest view with handles (local).
+    caf::replies_to<cluster_atom>::with<cluster_ptr>,
+    // Time to heartbeat (sent to itself).
+    caf::reacts_to<tick_atom>>;
+
+}  // namespace weft::actors

@@ -1,0 +1,177 @@
+// What actors of one process say to each other: may hold handles, spans and shared pointers, never crosses the wire.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+#include <weft/actors/messages.hpp>
+#include <weft/actors/roles.hpp>
+#include <weft/actors/staging.hpp>
+#include <weft/base/time.hpp>
+#include <weft/fabric/transport.hpp>
+#include <weft/machines/membership.hpp>
+#include <weft/policies/stitch.hpp>
+
+namespace weft::actors {
+
+// -- the cluster ---------------------------------------------------------------------------------------------------
+
+// A view and the handles of its nodes' role actors, as far as they could be reached.
+struct cluster {
+  machines::view view;
+  id128 self;
+  std::uint64_t incarnation = 0;  // of this node; moves on after it was fenced
+  std::map<id128, role_handles> handles;
+
+  const machines::member* find(const id128& node) const;
+  std::string name_of(const id128& node) const;  // its id in hexadecimal when it is not in the view
+};
+using cluster_ptr = std::shared_ptr<const cluster>;
+
+// -- fabric --------------------------------------------------------------------------------------------------------
+
+struct fetch_order {
+  id128 node;
+  std::vector<fabric::fetch_range> ranges;
+  duration timeout{};
+};
+
+struct fetch_outcome {
+  std::vector<result<void>> ranges;  // by range of the order
+  std::uint64_t bytes = 0;
+  std::string transport;
+  std::string path;
+};
+
+struct fabric_report {
+  std::vector<peer_report> peers;
+  fabric::transport_counters counters;
+};
+
+// -- pool ----------------------------------------------------------------------------------------------------------
+
+struct read_order {
+  std::vector<id128> keys;
+  id128 fingerprint;  // that every block must carry
+  duration timeout{};
+};
+
+// What one key of a read came to.
+struct read_block {
+  result<void> outcome;
+  std::shared_ptr<const staged_bytes> bytes;  // verified; null unless ok
+};
+
+struct read_results {
+  std::vector<read_block> blocks;  // by key of the order
+  std::vector<transfer_summary> transfers;
+};
+using read_outcome = std::shared_ptr<const read_results>;
+
+struct block_to_write {
+  id128 key;
+  std::uint8_t kind = 0;  // machines::entry_kind
+  std::shared_ptr<const staged_bytes> bytes;
+};
+
+struct write_order {
+  std::vector<block_to_write> blocks;
+  id128 fingerprint;
+  std::uint32_t replicas = 1;
+  duration timeout{};
+};
+
+struct write_results {
+  std::vector<result<void>> blocks;  // by block of the order
+  std::vector<std::string> holders;  // names of nodes that committed any
+};
+using write_outcome = std::shared_ptr<const write_results>;
+
+struct pool_report {
+  std::uint64_t blocks_read = 0;
+  std::uint64_t blocks_missed = 0;
+  std::uint64_t blocks_rejected = 0;  // arrived, did not prove themselves
+  std::uint64_t blocks_written = 0;
+  std::uint64_t staging_used_bytes = 0;
+};
+
+// -- engine --------------------------------------------------------------------------------------------------------
+
+struct token_list {
+  std::shared_ptr<const std::vector<std::int32_t>> tokens;
+};
+
+struct session_order {
+  std::shared_ptr<const policies::stitch_plan> plan;
+  std::uint32_t max_tokens = 0;
+};
+
+struct staged_rows {
+  std::shared_ptr<const staged_bytes> bytes;
+  std::int32_t start_position = 0;  // of the block's first token in the prompt
+  std::int32_t segment = 0;
+};
+
+struct load_order {
+  std::uint64_t session = 0;
+  std::vector<staged_rows> blocks;
+};
+
+struct load_outcome {
+  std::uint64_t microseconds = 0;
+};
+
+struct sampling {
+  double temperature = 0;
+  double top_p = 1;
+  std::uint64_t seed = 0;
+};
+
+struct generate_order {
+  std::uint64_t session = 0;
+  sampling how;
+  answer_listener listener;
+};
+
+struct generate_outcome {
+  std::vector<std::int32_t> tokens;
+  std::uint64_t prefill_microseconds = 0;
+  std::uint64_t decode_microseconds = 0;
+};
+
+// -- gateway -------------------------------------------------------------------------------------------------------
+
+using text_ptr = std::shared_ptr<const std::string>;
+
+struct document_list {
+  std::vector<document_summary> documents;
+};
+
+struct opaque_block {
+  id128 key;
+  std::string layout;
+  id128 fingerprint;
+  std::uint32_t tokens = 0;
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;  // keeps `bytes` valid
+};
+using opaque_block_ptr = std::shared_ptr<const opaque_block>;
+
+struct block_entry {
+  id128 key;
+  bool present = false;
+  std::uint64_t bytes = 0;
+  std::vector<std::string> holders;
+};
+
+struct block_list {
+  std::vector<block_entry> blocks;
+};
+
+}  // namespace weft::actors
