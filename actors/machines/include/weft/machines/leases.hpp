@@ -1,0 +1,51 @@
+// Who may read which slots until when. A lease covers a batch of slots; it ends by release, by its time, or
+// with its reader's life.
+#pragma once
+
+#include <weft/base/time.hpp>
+#include <weft/machines/node_ref.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+namespace weft::machines {
+
+enum class lease_id : std::uint64_t {};  // 0: none
+
+class lease_table {
+ public:
+  lease_id grant(const node_ref& reader, std::vector<std::uint32_t> slots, time_point until);
+
+  // The slots that are no longer covered by this lease; none where it had ended before.
+  std::vector<std::uint32_t> release(lease_id id);
+  std::vector<std::uint32_t> expire(time_point now);
+  std::vector<std::uint32_t> release_all(const node_ref& reader);  // that life and earlier ones
+
+  bool extend(lease_id id, time_point until);
+
+  std::size_t size() const { return leases_.size(); }
+  std::optional<time_point> next_expiry();
+
+ private:
+  struct lease {
+    node_ref reader;
+    std::vector<std::uint32_t> slots;
+    time_point until;
+  };
+  struct ending {
+    time_point at;
+    std::uint64_t id;
+  };
+
+  void push_ending(time_point at, std::uint64_t id);
+  void pop_settled();
+
+  std::uint64_t last_id_ = 0;
+  std::unordered_map<std::uint64_t, lease> leases_;
+  std::vector<ending> endings_;  // heap, soonest first; may hold some of leases that have ended
+};
+
+}  // namespace weft::machines

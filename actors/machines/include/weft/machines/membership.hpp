@@ -1,0 +1,83 @@
+// The coordinator's side of membership: who is alive, as an epoch-numbered view.
+//
+// Every change of the members makes a new epoch. Epochs only grow, also across coordinators: joiners and
+// heartbeats report the highest epoch they have seen, and the view is lifted above it.
+//
+// Liveness is a lease: a member not heard of for `liveness_timeout` is declared dead and leaves the view. Its
+// incarnation is fenced from then on; it may come back with a higher one. A time in which the coordinator
+// itself did not run does not count as silence of the others.
+#pragma once
+
+#include <weft/base/time.hpp>
+#include <weft/machines/view.hpp>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weft::machines {
+
+struct membership_options {
+  duration liveness_timeout = std::chrono::milliseconds(2000);
+  // Between two calls of `tick` no more than this passes while the coordinator is well.
+  duration longest_pause = std::chrono::milliseconds(500);
+};
+
+enum class standing : std::uint8_t {
+  accepted,  // alive, in the view
+  fenced,    // this incarnation is over: join again with `incarnation_floor` or more
+  unknown,   // this coordinator does not know the node: join again, the incarnation may stay
+};
+
+struct membership_answer {
+  standing verdict = standing::unknown;
+  std::uint64_t incarnation_floor = 0;  // the lowest incarnation with which that name may join
+  std::uint64_t epoch = 0;              // of the coordinator's view
+  bool view_changed = false;            // publish the view to everyone
+  bool send_view = false;               // the asking node's view is older: answer with the view
+};
+
+class membership {
+ public:
+  explicit membership(membership_options options);
+
+  // The same join again is accepted and changes nothing. A higher incarnation replaces a live one of that
+  // name; an equal incarnation under another node id, or a lower one, is fenced.
+  membership_answer join(const member& who, std::uint64_t known_epoch, time_point now);
+
+  membership_answer heartbeat(const node_ref& from, std::uint64_t known_epoch, time_point now);
+
+  // An orderly farewell. That incarnation is over. True where the view changed.
+  bool leave(const node_ref& who, time_point now);
+
+  // Declares the silent dead; the returned ones are out of the view.
+  std::vector<node_ref> tick(time_point now);
+
+  // When the next member will be declared dead if nothing is heard of it.
+  std::optional<time_point> next_deadline() const;
+
+  const view& current() const { return view_; }
+
+ private:
+  struct record {
+    node_ref ref;             // the latest life
+    std::uint64_t floor = 0;  // the lowest incarnation that may join
+    bool alive = false;
+    time_point heard{};
+  };
+
+  void forgive_own_pause(time_point now);
+  void lift_epoch(std::uint64_t known_epoch);
+  void remove_from_view(const node_ref& ref);
+  membership_answer answer(standing verdict, const record* r, std::uint64_t known_epoch, bool changed) const;
+  record* find_life(const id128& node);
+
+  membership_options options_;
+  view view_;
+  std::map<std::string, record, std::less<>> records_;  // by name; names come from the cluster file
+  std::optional<time_point> last_call_;
+};
+
+}  // namespace weft::machines

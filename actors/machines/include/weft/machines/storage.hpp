@@ -1,0 +1,144 @@
+// The slots of one storage arena: the only authority on what a storage node holds and where.
+//
+// A slot lives through: reserve -> (bytes arrive, the node verifies them) -> commit -> leases -> eviction or
+// drop -> free. Every use of a place gets a new generation, so that a stale reader finds out. A slot that is
+// leased keeps its bytes until the last lease ended, whatever happens to its key.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/base/id128.hpp>
+#include <weft/base/time.hpp>
+#include <weft/machines/directory.hpp>
+#include <weft/machines/item_kind.hpp>
+#include <weft/machines/leases.hpp>
+#include <weft/machines/node_ref.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace weft::machines {
+
+struct storage_options {
+  std::uint64_t base_offset = 0;  // in the node's arena; multiples of 4 KiB
+  std::uint64_t capacity_bytes = 0;
+  duration reservation_timeout = std::chrono::seconds(10);  // longer than any transfer into a slot may take
+  duration longest_lease = std::chrono::seconds(30);
+  std::uint64_t first_generation = 1;
+};
+
+struct reserve_request {
+  id128 key;  // not zero
+  item_kind kind = item_kind::block;
+  std::uint64_t bytes = 0;
+  std::uint32_t tenant = 0;  // whose quota it counts against
+};
+
+enum class reserve_outcome : std::uint8_t {
+  granted,
+  already_have,  // committed here: nothing to transfer
+  out_of_space,  // also after evicting whatever may be evicted
+  over_quota,
+  refused,  // zero key, zero bytes or larger than the arena
+};
+
+struct reservation {
+  reserve_outcome outcome = reserve_outcome::refused;
+  std::uint64_t offset = 0;
+  std::uint64_t generation = 0;
+  std::vector<announced> evicted;  // no longer held: withdraw them. Also where nothing was granted
+};
+
+enum class commit_outcome : std::uint8_t {
+  committed,     // now held: announce it
+  already_have,  // another writer was first with that key; this slot is free again
+  unknown,       // no such reservation: it expired, was aborted or dropped
+};
+
+struct leased_slot {
+  errc outcome = errc::not_found;  // ok or not_found
+  item_kind kind = item_kind::block;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t generation = 0;
+};
+
+struct lease_grant {
+  lease_id id{};                   // of all of them together; 0 where no key is held
+  time_point until{};              // shorter than asked for where the asked exceeds the longest
+  std::vector<leased_slot> slots;  // by key of the request
+};
+
+struct storage_stats {
+  std::uint64_t capacity_bytes = 0;
+  std::uint64_t used_bytes = 0;  // committed, reserved, and dropped but still leased
+  std::uint64_t free_bytes = 0;
+  std::uint64_t largest_hole_bytes = 0;
+  std::uint64_t committed_items = 0;
+  std::uint64_t committed_bytes = 0;
+  std::uint64_t reserved_items = 0;
+  std::uint64_t pinned_items = 0;
+  std::uint64_t leases = 0;
+  std::uint64_t hits = 0;    // of leases
+  std::uint64_t misses = 0;  // of leases
+  std::uint64_t evictions = 0;
+  std::uint64_t expired_reservations = 0;
+};
+
+class storage {
+ public:
+  explicit storage(storage_options options);
+  ~storage();
+  storage(storage&&) noexcept;
+  storage& operator=(storage&&) noexcept;
+
+  // Evicts the least recently used where needed, never what is leased, pinned or reserved. Two writers may
+  // reserve the same key; the first commit wins.
+  reservation reserve(const reserve_request& request, time_point now);
+
+  // The bytes of that reservation are here and verified. Not a moment before.
+  commit_outcome commit(std::uint64_t generation, time_point now);
+  bool abort(std::uint64_t generation);
+
+  // Counts as a use of the held keys. A lease of nothing is not a lease.
+  lease_grant lease(const node_ref& reader, std::span<const id128> keys, duration length, time_point now);
+  bool release(lease_id id);
+  void reader_gone(const node_ref& reader);  // dead: its leases end
+
+  // From now on not held. The bytes stay until their last lease ended. Drops pinned ones, too. The dropped
+  // ones among `keys`: withdraw them.
+  std::vector<announced> drop(std::span<const id128> keys);
+
+  // Pins count. False where the key is not held.
+  bool pin(const id128& key);
+  bool unpin(const id128& key);
+
+  bool holds(const id128& key) const;
+  std::optional<leased_slot> find(const id128& key) const;  // not a use, not a lease
+
+  // Committed and reserved bytes of a tenant may not exceed it. No quota: no limit.
+  void set_quota(std::uint32_t tenant, std::optional<std::uint64_t> bytes);
+  std::uint64_t tenant_bytes(std::uint32_t tenant) const;
+
+  // Ends leases and reservations whose time is over.
+  void tick(time_point now);
+  std::optional<time_point> next_deadline();
+
+  // What is committed, in pages: `cursor` starts at 0 and is moved on; at the end nothing comes. What is
+  // committed or dropped meanwhile may or may not be seen.
+  std::vector<announced> held(std::uint64_t& cursor, std::size_t limit) const;
+
+  storage_stats stats() const;
+
+  // Checks its books in full; for tests. An empty text where they add up.
+  std::string inconsistency() const;
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace weft::machines
