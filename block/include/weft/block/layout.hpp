@@ -4,6 +4,8 @@
 // bands; bands 0..k-1 are one contiguous range [0, end_of_band(k-1)) and a valid cache at a smaller budget.
 // Per band and layer: count[kv_head] u16, position[row] u16 (within the block), K rows by head, V rows by
 // head.
+//
+// An opaque block holds the payload of an engine that brings its own KV, or a manifest: one band, no rows.
 #pragma once
 
 #include <weft/base/error.hpp>
@@ -51,7 +53,7 @@ struct band_rows {
   float min_score = 0;
 };
 
-// Everything in one band: the layout of a block that was not scored.
+// Everything in one band: the layout of a block that was not scored. At most 65535 tokens.
 band_rows all_rows(const shape& s);
 
 // Where the rows come from: K before RoPE and V, element (layer, head, token, d) at
@@ -65,57 +67,109 @@ struct kv_source {
   std::size_t token_stride = 0;
 };
 
-// Bytes of a block with these bands, a multiple of `part_alignment_bytes`.
+// Bytes of a block with these bands, a multiple of `part_alignment_bytes`. Bands that `write` would refuse
+// have some size too.
 std::size_t size_bytes(const shape& s, std::span<const band_rows> bands);
 
 // Writes a whole block, checksums included. `out.size() == size_bytes(...)`, aligned to
-// `part_alignment_bytes`. Codecs other than raw are refused (`errc::unsupported`).
+// `part_alignment_bytes`. No (layer, head, position) is in two bands, else `invalid_argument`. Codecs other
+// than raw are refused (`errc::unsupported`).
 result<void> write(std::span<std::byte> out, const identity& id, const shape& s,
                    std::span<const band_rows> bands, const kv_source& source);
+
+// Bytes of an opaque block with this payload, a multiple of `part_alignment_bytes`.
+std::size_t opaque_size_bytes(std::size_t payload_bytes);
+
+// Writes a whole opaque block. `out.size() == opaque_size_bytes(payload.size())`. `layout_tag` says what the
+// payload means; weft does not look at it.
+result<void> write_opaque(std::span<std::byte> out, const identity& id, std::span<const std::byte> payload,
+                          std::uint64_t layout_tag);
 
 // The rows of one layer of one band, pointing into the block.
 struct band_layer {
   const std::uint16_t* counts = nullptr;     // [kv_head]
-  const std::uint16_t* positions = nullptr;  // [sum of counts]
-  const std::byte* k = nullptr;              // [sum of counts][head_dim], before RoPE
+  const std::uint16_t* positions = nullptr;  // [rows]
+  const std::byte* k = nullptr;              // [rows][head_dim], before RoPE
   const std::byte* v = nullptr;
+  std::uint32_t rows = 0;  // sum of counts
 };
 
-// A parsed block. Refers to the bytes it was made from and must not outlive them.
+// A piece of a block, from its first byte.
+struct byte_range {
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+
+  friend bool operator==(const byte_range&, const byte_range&) = default;
+};
+
+// A parsed block. Refers to the bytes it was made from, must not outlive them, and they must not change.
 class view {
  public:
-  // Checks magic, version, header checksum and that every offset lies inside `bytes`; `bytes` may end behind
-  // any whole band (a reader that fetched k bands). Band payloads are not read: see `verify_bands`.
+  // Checks magic, version, header checksum and all tables; `bytes` must end behind the header region or
+  // behind any whole band (a reader that fetched k bands). Band payloads are not read: see `verify_bands`.
+  // `corrupt`, or `unsupported` for another layout version; `invalid_argument` when `bytes` does not start
+  // at a multiple of 8.
   static result<view> parse(std::span<const std::byte> bytes);
 
   const identity& id() const { return id_; }
-  const shape& dimensions() const { return shape_; }
-  std::uint32_t band_count() const;     // of the whole block
-  std::uint32_t bands_present() const;  // whole bands inside `bytes`
+  const shape& dimensions() const { return shape_; }  // all zero for an opaque block
+  std::size_t header_bytes() const { return header_bytes_; }
+  std::uint32_t band_count() const {
+    return static_cast<std::uint32_t>(bands_.size());
+  }                                                         // of the whole block
+  std::uint32_t bands_present() const { return present_; }  // whole bands inside `bytes`
+
+  // `band` < band_count(), present or not; else std::out_of_range.
   std::size_t end_of_band(std::uint32_t band) const;
+  byte_range range_of_band(std::uint32_t band) const;
+  std::uint64_t checksum_of_band(std::uint32_t band) const;
   float min_score(std::uint32_t band) const;
+  codec coding(std::uint32_t band) const;
+  // Where one layer of a band lies, present or not: one range to fetch. Not for opaque blocks.
+  byte_range range_of_layer(std::uint32_t band, std::uint32_t layer) const;
 
   // Recomputes the checksum of every present band and checks counts and positions against the shape, so that
-  // what passed can be scattered without further checks.
+  // what passed can be scattered without further checks: no row twice, none outside the block. `unsupported`
+  // when a present band is not raw.
   result<void> verify_bands() const;
 
+  // Of a present raw band that was verified; std::out_of_range or std::logic_error for anything else.
   band_layer layer(std::uint32_t band, std::uint32_t layer) const;
+
+  bool is_opaque() const { return opaque_; }
+  std::uint64_t layout_tag() const { return layout_tag_; }
+  // Of an opaque block; empty when its band is not present.
+  std::span<const std::byte> payload() const;
 
  private:
   struct band_entry {
-    std::uint64_t offset, bytes, checksum;
-    codec coding;
-    float min_score;
+    std::uint64_t offset = 0, bytes = 0, checksum = 0;
+    codec coding = codec::raw;
+    float min_score = 0;
+    std::vector<std::uint32_t> layer_starts;  // in units of part_alignment_bytes, and the band's end
   };
+
+  result<void> read_bands(std::size_t count);
+  result<void> read_layer_starts(band_entry& band, std::size_t table_offset, std::size_t index) const;
+  result<void> count_present();
+  result<void> verify_checksum(std::uint32_t band) const;
+  result<void> verify_rows() const;
+  const band_entry& entry(std::uint32_t band) const;
+
   std::span<const std::byte> bytes_;
   identity id_;
   shape shape_;
+  std::size_t header_bytes_ = 0;
+  std::uint64_t layout_tag_ = 0;
+  std::uint64_t payload_bytes_ = 0;
+  bool opaque_ = false;
   std::vector<band_entry> bands_;
   std::uint32_t present_ = 0;
 };
 
 // What a reader demands of a fetched block: `corrupt` when bytes do not prove themselves, `stale` when they
-// prove to be another key, generation, incarnation or model.
+// prove to be another key, generation, incarnation or model. At least one band is present in what passed.
+// The shape is not compared: a reader checks `dimensions()` against its cache.
 result<view> verify(std::span<const std::byte> bytes, const identity& expected);
 
 // Puts the owner's generation and incarnation into the header and renews its checksum. `bytes` must parse.

@@ -1,0 +1,213 @@
+#include <weft/block/layout.hpp>
+
+#include "geometry.hpp"
+#include "header.hpp"
+#include "row_set.hpp"
+
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace weft::block {
+
+namespace {
+
+tl::unexpected<error> corrupt(const std::string& what) {
+  return fail(errc::corrupt, "block: " + what + "; fetch another copy or compute the block");
+}
+
+std::string name_of_layer(std::uint32_t band, std::uint32_t layer) {
+  return "band " + std::to_string(band) + ", layer " + std::to_string(layer);
+}
+
+// The rows of a layer, or none when its counts do not fit its length.
+struct sized_layer {
+  bool fits = false;
+  band_layer rows;
+};
+
+sized_layer split_layer(std::span<const std::byte> bytes, const shape& s) {
+  if (bytes.size() < parts_of_layer(s, 0).size_bytes()) return {};
+  const auto* index = reinterpret_cast<const std::uint16_t*>(bytes.data());
+  const std::uint32_t rows = std::accumulate(index, index + s.kv_heads, std::uint32_t{0});
+  const layer_parts parts = parts_of_layer(s, rows);
+  if (parts.size_bytes() != bytes.size()) return {};
+  const std::byte* k = bytes.data() + parts.index_bytes;
+  return {
+      .fits = true,
+      .rows = {
+          .counts = index, .positions = index + s.kv_heads, .k = k, .v = k + parts.rows_bytes, .rows = rows}};
+}
+
+}  // namespace
+
+result<view> view::parse(std::span<const std::byte> bytes) {
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % 8 != 0)
+    return fail(errc::invalid_argument, "a block must start at a multiple of 8 in memory");
+  const auto header = load_header(bytes);
+  if (!header) return tl::unexpected(header.error());
+  view parsed;
+  parsed.bytes_ = bytes;
+  parsed.id_ = header->id;
+  parsed.shape_ = header->dimensions;
+  parsed.header_bytes_ = header->header_bytes;
+  parsed.layout_tag_ = header->layout_tag;
+  parsed.payload_bytes_ = header->payload_bytes;
+  parsed.opaque_ = header->kind == block_kind::opaque;
+  if (auto read = parsed.read_bands(header->bands); !read) return tl::unexpected(read.error());
+  if (auto counted = parsed.count_present(); !counted) return tl::unexpected(counted.error());
+  return parsed;
+}
+
+result<void> view::read_bands(std::size_t count) {
+  std::uint64_t expected_offset = header_bytes_;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const auto loaded = load_band(bytes_, i);
+    if (!loaded) return tl::unexpected(loaded.error());
+    // `max_band_bytes` times the number of bands is far from the end of 64 bits: no sum below wraps.
+    if (loaded->offset != expected_offset || loaded->bytes % part_alignment_bytes != 0 ||
+        loaded->bytes > max_band_bytes)
+      return corrupt("band " + std::to_string(i) + " does not stand where the one before it ends");
+    band_entry band{loaded->offset, loaded->bytes, loaded->checksum, loaded->coding, loaded->min_score, {}};
+    if (auto read = read_layer_starts(band, fixed_header_bytes + count * band_entry_bytes, i); !read)
+      return read;
+    expected_offset += band.bytes;
+    bands_.push_back(std::move(band));
+  }
+  const bool payload_fits =
+      payload_bytes_ <= max_band_bytes && round_up_to_part(payload_bytes_) == bands_[0].bytes;
+  if (opaque_ && (!payload_fits || bands_[0].coding != codec::raw))
+    return corrupt("the payload's length does not fit its band");
+  return {};
+}
+
+result<void> view::read_layer_starts(band_entry& band, std::size_t table_offset, std::size_t index) const {
+  if (shape_.layers == 0) return {};
+  const std::size_t row_bytes = shape_.layers * layer_start_bytes;
+  band.layer_starts.resize(shape_.layers + std::size_t{1});
+  std::memcpy(band.layer_starts.data(), bytes_.subspan(table_offset + index * row_bytes, row_bytes).data(),
+              row_bytes);
+  band.layer_starts.back() = static_cast<std::uint32_t>(band.bytes / part_alignment_bytes);
+  bool ascending = band.layer_starts.front() == 0;
+  for (std::size_t i = 0; i < shape_.layers; ++i)
+    ascending = ascending && band.layer_starts[i] < band.layer_starts[i + 1];
+  if (!ascending) return corrupt("the layers of band " + std::to_string(index) + " overlap or leave it");
+  return {};
+}
+
+result<void> view::count_present() {
+  present_ = 0;
+  std::size_t end = header_bytes_;
+  while (present_ < band_count() && end_of_band(present_) <= bytes_.size())
+    end = end_of_band(present_++);
+  if (end != bytes_.size())
+    return corrupt("its " + std::to_string(bytes_.size()) +
+                   " bytes end neither behind a band nor with the block");
+  return {};
+}
+
+const view::band_entry& view::entry(std::uint32_t band) const {
+  return bands_.at(band);
+}
+
+std::size_t view::end_of_band(std::uint32_t band) const {
+  return entry(band).offset + entry(band).bytes;
+}
+
+byte_range view::range_of_band(std::uint32_t band) const {
+  return {.offset = entry(band).offset, .bytes = entry(band).bytes};
+}
+
+std::uint64_t view::checksum_of_band(std::uint32_t band) const {
+  return entry(band).checksum;
+}
+
+float view::min_score(std::uint32_t band) const {
+  return entry(band).min_score;
+}
+
+codec view::coding(std::uint32_t band) const {
+  return entry(band).coding;
+}
+
+byte_range view::range_of_layer(std::uint32_t band, std::uint32_t layer) const {
+  if (layer >= shape_.layers) throw std::out_of_range("layer " + std::to_string(layer) + " of a block");
+  const std::size_t first = entry(band).layer_starts[layer] * part_alignment_bytes;
+  const std::size_t end = entry(band).layer_starts[layer + std::size_t{1}] * part_alignment_bytes;
+  return {.offset = entry(band).offset + first, .bytes = end - first};
+}
+
+result<void> view::verify_bands() const {
+  for (std::uint32_t band = 0; band < present_; ++band)
+    if (auto verified = verify_checksum(band); !verified) return verified;
+  return opaque_ ? result<void>{} : verify_rows();
+}
+
+result<void> view::verify_checksum(std::uint32_t band) const {
+  const band_entry& e = entry(band);
+  if (checksum_of(bytes_.subspan(e.offset, e.bytes)) != e.checksum)
+    return corrupt("checksum of band " + std::to_string(band) + " differs");
+  if (e.coding != codec::raw)
+    return fail(errc::unsupported, "block: codec " + std::to_string(static_cast<int>(e.coding)) +
+                                       " of band " + std::to_string(band) +
+                                       "; this build reads raw bands: fetch fewer");
+  return {};
+}
+
+result<void> view::verify_rows() const {
+  row_set claimed(shape_.kv_heads, shape_.tokens);
+  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
+    claimed.clear();
+    for (std::uint32_t band = 0; band < present_; ++band) {
+      const byte_range range = range_of_layer(band, layer);
+      const auto [fits, rows] = split_layer(bytes_.subspan(range.offset, range.bytes), shape_);
+      if (!fits) return corrupt("counts of " + name_of_layer(band, layer) + " do not fit its length");
+      if (!claimed.add({rows.counts, shape_.kv_heads}, {rows.positions, rows.rows}))
+        return corrupt("positions of " + name_of_layer(band, layer) +
+                       " are out of range, out of order or repeated");
+    }
+  }
+  return {};
+}
+
+band_layer view::layer(std::uint32_t band, std::uint32_t layer) const {
+  if (band >= present_)
+    throw std::out_of_range("band " + std::to_string(band) + " of a block is not present");
+  const byte_range range = range_of_layer(band, layer);
+  if (entry(band).coding != codec::raw) throw std::logic_error("rows of a band that is not raw");
+  const auto [fits, rows] = split_layer(bytes_.subspan(range.offset, range.bytes), shape_);
+  if (!fits) throw std::logic_error("rows of a block that was not verified");
+  return rows;
+}
+
+std::span<const std::byte> view::payload() const {
+  if (!opaque_ || present_ == 0) return {};
+  return bytes_.subspan(header_bytes_, payload_bytes_);
+}
+
+result<view> verify(std::span<const std::byte> bytes, const identity& expected) {
+  auto parsed = view::parse(bytes);
+  if (!parsed) return parsed;
+  if (parsed->id() != expected)
+    return fail(errc::stale, "block " + to_hex(expected.key) + " is no longer there: found " +
+                                 to_hex(parsed->id().key) + ", generation " +
+                                 std::to_string(parsed->id().generation) + "; locate it again");
+  if (parsed->bands_present() == 0) return corrupt("no band was fetched");
+  if (auto verified = parsed->verify_bands(); !verified) return tl::unexpected(verified.error());
+  return parsed;
+}
+
+result<void> stamp(std::span<std::byte> bytes, std::uint64_t generation, std::uint64_t incarnation) {
+  if (const auto parsed = view::parse(bytes); !parsed) return tl::unexpected(parsed.error());
+  auto header = load_header(bytes);
+  if (!header) return tl::unexpected(header.error());
+  header->id.generation = generation;
+  header->id.incarnation = incarnation;
+  store_header(bytes, *header);
+  seal_header(bytes, header->header_bytes);
+  return {};
+}
+
+}  // namespace weft::block
