@@ -8,6 +8,7 @@
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/tokenizer.hpp>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +19,8 @@ class prompt_format {
  public:
   static result<prompt_format> for_model(const model_config& config, const tokenizer& tokens);
 
-  // What stands before the first document: the begin token and, where given, a system text.
+  // What stands before the first document: the begin token, where given a system text, and the header of the
+  // user's turn. Texts never become special tokens, whatever they contain.
   std::vector<token_id> opening(const tokenizer& tokens, std::string_view system) const;
   std::vector<token_id> document(const tokenizer& tokens, std::string_view text) const;
   std::vector<token_id> question(const tokenizer& tokens, std::string_view text) const;
@@ -31,8 +33,14 @@ class prompt_format {
   bool is_end(token_id id) const;
 
  private:
-  std::vector<token_id> begin_, document_prefix_, document_suffix_, question_prefix_, question_suffix_, ends_;
-  std::vector<token_id> system_prefix_, system_suffix_;
+  static result<prompt_format> of_recall(const weft_metadata& metadata, const tokenizer& tokens);
+  static prompt_format of_llama3(const tokenizer& tokens);
+  static prompt_format of_qwen(const tokenizer& tokens);
+  static prompt_format of_plain_text(const tokenizer& tokens);
+  std::vector<token_id> encode(const tokenizer& tokens, std::string_view text) const;
+
+  std::vector<token_id> begin_, system_prefix_, system_suffix_, context_prefix_;
+  std::vector<token_id> document_prefix_, document_suffix_, question_prefix_, question_suffix_, ends_;
   bool leading_space_ = false;
 };
 
