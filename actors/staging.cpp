@@ -1,7 +1,8 @@
-#include <string>
-#include <utility>
 #include <weft/actors/staging.hpp>
 #include <weft/block/layout.hpp>
+
+#include <string>
+#include <utility>
 
 namespace weft::actors {
 
@@ -42,7 +43,8 @@ staging::staging(std::span<std::byte> arena, std::uint64_t capacity_bytes)
 result<staged_bytes> staging::take(std::uint64_t bytes) {
   const std::uint64_t wanted = rounded(bytes);
   if (bytes == 0 || wanted > capacity_) {
-    return fail(errc::invalid_argument, std::to_string(bytes) + " bytes do not fit into the staging area of " +
+    return fail(errc::invalid_argument, std::to_string(bytes) +
+                                            " bytes do not fit into the staging area of " +
                                             std::to_string(capacity_) + " bytes; raise `staging`");
   }
   const std::lock_guard lock{mutex_};

@@ -3,6 +3,7 @@
 // Actors marked "local" are spoken to inside their process only; their messages may carry pointers.
 #pragma once
 
+#include <weft/actors/inspect.hpp>
 #include <weft/actors/local_messages.hpp>
 #include <weft/actors/messages.hpp>
 #include <weft/actors/type_ids.hpp>
@@ -15,11 +16,13 @@ namespace weft::actors {
 // The view of live nodes. On the first node of the cluster file.
 using membership_actor = caf::typed_actor<
     // A node comes or comes back: the view it is part of now.
-    caf::replies_to<join_atom, machines::member>::with<join_reply>,
+    caf::replies_to<join_atom, join_request>::with<membership_reply>,
     // Still here, knows this epoch: nothing, a newer view, or "you are fenced".
-    caf::replies_to<heartbeat_atom, heartbeat>::with<heartbeat_reply>,
+    caf::replies_to<heartbeat_atom, heartbeat>::with<membership_reply>,
     // Goes, orderly.
-    caf::reacts_to<leave_atom, heartbeat>>;
+    caf::reacts_to<leave_atom, machines::node_ref>,
+    // Time to look for the silent (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // One shard of who holds what. Soft state. On every node.
 using directory_actor = caf::typed_actor<
@@ -32,32 +35,36 @@ using directory_actor = caf::typed_actor<
     // Keys of all document manifests of this shard.
     caf::replies_to<list_atom>::with<key_list>,
     // The view has changed (local).
-    caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::reacts_to<cluster_atom, cluster_ptr>,
+    // Time to clean up (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // The blocks of one node, in its arena.
 using storage_actor = caf::typed_actor<
-    // Take blocks out of a writer's arena. Answered when each is verified, committed and announced, or refused.
+    // Take blocks out of a writer's arena. Answered when each is verified, committed and announced, or
+    // refused.
     caf::replies_to<offer_atom, offer>::with<offer_reply>,
     // Where blocks lie, held in place until released or expired.
     caf::replies_to<lease_atom, lease_request>::with<lease_reply>,
     // The reader is done.
-    caf::reacts_to<release_atom, lease_list>,
+    caf::reacts_to<release_atom, std::uint64_t>,
     // Forget blocks; how many were there.
     caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
     // Keep blocks from eviction, or let them go again; how many were there.
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
     // Use and counters.
-    caf::replies_to<status_atom>::with<node_report>,
+    caf::replies_to<status_atom>::with<machines::storage_stats>,
     // The view has changed (local).
-    caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::reacts_to<cluster_atom, cluster_ptr>,
+    // Time to end what has run out (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // A node's door to the others' arenas (local).
 using fabric_actor = caf::typed_actor<
     // Bring ranges of a node's arena into ours.
     caf::replies_to<fetch_atom, fetch_order>::with<fetch_outcome>,
     // What was really selected per peer, and how much came.
-    caf::replies_to<status_atom>::with<fabric_report>,
-    caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::replies_to<status_atom>::with<fabric_report>, caf::reacts_to<cluster_atom, cluster_ptr>>;
 
 // A node's door to the whole pool (local): reads and writes batches of blocks, wherever they are.
 using pool_actor = caf::typed_actor<
@@ -71,9 +78,10 @@ using pool_actor = caf::typed_actor<
     caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
     // Keys of all manifests in the pool.
-    caf::replies_to<list_atom>::with<key_list>,
-    caf::replies_to<status_atom>::with<pool_report>,
-    caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::replies_to<list_atom>::with<key_list>, caf::replies_to<status_atom>::with<pool_report>,
+    caf::reacts_to<cluster_atom, cluster_ptr>,
+    // Time for deadlines (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // The model runner of a node (local, on a thread of its own).
 using engine_actor = caf::typed_actor<
@@ -95,26 +103,33 @@ using prefill_actor = caf::typed_actor<
     // Answered when the document can be asked about from any node.
     caf::replies_to<encode_atom, encode_request>::with<document_summary>>;
 
-// Where the pieces of an answer go.
-using answer_listener = caf::typed_actor<caf::reacts_to<token_atom, answer_piece>>;
-
 // Answers questions over documents of the pool.
-using decode_actor = caf::typed_actor<
-    caf::replies_to<ask_atom, question, answer_listener>::with<answer>>;
+using decode_actor = caf::typed_actor<caf::replies_to<ask_atom, question, answer_listener>::with<answer>>;
+
+// The actors of one node that others speak to; null where the node does not have the role.
+struct role_handles {
+  directory_actor directory;
+  storage_actor storage;
+  prefill_actor prefill;
+  decode_actor decode;
+};
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, role_handles& x) {
+  return f(caf::meta::type_name("weft::role_handles"), x.directory, x.storage, x.prefill, x.decode);
+}
 
 // Everything that clients can ask of a cluster (local: the RPC server and embedding programs speak to it).
 using gateway_actor = caf::typed_actor<
     caf::replies_to<encode_atom, std::string, text_ptr>::with<document_summary>,
     caf::replies_to<ask_atom, question, answer_listener>::with<answer>,
-    caf::replies_to<list_atom>::with<document_list>,
-    caf::replies_to<drop_atom, id128>::with<std::uint64_t>,
+    caf::replies_to<list_atom>::with<document_list>, caf::replies_to<drop_atom, id128>::with<std::uint64_t>,
     caf::replies_to<pin_atom, bool, id128>::with<std::uint64_t>,
     // Opaque blocks of engines that bring their own KV.
     caf::replies_to<locate_atom, key_list>::with<block_list>,
     caf::replies_to<put_atom, opaque_block_ptr>::with<caf::unit_t>,
     caf::replies_to<get_atom, id128>::with<opaque_block_ptr>,
-    caf::replies_to<status_atom>::with<cluster_report>,
-    caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::replies_to<status_atom>::with<cluster_report>, caf::reacts_to<cluster_atom, cluster_ptr>>;
 
 // One per process: joins the cluster, keeps the view, connects the others, answers for this node.
 using node_actor = caf::typed_actor<

@@ -1,40 +1,36 @@
-// What actors of one process say to each other: may hold handles, spans and shared pointers, never crosses the wire.
+// What actors of one process say to each other: may hold handles, spans and shared pointers, never crosses
+// the wire.
 #pragma once
 
-#include <chrono>
+#include <weft/actors/answer_listener.hpp>
+#include <weft/actors/messages.hpp>
+#include <weft/actors/staging.hpp>
+#include <weft/base/time.hpp>
+#include <weft/fabric/transport.hpp>
+#include <weft/policies/stitch.hpp>
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
-#include <weft/actors/messages.hpp>
-#include <weft/actors/roles.hpp>
-#include <weft/actors/staging.hpp>
-#include <weft/base/time.hpp>
-#include <weft/fabric/transport.hpp>
-#include <weft/machines/membership.hpp>
-#include <weft/policies/stitch.hpp>
+
+namespace weft::engine {
+struct encoded_document;
+}
 
 namespace weft::actors {
 
-// -- the cluster ---------------------------------------------------------------------------------------------------
+// -- the cluster --
 
-// A view and the handles of its nodes' role actors, as far as they could be reached.
-struct cluster {
-  machines::view view;
-  id128 self;
-  std::uint64_t incarnation = 0;  // of this node; moves on after it was fenced
-  std::map<id128, role_handles> handles;
-
-  const machines::member* find(const id128& node) const;
-  std::string name_of(const id128& node) const;  // its id in hexadecimal when it is not in the view
-};
+// A view and the handles of its nodes (cluster.hpp).
+struct cluster;
 using cluster_ptr = std::shared_ptr<const cluster>;
 
-// -- fabric --------------------------------------------------------------------------------------------------------
+// -- fabric --
 
 struct fetch_order {
   id128 node;
@@ -54,7 +50,7 @@ struct fabric_report {
   fabric::transport_counters counters;
 };
 
-// -- pool ----------------------------------------------------------------------------------------------------------
+// -- pool --
 
 struct read_order {
   std::vector<id128> keys;
@@ -76,13 +72,12 @@ using read_outcome = std::shared_ptr<const read_results>;
 
 struct block_to_write {
   id128 key;
-  std::uint8_t kind = 0;  // machines::entry_kind
+  machines::item_kind kind{};
   std::shared_ptr<const staged_bytes> bytes;
 };
 
 struct write_order {
   std::vector<block_to_write> blocks;
-  id128 fingerprint;
   std::uint32_t replicas = 1;
   duration timeout{};
 };
@@ -98,10 +93,13 @@ struct pool_report {
   std::uint64_t blocks_missed = 0;
   std::uint64_t blocks_rejected = 0;  // arrived, did not prove themselves
   std::uint64_t blocks_written = 0;
+  std::uint64_t blocks_degraded = 0;  // written to fewer nodes than asked for
   std::uint64_t staging_used_bytes = 0;
 };
 
-// -- engine --------------------------------------------------------------------------------------------------------
+// -- engine --
+
+using encoded_document_ptr = std::shared_ptr<const engine::encoded_document>;
 
 struct token_list {
   std::shared_ptr<const std::vector<std::int32_t>> tokens;
@@ -145,7 +143,7 @@ struct generate_outcome {
   std::uint64_t decode_microseconds = 0;
 };
 
-// -- gateway -------------------------------------------------------------------------------------------------------
+// -- gateway --
 
 using text_ptr = std::shared_ptr<const std::string>;
 
@@ -175,3 +173,24 @@ struct block_list {
 };
 
 }  // namespace weft::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fabric_report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::read_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::read_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::write_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::write_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::pool_report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encoded_document_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::token_list)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::session_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::generate_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::generate_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::text_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::document_list)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::opaque_block_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::block_list)

@@ -5,6 +5,11 @@
 
 #include <weft/base/error.hpp>
 #include <weft/base/id128.hpp>
+#include <weft/machines/directory.hpp>
+#include <weft/machines/item_kind.hpp>
+#include <weft/machines/membership.hpp>
+#include <weft/machines/storage.hpp>
+#include <weft/machines/view.hpp>
 
 #include <cstdint>
 #include <string>
@@ -16,95 +21,82 @@ namespace weft::actors {
 inline constexpr std::size_t max_mailbox_message_bytes = std::size_t{1} << 20;
 inline constexpr std::size_t max_keys_per_message = 32768;
 
-// -- storage
-// -------------------------------------------------------------------------------------------------------
+// -- membership --
+
+struct join_request {
+  machines::member who;
+  std::uint64_t known_epoch = 0;
+};
+
+struct heartbeat {
+  machines::node_ref from;
+  std::uint64_t known_epoch = 0;
+};
+
+struct membership_reply {
+  machines::membership_answer answer;
+  machines::view view;  // epoch 0: the asking node has the latest
+};
+
+// -- storage --
 
 // A finished block in the writer's arena.
 struct offered_block {
   id128 key;
+  machines::item_kind kind{};
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
-  std::uint8_t kind = 0;  // machines::entry_kind
 };
 
 // "Take these": the storage node fetches them, verifies, commits, announces, and only then answers.
 struct offer {
-  id128 writer;  // node whose arena holds the bytes
-  std::uint64_t incarnation = 0;
-  id128 fingerprint;
+  machines::node_ref writer;  // node whose arena holds the bytes
   std::vector<offered_block> blocks;
-};
-
-struct key_outcome {
-  id128 key;
-  std::uint8_t code = 0;  // errc
-  std::string context;
+  std::uint64_t timeout_ns = 0;
 };
 
 struct offer_reply {
-  std::uint64_t incarnation = 0;      // of the storage node
-  std::vector<key_outcome> outcomes;  // by block of the offer
+  std::vector<std::uint8_t> outcomes;  // errc, by block of the offer
 };
 
 struct lease_request {
-  id128 reader;
+  machines::node_ref reader;
   std::vector<id128> keys;
 };
 
-struct lease_grant {
-  id128 key;
-  std::uint8_t code = 0;  // errc; the rest counts only for ok
-  std::uint64_t lease = 0;
-  std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t generation = 0;
-};
-
 struct lease_reply {
-  std::uint64_t incarnation = 0;
-  std::vector<lease_grant> grants;  // by key of the request
+  machines::node_ref holder;                 // whose incarnation the blocks carry
+  std::uint64_t lease = 0;                   // 0: none of the keys is held
+  std::vector<machines::leased_slot> slots;  // by key of the request
 };
 
 struct key_list {
   std::vector<id128> keys;
 };
 
-struct lease_list {
-  std::vector<std::uint64_t> leases;
-};
-
-// -- directory
-// -----------------------------------------------------------------------------------------------------
-
-struct announced_key {
-  id128 key;
-  std::uint8_t kind = 0;  // machines::entry_kind
-};
+// -- directory --
 
 struct announcement {
-  id128 holder;
-  std::uint64_t incarnation = 0;
-  std::vector<announced_key> entries;
+  machines::node_ref holder;
+  std::vector<machines::announced> keys;
+  std::uint64_t complete_epoch = 0;  // not 0: with these, all that the holder has was announced for that view
 };
 
 struct withdrawal {
-  id128 holder;
-  std::uint64_t incarnation = 0;
+  machines::node_ref holder;
   std::vector<id128> keys;
 };
 
-struct key_holders {
-  id128 key;
-  std::vector<id128> holders;
+struct located_key {
+  std::vector<machines::node_ref> holders;
+  bool maybe = false;  // none known, but the shard is being rebuilt or did not answer
 };
 
 struct locate_reply {
-  bool rebuilding = false;  // a key without holders may still turn up
-  std::vector<key_holders> keys;
+  std::vector<located_key> keys;  // by key of the request
 };
 
-// -- documents and questions
-// ---------------------------------------------------------------------------------------
+// -- documents and questions --
 
 struct encode_request {
   std::string name;
@@ -159,8 +151,7 @@ struct answer_piece {
   std::string text;
 };
 
-// -- status
-// --------------------------------------------------------------------------------------------------------
+// -- status --
 
 struct peer_report {
   std::string name;

@@ -1,13 +1,14 @@
 // The part of a node's arena in which blocks stand on their way in or out: room that is given back by itself.
 #pragma once
 
+#include <weft/base/error.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <span>
-#include <weft/base/error.hpp>
 
 namespace weft::actors {
 

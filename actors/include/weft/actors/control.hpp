@@ -1,0 +1,26 @@
+// The actors that keep the cluster's books: membership, directory shards, storage. Thin shells around
+// weft::machines.
+#pragma once
+
+#include <weft/actors/interfaces.hpp>
+#include <weft/actors/node_config.hpp>
+#include <weft/base/time.hpp>
+
+#include <caf/actor_system.hpp>
+
+#include <functional>
+
+namespace weft::actors {
+
+// Where actors get the time from: the steady clock, or a simulation's.
+using clock_source = std::function<time_point()>;
+
+membership_actor spawn_membership(caf::actor_system& system, const node_config& config, clock_source clock);
+
+directory_actor spawn_directory(caf::actor_system& system, const node_config& config, clock_source clock);
+
+// Blocks live in [staging_bytes, staging_bytes + dram_bytes) of the arena.
+storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
+                            std::span<std::byte> arena, clock_source clock);
+
+}  // namespace weft::actors

@@ -1,0 +1,232 @@
+#include <weft/actors/errors.hpp>
+#include <weft/block/layout.hpp>
+
+#include "pool_state.hpp"
+
+#include <algorithm>
+#include <variant>
+
+namespace weft::actors {
+
+namespace {
+
+template <class... Fs>
+struct overloaded : Fs... {
+  using Fs::operator()...;
+};
+
+void carry_out(pool_pointer self, std::uint64_t job, std::vector<machines::read_action> actions);
+
+read_job* find(pool_pointer self, std::uint64_t job) {
+  const auto found = self->state.reads.find(job);
+  return found == self->state.reads.end() ? nullptr : &found->second;
+}
+
+time_point clock_of(pool_pointer self) {
+  return self->state.parts.clock();
+}
+
+void locate_for(pool_pointer self, std::uint64_t job, const machines::locate_keys& action) {
+  const auto* r = find(self, job);
+  std::vector<id128> keys;
+  for (const auto key : action.keys)
+    keys.push_back(r->machine.keys()[key]);
+  locate(self, keys, action.timeout, [self, job, call = action.call](std::vector<located_key> found) {
+    auto* waiting = find(self, job);
+    if (!waiting) return;
+    std::vector<machines::key_holders> answers;
+    for (auto& key : found)
+      answers.push_back({std::move(key.holders), key.maybe});
+    carry_out(self, job, waiting->machine.on_located(call, std::move(answers), clock_of(self)));
+  });
+}
+
+void fail_lease(pool_pointer self, std::uint64_t job, std::uint64_t call, errc why) {
+  if (auto* r = find(self, job)) carry_out(self, job, r->machine.on_lease_failed(call, why, clock_of(self)));
+}
+
+void lease_for(pool_pointer self, std::uint64_t job, const machines::request_lease& action) {
+  const auto& now = *self->state.now;
+  const auto* to = now.handles_of(action.holder.node);
+  if (!to || !to->storage) return fail_lease(self, job, action.call, errc::unreachable);
+  lease_request request{.reader = now.self, .keys = {}};
+  for (const auto key : action.keys)
+    request.keys.push_back(find(self, job)->machine.keys()[key]);
+  self->request(to->storage, action.timeout, lease_atom_v, std::move(request))
+      .then(
+          [self, job, call = action.call, holder = action.holder](const lease_reply& reply) {
+            auto* r = find(self, job);
+            if (!r) return;
+            if (reply.holder != holder) return fail_lease(self, job, call, errc::stale);
+            std::vector<machines::leased_piece> pieces;
+            for (const auto& slot : reply.slots)
+              pieces.push_back({slot.outcome, slot.offset, slot.bytes, slot.generation});
+            carry_out(self, job, r->machine.on_leased(call, reply.lease, std::move(pieces), clock_of(self)));
+          },
+          [self, job, call = action.call](const caf::error& e) {
+            fail_lease(self, job, call, from_caf(e, "leasing blocks").code);
+          });
+}
+
+// A fetch on its way: which pieces have room in staging, and where.
+struct arrival {
+  machines::fetch_pieces action;
+  std::vector<errc> outcomes;  // by piece
+  std::vector<std::size_t> fetched;
+  std::vector<std::shared_ptr<staged_bytes>> places;  // by range
+};
+
+errc prove(std::span<const std::byte> bytes, const block::identity& expected) {
+  auto wanted = expected;
+  if (!wanted.fingerprint) {  // an opaque block's reader does not know the model
+    const auto parsed = block::view::parse(bytes);
+    if (!parsed) return parsed.error().code;
+    wanted.fingerprint = parsed->id().fingerprint;
+  }
+  const auto verified = block::verify(bytes, wanted);
+  return verified ? errc::ok : verified.error().code;
+}
+
+void note_transfer(read_results& results, const std::string& holder, const fetch_outcome& fetched) {
+  auto same =
+      std::find_if(results.transfers.begin(), results.transfers.end(), [&](const transfer_summary& t) {
+        return t.holder == holder && t.transport == fetched.transport && t.path == fetched.path;
+      });
+  if (same != results.transfers.end()) {
+    same->bytes += fetched.bytes;
+  } else if (fetched.bytes > 0) {
+    results.transfers.push_back({holder, fetched.transport, fetched.path, fetched.bytes});
+  }
+}
+
+void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
+  auto* r = find(self, job);
+  if (!r) return;
+  auto& state = self->state;
+  note_transfer(r->results, state.now->name_of(in.action.holder.node), fetched);
+  for (std::size_t range = 0; range < in.fetched.size(); ++range) {
+    const auto piece = in.fetched[range];
+    const auto& wanted = in.action.pieces[piece];
+    auto& outcome = in.outcomes[piece];
+    if (range >= fetched.ranges.size() || !fetched.ranges[range]) {
+      outcome = range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
+      continue;
+    }
+    outcome = prove(in.places[range]->bytes(), {.key = r->machine.keys()[wanted.key],
+                                                .fingerprint = r->fingerprint,
+                                                .generation = wanted.generation,
+                                                .incarnation = in.action.holder.incarnation});
+    if (outcome == errc::ok) {
+      r->results.blocks[wanted.key].bytes = std::move(in.places[range]);
+    } else {
+      ++state.counters.blocks_rejected;
+    }
+  }
+  carry_out(self, job, r->machine.on_fetched(in.action.call, std::move(in.outcomes), clock_of(self)));
+}
+
+void fetch_for(pool_pointer self, std::uint64_t job, machines::fetch_pieces action) {
+  auto& state = self->state;
+  auto in = std::make_shared<arrival>();
+  fetch_order order{.node = action.holder.node, .ranges = {}, .timeout = action.timeout};
+  in->outcomes.assign(action.pieces.size(), errc::ok);
+  for (std::size_t i = 0; i < action.pieces.size(); ++i) {
+    const auto& piece = action.pieces[i];
+    auto room = state.parts.room->take(piece.bytes);
+    if (!room) {
+      in->outcomes[i] = room.error().code;
+      continue;
+    }
+    order.ranges.push_back({piece.offset, piece.bytes, room->arena_offset()});
+    in->fetched.push_back(i);
+    in->places.push_back(std::make_shared<staged_bytes>(std::move(*room)));
+  }
+  in->action = std::move(action);
+  if (order.ranges.empty()) return accept(self, job, *in, {});
+  // Room in staging is given back only after the fabric has let go of it, so its answer is waited for without
+  // a bound.
+  self->request(state.parts.fabric, caf::infinite, fetch_atom_v, std::move(order))
+      .then([self, job, in](const fetch_outcome& fetched) { accept(self, job, *in, fetched); },
+            [self, job, in](const caf::error& e) {
+              fetch_outcome none;
+              none.ranges.assign(in->fetched.size(), tl::make_unexpected(from_caf(e, "fetching blocks")));
+              accept(self, job, *in, none);
+            });
+}
+
+void release(pool_pointer self, const machines::release_lease& action) {
+  const auto* to = self->state.now->handles_of(action.holder.node);
+  if (to && to->storage) self->send(to->storage, release_atom_v, action.lease);
+}
+
+void note_done(pool_pointer self, std::uint64_t job, const machines::read_done& done) {
+  auto* r = find(self, job);
+  auto& block = r->results.blocks[done.key];
+  auto& counters = self->state.counters;
+  if (done.outcome == machines::read_outcome::ok) {
+    ++counters.blocks_read;
+    block.outcome = {};
+    return;
+  }
+  ++counters.blocks_missed;
+  block.bytes.reset();
+  const auto key = to_hex(r->machine.keys()[done.key]);
+  block.outcome =
+      done.outcome == machines::read_outcome::miss
+          ? fail(errc::not_found, "no node holds block " + key)
+          : fail(done.why, "block " + key + " could not be had from any holder within the deadline");
+}
+
+void carry_out(pool_pointer self, std::uint64_t job, std::vector<machines::read_action> actions) {
+  for (auto& action : actions) {
+    std::visit(overloaded{
+                   [&](machines::locate_keys& a) { locate_for(self, job, a); },
+                   [&](machines::request_lease& a) { lease_for(self, job, a); },
+                   [&](machines::fetch_pieces& a) { fetch_for(self, job, std::move(a)); },
+                   [&](machines::cancel_fetch&) {},  // the fabric ends it at the fetch's own timeout
+                   [&](machines::release_lease& a) { release(self, a); },
+                   [&](machines::read_done& a) { note_done(self, job, a); },
+               },
+               action);
+  }
+  auto* r = find(self, job);
+  if (!r) return;
+  if (r->machine.all_done() && !std::exchange(r->delivered, true)) {
+    r->promise.deliver(std::make_shared<const read_results>(std::move(r->results)));
+  }
+  if (r->machine.finished()) self->state.reads.erase(job);
+}
+
+machines::read_options options_for(pool_pointer self, const read_order& order) {
+  const auto& state = self->state;
+  return {.deadline = order.timeout,
+          .seed = state.parts.seed + state.next_job,
+          .self = state.now->self,
+          .storage_nodes = machines::with_role(state.now->view, static_cast<unsigned>(role::storage))};
+}
+
+}  // namespace
+
+void start_read(pool_pointer self, const read_order& order,
+                caf::typed_response_promise<read_outcome> promise) {
+  auto& state = self->state;
+  const auto job = state.next_job++;
+  read_job r{.machine = machines::read_batch{order.keys, options_for(self, order)},
+             .fingerprint = order.fingerprint,
+             .results = {},
+             .promise = std::move(promise)};
+  r.results.blocks.resize(order.keys.size());
+  auto& started = state.reads.emplace(job, std::move(r)).first->second;
+  carry_out(self, job, started.machine.start(clock_of(self)));
+  keep_ticking(self);
+}
+
+void tick_read(pool_pointer self, std::uint64_t job) {
+  if (auto* r = find(self, job)) carry_out(self, job, r->machine.tick(clock_of(self)));
+}
+
+void on_node_down_read(pool_pointer self, std::uint64_t job, const machines::node_ref& node) {
+  if (auto* r = find(self, job)) carry_out(self, job, r->machine.on_node_down(node, clock_of(self)));
+}
+
+}  // namespace weft::actors

@@ -1,0 +1,70 @@
+// What the pool actor's reading, writing and asking around share.
+#pragma once
+
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/pool.hpp>
+#include <weft/machines/read_batch.hpp>
+#include <weft/machines/shard_map.hpp>
+#include <weft/machines/write_batch.hpp>
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <utility>
+
+namespace weft::actors {
+
+struct read_job {
+  machines::read_batch machine;
+  id128 fingerprint;
+  read_results results;
+  caf::typed_response_promise<read_outcome> promise;
+  bool delivered = false;
+};
+
+struct write_job {
+  machines::write_batch machine;
+  write_order order;
+  write_results results;
+  caf::typed_response_promise<write_outcome> promise;
+  bool delivered = false;
+};
+
+struct pool_state {
+  static inline const char* name = "pool";
+
+  pool_parts parts;
+  cluster_ptr now;
+  machines::shard_map shards;
+  std::map<std::uint64_t, read_job> reads;
+  std::map<std::uint64_t, write_job> writes;
+  std::uint64_t next_job = 1;
+  bool ticking = false;
+  pool_report counters;
+};
+
+using pool_pointer = pool_actor::stateful_pointer<pool_state>;
+
+// Asks every shard for its share of `keys`; `done` gets one answer per key. A shard that does not answer in
+// time says "maybe" for its keys.
+void locate(pool_pointer self, const std::vector<id128>& keys, duration timeout,
+            std::function<void(std::vector<located_key>)> done);
+
+void start_read(pool_pointer self, const read_order& order,
+                caf::typed_response_promise<read_outcome> promise);
+void tick_read(pool_pointer self, std::uint64_t job);
+void on_node_down_read(pool_pointer self, std::uint64_t job, const machines::node_ref& node);
+
+void start_write(pool_pointer self, const write_order& order,
+                 caf::typed_response_promise<write_outcome> promise);
+void tick_write(pool_pointer self, std::uint64_t job);
+void on_node_down_write(pool_pointer self, std::uint64_t job, const machines::node_ref& node);
+
+// Jobs that wait need the clock to move.
+void keep_ticking(pool_pointer self);
+
+}  // namespace weft::actors

@@ -1,0 +1,301 @@
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/control.hpp>
+#include <weft/actors/errors.hpp>
+#include <weft/block/layout.hpp>
+#include <weft/machines/storage.hpp>
+
+#include <caf/send.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace weft::actors {
+
+namespace {
+
+constexpr auto announce_timeout = std::chrono::milliseconds{500};
+constexpr auto tick_interval = std::chrono::milliseconds{200};
+
+struct storage_state {
+  static inline const char* name = "storage";
+
+  clock_source clock;
+  fabric_actor fabric;
+  std::span<std::byte> arena;
+  duration lease_duration{};
+  std::optional<machines::storage> slots;
+  cluster_ptr now;
+  machines::shard_map shards;
+  std::map<machines::node_ref, std::uint64_t> announced_to;  // epoch of the last full announcement, by shard
+};
+
+using self_pointer = storage_actor::stateful_pointer<storage_state>;
+
+// An offer on its way: which of its blocks are being fetched into which reservations.
+struct intake {
+  offer what;
+  std::vector<errc> outcomes;                   // by block
+  std::vector<std::size_t> fetched;             // block of each range
+  std::vector<machines::reservation> reserved;  // by range
+  caf::typed_response_promise<offer_reply> promise;
+};
+
+using intake_ptr = std::shared_ptr<intake>;
+
+errc code_of(machines::reserve_outcome outcome) {
+  switch (outcome) {
+    case machines::reserve_outcome::granted:
+    case machines::reserve_outcome::already_have:
+      return errc::ok;
+    case machines::reserve_outcome::out_of_space:
+    case machines::reserve_outcome::over_quota:
+      return errc::out_of_space;
+    case machines::reserve_outcome::refused:
+      break;
+  }
+  return errc::invalid_argument;
+}
+
+void withdraw(self_pointer self, const std::vector<id128>& keys) {
+  auto& state = self->state;
+  if (keys.empty() || state.shards.empty()) return;
+  const auto parts = state.shards.split(keys);
+  for (std::size_t shard = 0; shard < parts.size(); ++shard) {
+    const auto* to = state.now->handles_of(state.shards.nodes()[shard].node);
+    if (parts[shard].empty() || !to || !to->directory) continue;
+    withdrawal gone{.holder = state.now->self, .keys = {}};
+    for (const auto index : parts[shard])
+      gone.keys.push_back(keys[index]);
+    self->send(to->directory, withdraw_atom_v, std::move(gone));
+  }
+}
+
+std::vector<id128> keys_of(const std::vector<machines::announced>& items) {
+  std::vector<id128> keys;
+  keys.reserve(items.size());
+  for (const auto& item : items)
+    keys.push_back(item.key);
+  return keys;
+}
+
+// Tells the shards and calls `done` when each has answered or failed to in time: a shard that missed it hears
+// of it again with the next view.
+void announce(self_pointer self, const std::vector<machines::announced>& items, std::function<void()> done) {
+  auto& state = self->state;
+  if (items.empty() || state.shards.empty()) return done();
+  const auto parts = state.shards.split(keys_of(items));
+  const auto finish = [open = std::make_shared<std::size_t>(parts.size()), done = std::move(done)] {
+    if (--*open == 0) done();
+  };
+  for (std::size_t shard = 0; shard < parts.size(); ++shard) {
+    const auto* to = state.now->handles_of(state.shards.nodes()[shard].node);
+    if (parts[shard].empty() || !to || !to->directory) {
+      finish();
+      continue;
+    }
+    announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0};
+    for (const auto index : parts[shard])
+      news.keys.push_back(items[index]);
+    self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
+        .then([finish](caf::unit_t) { finish(); }, [finish](const caf::error&) { finish(); });
+  }
+}
+
+// Everything that is held, to one shard, closing with the mark that it is everything.
+void announce_all_to(self_pointer self, std::size_t shard) {
+  auto& state = self->state;
+  const auto& owner = state.shards.nodes()[shard];
+  const auto* to = state.now->handles_of(owner.node);
+  if (!to || !to->directory) return;
+  state.announced_to[owner] = state.shards.epoch();
+  announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0};
+  std::uint64_t cursor = 0;
+  for (auto page = state.slots->held(cursor, max_keys_per_message); !page.empty();
+       page = state.slots->held(cursor, max_keys_per_message)) {
+    for (const auto& item : page) {
+      if (state.shards.shard_of(item.key) != shard) continue;
+      news.keys.push_back(item);
+      if (news.keys.size() < max_keys_per_message) continue;
+      self->request(to->directory, announce_timeout, announce_atom_v, news)
+          .then([](caf::unit_t) {}, [](const caf::error&) {});
+      news.keys.clear();
+    }
+  }
+  news.complete_epoch = state.shards.epoch();
+  self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
+      .then([](caf::unit_t) {}, [self, owner](const caf::error&) { self->state.announced_to.erase(owner); });
+}
+
+// Blocks prove which life of the node they belong to: after a new life begins they are stamped anew.
+void restamp_all(storage_state& state) {
+  std::uint64_t cursor = 0;
+  for (auto page = state.slots->held(cursor, max_keys_per_message); !page.empty();
+       page = state.slots->held(cursor, max_keys_per_message)) {
+    for (const auto& item : page) {
+      const auto slot = state.slots->find(item.key);
+      if (!slot) continue;
+      (void)block::stamp(state.arena.subspan(slot->offset, slot->bytes), slot->generation,
+                         state.now->self.incarnation);
+    }
+  }
+}
+
+void adopt(self_pointer self, const cluster_ptr& now) {
+  auto& state = self->state;
+  const auto before = std::exchange(state.now, now);
+  if (before && before->self.incarnation != now->self.incarnation) restamp_all(state);
+  if (before) {
+    for (const auto& gone : machines::difference(before->view, now->view).gone)
+      state.slots->reader_gone(gone);
+  }
+  if (state.shards.epoch() != now->view.epoch) state.shards = machines::shard_map{now->view};
+  for (std::size_t shard = 0; shard < state.shards.nodes().size(); ++shard) {
+    const auto said = state.announced_to.find(state.shards.nodes()[shard]);
+    if (said == state.announced_to.end() || said->second != state.shards.epoch())
+      announce_all_to(self, shard);
+  }
+}
+
+errc prove(std::span<const std::byte> bytes, const id128& key) {
+  const auto parsed = block::view::parse(bytes);
+  if (!parsed) return parsed.error().code;
+  if (parsed->id().key != key) return errc::corrupt;
+  return parsed->verify_bands() ? errc::ok : errc::corrupt;
+}
+
+// The bytes of one range are here: verify, stamp, commit.
+errc admit(storage_state& state, const offered_block& block, const machines::reservation& place) {
+  const auto bytes = state.arena.subspan(place.offset, block.bytes);
+  if (const auto proof = prove(bytes, block.key); proof != errc::ok) {
+    state.slots->abort(place.generation);
+    return proof;
+  }
+  if (!block::stamp(bytes, place.generation, state.now->self.incarnation)) {
+    state.slots->abort(place.generation);
+    return errc::corrupt;
+  }
+  const auto outcome = state.slots->commit(place.generation, state.clock());
+  return outcome == machines::commit_outcome::unknown ? errc::deadline_exceeded : errc::ok;
+}
+
+void answer(const intake_ptr& job) {
+  offer_reply reply;
+  for (const auto outcome : job->outcomes)
+    reply.outcomes.push_back(static_cast<std::uint8_t>(outcome));
+  job->promise.deliver(std::move(reply));
+}
+
+void admit_all(self_pointer self, const intake_ptr& job, const fetch_outcome& fetched) {
+  auto& state = self->state;
+  for (std::size_t range = 0; range < job->fetched.size(); ++range) {
+    const auto index = job->fetched[range];
+    if (range < fetched.ranges.size() && fetched.ranges[range]) {
+      job->outcomes[index] = admit(state, job->what.blocks[index], job->reserved[range]);
+    } else {
+      state.slots->abort(job->reserved[range].generation);
+      job->outcomes[index] =
+          range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
+    }
+  }
+  std::vector<machines::announced> news;
+  for (std::size_t i = 0; i < job->outcomes.size(); ++i) {
+    const auto& block = job->what.blocks[i];
+    if (job->outcomes[i] == errc::ok) news.push_back({block.key, block.kind});
+  }
+  announce(self, news, [job] { answer(job); });
+}
+
+void take(self_pointer self, const intake_ptr& job) {
+  auto& state = self->state;
+  fetch_order order{.node = job->what.writer.node, .ranges = {}, .timeout = duration{job->what.timeout_ns}};
+  std::vector<id128> evicted;
+  for (std::size_t i = 0; i < job->what.blocks.size(); ++i) {
+    const auto& block = job->what.blocks[i];
+    auto place = state.slots->reserve(
+        {.key = block.key, .kind = block.kind, .bytes = block.bytes, .tenant = 0}, state.clock());
+    for (const auto& gone : place.evicted)
+      evicted.push_back(gone.key);
+    job->outcomes.push_back(code_of(place.outcome));
+    if (place.outcome != machines::reserve_outcome::granted) continue;
+    order.ranges.push_back(
+        {.remote_offset = block.offset, .length_bytes = block.bytes, .local_offset = place.offset});
+    job->fetched.push_back(i);
+    job->reserved.push_back(std::move(place));
+  }
+  withdraw(self, evicted);
+  if (order.ranges.empty()) return admit_all(self, job, {});
+  // The fabric keeps the time; this bound only catches a fabric that is gone.
+  self->request(state.fabric, order.timeout + std::chrono::seconds{2}, fetch_atom_v, std::move(order))
+      .then([self, job](const fetch_outcome& fetched) { admit_all(self, job, fetched); },
+            [self, job](const caf::error& e) {
+              fetch_outcome none;
+              none.ranges.assign(job->fetched.size(),
+                                 tl::make_unexpected(from_caf(e, "fetching offered blocks")));
+              admit_all(self, job, none);
+            });
+}
+
+storage_actor::behavior_type behave(self_pointer self, const node_config& config, fabric_actor fabric,
+                                    std::span<std::byte> arena, clock_source clock) {
+  auto& initial = self->state;
+  initial.clock = std::move(clock);
+  initial.fabric = std::move(fabric);
+  initial.arena = arena;
+  initial.lease_duration = config.lease_duration;
+  initial.slots.emplace(
+      machines::storage_options{.base_offset = config.staging_bytes, .capacity_bytes = config.dram_bytes});
+  self->delayed_send(self, tick_interval, tick_atom_v);
+  return {
+      [self](offer_atom, const offer& what) -> caf::result<offer_reply> {
+        if (!self->state.now || !self->state.now->in_good_standing) {
+          return to_caf({errc::unreachable, "this storage node is cut off from its cluster"});
+        }
+        auto job = std::make_shared<intake>();
+        job->what = what;
+        job->promise = self->make_response_promise<offer_reply>();
+        auto promise = job->promise;
+        take(self, job);
+        return promise;
+      },
+      [self](lease_atom, const lease_request& wanted) -> caf::result<lease_reply> {
+        auto& state = self->state;
+        if (!state.now)
+          return to_caf({errc::unreachable, "this storage node has not joined its cluster yet"});
+        auto grant = state.slots->lease(wanted.reader, wanted.keys, state.lease_duration, state.clock());
+        return lease_reply{state.now->self, static_cast<std::uint64_t>(grant.id), std::move(grant.slots)};
+      },
+      [self](release_atom, std::uint64_t lease) {
+        self->state.slots->release(static_cast<machines::lease_id>(lease));
+      },
+      [self](drop_atom, const key_list& gone) -> caf::result<std::uint64_t> {
+        const auto dropped = self->state.slots->drop(gone.keys);
+        withdraw(self, keys_of(dropped));
+        return std::uint64_t{dropped.size()};
+      },
+      [self](pin_atom, bool pinned, const key_list& which) -> caf::result<std::uint64_t> {
+        auto& slots = *self->state.slots;
+        const auto changed = std::count_if(which.keys.begin(), which.keys.end(), [&](const id128& key) {
+          return pinned ? slots.pin(key) : slots.unpin(key);
+        });
+        return static_cast<std::uint64_t>(changed);
+      },
+      [self](status_atom) -> caf::result<machines::storage_stats> { return self->state.slots->stats(); },
+      [self](cluster_atom, const cluster_ptr& now) { adopt(self, now); },
+      [self](tick_atom) {
+        self->state.slots->tick(self->state.clock());
+        self->delayed_send(self, tick_interval, tick_atom_v);
+      },
+  };
+}
+
+}  // namespace
+
+storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
+                            std::span<std::byte> arena, clock_source clock) {
+  return system.spawn(behave, config, std::move(fabric), arena, std::move(clock));
+}
+
+}  // namespace weft::actors
