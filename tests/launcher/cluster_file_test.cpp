@@ -1,0 +1,230 @@
+#include <weft/launcher/cluster_file.hpp>
+
+#include <doctest/doctest.h>
+
+#include "temporary_folder.hpp"
+#include <sys/stat.h>
+
+#include <algorithm>
+
+using namespace weft::launcher;
+using weft::actors::role;
+
+namespace {
+
+// A valid file whose lines a test changes.
+constexpr std::string_view valid = R"(model = "model"
+replicas = 1
+
+[gateway]
+listen = "127.0.0.1:7600"
+
+[[node]]
+name = "a"
+roles = ["prefill", "storage"]
+dram = "64 MiB"
+
+[[node]]
+name = "b"
+roles = ["decode", "gateway"]
+)";
+
+std::string with(std::string_view from, std::string_view to) {
+  std::string text(valid);
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+class cluster_fixture {
+ public:
+  cluster_fixture() { folder.write("model/config.json", "{}"); }
+
+  checked_cluster check(std::string_view text) const {
+    return parse_cluster_file(text, folder.path() / "cluster.toml");
+  }
+
+  // The one mistake of the text, as "line:column: text".
+  std::string only_mistake(std::string_view text) const {
+    const auto checked = check(text);
+    CHECK_FALSE(checked.cluster);
+    REQUIRE(checked.mistakes.size() == 1);
+    return to_string("f", checked.mistakes.front()).substr(2);
+  }
+
+  temporary_folder folder;
+};
+
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE_FIXTURE(cluster_fixture, "a valid file becomes one config for each node") {
+  const auto checked = check(with("replicas = 1", R"(replicas = 1
+tenant = "acme"
+block_tokens = 32
+cache_dtype = "bf16"
+threads = 3
+run_folder = "run")"));
+  for (const auto& m : checked.mistakes)
+    FAIL_CHECK(to_string("f", m));
+  REQUIRE(checked.cluster);
+  const auto& cluster = *checked.cluster;
+  REQUIRE(cluster.nodes.size() == 2);
+  const auto& a = cluster.nodes[0];
+  CHECK(a.name == "a");
+  CHECK(a.roles == std::vector{role::prefill, role::storage});
+  CHECK(a.is_seed);
+  CHECK(a.dram_bytes == 64U << 20);
+  CHECK(a.tenant == "acme");
+  CHECK(a.block_tokens == 32);
+  CHECK(a.cache_dtype == "bf16");
+  CHECK(a.threads == 3);
+  CHECK(a.model_folder == folder.path() / "model");
+  CHECK(a.run_folder == folder.path() / "run");
+  CHECK(cluster.run_folder == folder.path() / "run");
+  CHECK_FALSE(cluster.nodes[1].is_seed);
+  CHECK(cluster.nodes[1].dram_bytes == 0);
+  CHECK(cluster.gateway.listen.port == 7600);
+  CHECK(cluster.find_node("b") == &cluster.nodes[1]);
+  CHECK(cluster.find_node("c") == nullptr);
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "a mistyped key is pointed at, with the one that was meant") {
+  CHECK(only_mistake(with("replicas = 1", "replica = 1")) ==
+        "2:1: unknown key `replica`; did you mean `replicas`?");
+  CHECK(only_mistake(with("listen =", "lisen =")) ==
+        "5:1: gateway: unknown key `lisen`; did you mean `listen`?");
+  CHECK(only_mistake(with("name = \"a\"", "name = \"a\"\nfabric-port = 1")) ==
+        "9:1: node \"a\": unknown key `fabric-port`; did you mean `fabric_port`?");
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "every mistake is reported, in the order of the file") {
+  const auto checked = check(R"(modell = "model"
+replicas = "two"
+[gateway]
+listen = "nowhere"
+[[node]]
+name = "a"
+roles = ["prefil", "storage"]
+dram = "64 MB"
+[[node]]
+name = "a"
+roles = ["decode", "gateway", "decode"]
+)");
+  std::vector<std::string> texts;
+  for (const auto& m : checked.mistakes)
+    texts.push_back(to_string("f", m));
+  REQUIRE(texts.size() == 8);
+  CHECK(has(texts[1], "f:1:1: `model` is missing"));
+  CHECK(has(texts[0], "f:1:1: unknown key `modell`; did you mean `model`?"));
+  CHECK(has(texts[2], "f:2:12: `replicas` must be a whole number from 1 to 16"));
+  CHECK(has(texts[3], "f:4:10: gateway: `listen`: `nowhere` has no port"));
+  CHECK(has(texts[4], "f:7:10: node \"a\": unknown role \"prefil\"; did you mean `prefill`?"));
+  CHECK(has(texts[5], "f:8:8: node \"a\": `dram`: size \"64 MB\" has an unknown unit"));
+  CHECK(has(texts[6], "f:10:8: node \"a\": another node has this name"));
+  CHECK(has(texts[7], "f:11:31: node \"a\": role \"decode\" is listed twice"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "what is no TOML is pointed at") {
+  const auto text = only_mistake(with("replicas = 1", "replicas = = 1"));
+  CHECK(text.starts_with("2:"));
+  CHECK(has(text, "no TOML"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "values out of range") {
+  CHECK(has(only_mistake(with("replicas = 1", "replicas = 0")),
+            "2:12: `replicas` must be a whole number from 1"));
+  CHECK(has(only_mistake(with("replicas = 1", "replicas = 1\nblock_tokens = 8")), "from 16 to 256"));
+  CHECK(has(only_mistake(with("replicas = 1", "replicas = 1\nblock_tokens = 64.0")), "from 16 to 256"));
+  CHECK(
+      has(only_mistake(with("replicas = 1", "replicas = 1\ncache_dtype = \"fp16\"")), "did you mean `f16`?"));
+  CHECK(has(only_mistake(with("dram = \"64 MiB\"", "dram = \"1 KiB\"")), "at least 1.0 MiB"));
+  CHECK(has(only_mistake(with("name = \"a\"", "name = \"a\"\ncontrol_port = 65536")), "9:16: "));
+  CHECK(has(only_mistake(with("name = \"a\"", "name = \"a/b\"")), "`name` must be letters"));
+  CHECK(has(only_mistake(with("name = \"a\"", "name = \"\"")), "`name` is empty"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "roles that a cluster cannot do without, or has once") {
+  CHECK(has(only_mistake(with("\"decode\", \"gateway\"", "\"gateway\"")), "no node has the role decode"));
+  CHECK(has(only_mistake(with("\"prefill\", \"storage\"", "\"prefill\", \"storage\", \"gateway\"")),
+            "several nodes have the role gateway"));
+  CHECK(has(only_mistake(with("dram = \"64 MiB\"\n", "")), "`dram` is missing"));
+  CHECK(has(only_mistake(with("\"gateway\"]\n", "\"gateway\"]\ndram = \"1 MiB\"\n")),
+            "`dram` is for nodes with the storage role"));
+  CHECK(has(only_mistake(with("replicas = 1", "replicas = 2")), "only 1 of the nodes store"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "a file without nodes") {
+  CHECK(has(only_mistake("model = \"model\"\n"), "`node` is missing"));
+  CHECK(has(only_mistake("model = \"model\"\nnode = []\n"), "there is no node"));
+  CHECK(has(only_mistake("model = \"model\"\nnode = 3\n"), "`node` must be a list"));
+  CHECK(has(only_mistake("model = \"model\"\nnode = [3]\n"), "`node` must be a list of sections"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "the model folder must be there, where a node of this machine needs it") {
+  CHECK(has(only_mistake(with("\"model\"", "\"nothing\"")), "1:9: `model`: no folder "));
+  std::filesystem::remove(folder.path() / "model/config.json");
+  CHECK(has(only_mistake(valid), "no config.json in "));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "ports are used once") {
+  const auto twice = with("name = \"a\"", "name = \"a\"\ncontrol_port = 7700\nfabric_port = 7700");
+  CHECK(has(only_mistake(twice), "10:15: node \"a\": port 7700 of 127.0.0.1 is taken"));
+  const auto gateways = with("name = \"a\"", "name = \"a\"\ncontrol_port = 7600");
+  CHECK(has(only_mistake(gateways), "port 7600 is the gateway's already"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "hosts on the network need certificates, and a membership that is found") {
+  CHECK(has(only_mistake(with("name = \"a\"", "name = \"a\"\nhost = \"node-a\"")), "is no IP address"));
+  auto text = with("name = \"a\"", "name = \"a\"\nhost = \"192.0.2.1\"\ncontrol_port = 7700");
+  CHECK(has(only_mistake(text), "add a [tls] section"));
+  folder.write("tls/node.crt", "");
+  folder.write("tls/node.key", "");
+  folder.write("tls/ca.crt", "");
+  REQUIRE(chmod((folder.path() / "tls/node.key").c_str(), 0600) == 0);
+  text += "[tls]\ncertificate = \"tls/node.crt\"\nkey = \"tls/node.key\"\nauthority = \"tls/ca.crt\"\n";
+  const auto checked = check(text);
+  for (const auto& m : checked.mistakes)
+    FAIL_CHECK(to_string("f", m));
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes[1].tls.key == folder.path() / "tls/node.key");
+  CHECK(checked.cluster->nodes[1].seed_host == "192.0.2.1");
+  CHECK(checked.cluster->nodes[1].seed_port == 7700);
+  CHECK(checked.cluster->nodes_here().size() == 1);
+
+  text.replace(text.find("control_port = 7700"), 19, "control_port = 0");
+  CHECK(has(only_mistake(text), "the first node holds the membership"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "certificates come as three, and secrets are nobody else's to read") {
+  folder.write("x", "");
+  REQUIRE(chmod((folder.path() / "x").c_str(), 0600) == 0);
+  CHECK(has(only_mistake(std::string(valid) + "[tls]\ncertificate = \"x\"\nkey = \"x\"\n"),
+            "tls: `authority` is missing"));
+  const auto token = with("listen =", "token_file = \"x\"\nlisten =");
+  CHECK(check(token).cluster);
+  REQUIRE(chmod((folder.path() / "x").c_str(), 0644) == 0);
+  CHECK(has(only_mistake(token), "others can read"));
+  CHECK(has(only_mistake(with("listen =", "token_file = \"y\"\nlisten =")), "no file "));
+  CHECK(has(only_mistake(with("127.0.0.1:7600", "0.0.0.0:7600")), "no `token_file` is named"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "timings fit each other") {
+  const auto checked =
+      check(std::string(valid) + "[timing]\nheartbeat_interval_ms = 50\nliveness_timeout_ms = 300\n");
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes[1].heartbeat_interval == std::chrono::milliseconds(50));
+  CHECK(has(only_mistake(std::string(valid) + "[timing]\nliveness_timeout_ms = 600\n"), "at least twice"));
+}
+
+TEST_CASE_FIXTURE(cluster_fixture, "a file that cannot be read") {
+  const auto missing = read_cluster_file(folder.path() / "none.toml");
+  REQUIRE(missing.mistakes.size() == 1);
+  CHECK(has(to_string("none.toml", missing.mistakes[0]), "none.toml: no such cluster file"));
+  CHECK(read_cluster_file(folder.path()).mistakes.size() == 1);
+  const auto file = folder.write("cluster.toml", valid);
+  CHECK(read_cluster_file(file).cluster);
+}
