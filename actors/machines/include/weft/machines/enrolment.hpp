@@ -86,14 +86,15 @@ class enrolment {
 
   std::uint64_t note_sent(time_point now);
   std::optional<sent> take_sent(std::uint64_t ticket);
-  void attempt(std::vector<enrolment_action>& actions, time_point now);
+  void send(std::vector<enrolment_action>& actions, time_point now);
+  void accepted(std::vector<enrolment_action>& actions, const sent& message, time_point now);
+  void forgotten(std::vector<enrolment_action>& actions, time_point now);
   void rejoin(std::vector<enrolment_action>& actions, std::uint64_t floor, time_point now);
 
   member self_;
   enrolment_options options_;
   enrolment_state state_ = enrolment_state::joining;
   view view_;
-  std::uint64_t highest_epoch_ = 0;
   std::uint64_t next_ticket_ = 1;
   std::deque<sent> outstanding_;
   std::optional<time_point> lease_end_;

@@ -6,6 +6,9 @@
 // Liveness is a lease: a member not heard of for `liveness_timeout` is declared dead and leaves the view. Its
 // incarnation is fenced from then on; it may come back with a higher one. A time in which the coordinator
 // itself did not run does not count as silence of the others.
+//
+// A coordinator that takes over (a joiner has seen an epoch that it has not) publishes nothing for one
+// `liveness_timeout`, so that members on their way to it do not look dead to those that came first.
 #pragma once
 
 #include <weft/base/time.hpp>
@@ -39,9 +42,14 @@ struct membership_answer {
   bool send_view = false;               // the asking node's view is older: answer with the view
 };
 
+struct membership_changes {
+  std::vector<node_ref> dead;  // out of the view since this tick
+  bool view_changed = false;   // publish the view to everyone
+};
+
 class membership {
  public:
-  explicit membership(membership_options options);
+  membership(membership_options options, time_point now);
 
   // The same join again is accepted and changes nothing. A higher incarnation replaces a live one of that
   // name; an equal incarnation under another node id, or a lower one, is fenced.
@@ -49,35 +57,38 @@ class membership {
 
   membership_answer heartbeat(const node_ref& from, std::uint64_t known_epoch, time_point now);
 
-  // An orderly farewell. That incarnation is over. True where the view changed.
+  // An orderly farewell. That incarnation is over. True where the view is to be published.
   bool leave(const node_ref& who, time_point now);
 
-  // Declares the silent dead; the returned ones are out of the view.
-  std::vector<node_ref> tick(time_point now);
+  // Declares the silent dead.
+  membership_changes tick(time_point now);
 
-  // When the next member will be declared dead if nothing is heard of it.
+  // When `tick` has something to do if nothing is heard until then.
   std::optional<time_point> next_deadline() const;
 
   const view& current() const { return view_; }
 
  private:
   struct record {
-    node_ref ref;             // the latest life
-    std::uint64_t floor = 0;  // the lowest incarnation that may join
+    node_ref ref;  // the latest life under that name
     bool alive = false;
     time_point heard{};
   };
 
   void forgive_own_pause(time_point now);
-  void lift_epoch(std::uint64_t known_epoch);
-  void remove_from_view(const node_ref& ref);
-  membership_answer answer(standing verdict, const record* r, std::uint64_t known_epoch, bool changed) const;
-  record* find_life(const id128& node);
+  bool lift_above(std::uint64_t known_epoch, time_point now);
+  bool settling(time_point now) const;
+  void declare_dead(record& r);
+  record* find_record(const id128& node);
+  membership_answer answer(standing verdict, const record* r, std::uint64_t known_epoch, bool changed,
+                           time_point now) const;
 
   membership_options options_;
   view view_;
-  std::map<std::string, record, std::less<>> records_;  // by name; names come from the cluster file
-  std::optional<time_point> last_call_;
+  std::map<std::string, record, std::less<>> records_;  // by name: as many as the cluster file has
+  time_point started_;
+  time_point last_call_;
+  std::optional<time_point> settles_at_;
 };
 
 }  // namespace weft::machines
