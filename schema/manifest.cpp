@@ -147,7 +147,8 @@ bool lists_too_long(wire::Manifest::Reader from) {
 std::vector<std::int32_t> read(capnp::List<std::int32_t>::Reader from) {
   std::vector<std::int32_t> values;
   values.reserve(from.size());
-  for (const auto value : from) values.push_back(value);
+  for (const auto value : from)
+    values.push_back(value);
   return values;
 }
 

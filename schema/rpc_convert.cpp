@@ -28,7 +28,8 @@ template <class Number, class List>
 std::vector<Number> numbers(const List& from) {
   std::vector<Number> values;
   values.reserve(from.size());
-  for (const auto value : from) values.push_back(value);
+  for (const auto value : from)
+    values.push_back(value);
   return values;
 }
 

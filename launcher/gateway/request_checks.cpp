@@ -1,0 +1,87 @@
+#include "request_checks.hpp"
+
+#include <cmath>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace weft::launcher::gateway {
+namespace {
+
+using schema::limits;
+
+result<void> refuse(std::string why) {
+  return fail(errc::invalid_argument, std::move(why));
+}
+
+std::string larger_than(std::string_view what, std::uint64_t bytes, std::size_t limit) {
+  return std::string(what) + " has " + std::to_string(bytes) + " bytes, more than the " +
+         std::to_string(limit) + " that are taken";
+}
+
+result<void> check_ratio(std::optional<double> ratio) {
+  if (ratio && !(*ratio > 0 && *ratio <= 1))
+    return refuse("ratio " + std::to_string(*ratio) + " is not in (0, 1]; 0.25 keeps a quarter");
+  return {};
+}
+
+result<void> check_name(std::string_view what, const std::string& name) {
+  if (name.size() > limits::name_bytes) return refuse(larger_than(what, name.size(), limits::name_bytes));
+  return {};
+}
+
+result<void> check_sampling(const schema::ask_request& r) {
+  if (r.max_tokens == 0 || r.max_tokens > limits::max_tokens)
+    return refuse("max_tokens " + std::to_string(r.max_tokens) + " is not in 1 .. " +
+                  std::to_string(limits::max_tokens));
+  if (!std::isfinite(r.temperature) || r.temperature < 0)
+    return refuse("the temperature must be 0 (greedy) or more");
+  if (!(r.top_p > 0 && r.top_p <= 1)) return refuse("top_p must be in (0, 1]");
+  return {};
+}
+
+}  // namespace
+
+result<void> check_ingest(const schema::ingest_request& r, std::uint64_t text_bytes) {
+  const std::string document = r.name.empty() ? "the document" : "document '" + r.name.substr(0, 200) + "'";
+  if (text_bytes == 0) return refuse(document + " is empty; give it at least one byte of text");
+  if (text_bytes > limits::text_bytes)
+    return refuse(larger_than(document, text_bytes, limits::text_bytes) + "; split it into several");
+  if (auto ok = check_name("the document's name", r.name); !ok) return ok;
+  if (auto ok = check_name("the importance policy's name", r.importance); !ok) return ok;
+  return check_ratio(r.ratio);
+}
+
+result<void> check_ask(const schema::ask_request& r) {
+  if (r.question.empty()) return refuse("the question is empty; ask something");
+  if (r.question.size() > limits::prompt_bytes)
+    return refuse(larger_than("the question", r.question.size(), limits::prompt_bytes));
+  if (r.system.size() > limits::prompt_bytes)
+    return refuse(larger_than("the system text", r.system.size(), limits::prompt_bytes));
+  if (r.documents.size() > limits::documents)
+    return refuse("a question over " + std::to_string(r.documents.size()) + " documents; at most " +
+                  std::to_string(limits::documents) + " are taken");
+  if (auto ok = check_name("the stitch policy's name", r.stitch); !ok) return ok;
+  if (auto ok = check_name("the retrieval policy's name", r.retrieval); !ok) return ok;
+  if (auto ok = check_ratio(r.ratio); !ok) return ok;
+  return check_sampling(r);
+}
+
+result<void> check_lookup(std::size_t keys) {
+  if (keys > limits::keys)
+    return refuse("a lookup of " + std::to_string(keys) + " keys; ask for at most " +
+                  std::to_string(limits::keys) + " at once");
+  return {};
+}
+
+result<void> check_put(const schema::block_layout& layout, std::uint64_t block_bytes) {
+  if (block_bytes == 0) return refuse("the block is empty");
+  if (block_bytes > limits::block_bytes)
+    return refuse(larger_than("the block", block_bytes, limits::block_bytes));
+  if (layout.descriptor.size() > limits::layout_bytes)
+    return refuse(
+        larger_than("the block's layout descriptor", layout.descriptor.size(), limits::layout_bytes));
+  return {};
+}
+
+}  // namespace weft::launcher::gateway
