@@ -111,9 +111,13 @@ pid_file::pid_file(pid_file&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 pid_file::~pid_file() {
+  remove();
+}
+
+void pid_file::remove() {
   if (fd_ < 0) return;
   unlink(path_.c_str());
-  close(fd_);
+  close(std::exchange(fd_, -1));
 }
 
 result<pid_file> pid_file::acquire(const fs::path& folder) {

@@ -27,7 +27,6 @@ struct command_context {
   int verbose = 0;     // times -v was given
   bool quiet = false;  // -q: errors only
   int exit_code = exit_done;
-  std::string executable;  // absolute path of this program
 };
 
 // Adds a command with --json, -v and -q. `example` is shown at the end of its --help, one command a line.

@@ -42,6 +42,8 @@ class pid_file {
 
   // After a fork: this process is the one to be named.
   result<void> write_own_pid();
+  // What the destructor does, for a process that ends without one.
+  void remove();
   // The child has it: this process neither removes it nor keeps it locked.
   void disown();
 
