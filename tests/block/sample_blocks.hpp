@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 namespace weft::block::test {
