@@ -45,8 +45,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& wish) {
     return app.exit(wish);  // --help, --version
   } catch (const CLI::ParseError& e) {
-    return report_wrong_use(std::string(e.what()) + "; `" + command_path(app) +
-                            " --help` shows what there is");
+    return report_wrong_use(what_is_wrong(app, e, argc, argv));
+  } catch (const std::exception& e) {
+    return report({weft::errc::internal, e.what()});
   }
   return context.exit_code;
 }
