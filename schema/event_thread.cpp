@@ -11,6 +11,7 @@
 #include <exception>
 #include <future>
 #include <mutex>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -128,7 +129,7 @@ event_thread::~event_thread() {
 void event_thread::run(task t) {
   std::promise<void> done;
   auto finished = done.get_future();
-  mailbox_->post([&] {
+  const bool posted = mailbox_->post([&] {
     try {
       t();
       done.set_value();
@@ -136,6 +137,7 @@ void event_thread::run(task t) {
       done.set_exception(std::current_exception());
     }
   });
+  if (!posted) throw std::logic_error("event_thread::run after stop");
   finished.get();
 }
 

@@ -2,12 +2,12 @@
 
 #include <weft/schema/byte_stream.hpp>
 #include <weft/schema/checksum.hpp>
+#include <weft/schema/request_checks.hpp>
 #include <weft/schema/rpc_convert.hpp>
 
 #include <spdlog/spdlog.h>
 
 #include "pumps.hpp"
-#include "request_checks.hpp"
 #include "token.hpp"
 #include "uploads.hpp"
 
@@ -62,7 +62,7 @@ kj::Promise<void> session::ping(PingContext) {
 kj::Promise<void> session::ingest(IngestContext context) {
   const auto wanted = context.getParams().getRequest();
   auto head = schema::read(wanted);
-  throw_if_refused(check_ingest(head, wanted.getTextBytes()));
+  throw_if_refused(schema::check_ingest(head, wanted.getTextBytes()));
   context.getResults().setUpload(
       kj::heap<document_upload>(service_, connection_, std::move(head), wanted.getTextBytes()));
   return kj::READY_NOW;
@@ -112,7 +112,7 @@ kj::Promise<void> session::generate(GenerateContext context) {
   auto slot = call_slot(service_, connection_);
   const auto params = context.getParams();
   ask_request request{schema::read(params.getRequest()), {}};
-  throw_if_refused(check_ask(request));
+  throw_if_refused(schema::check_ask(request));
 
   const bool streams = params.hasTokens();
   auto pump = std::make_shared<token_pump>(params.getTokens());
@@ -144,7 +144,7 @@ kj::Promise<void> session::lookup(LookupContext context) {
   allow_cancellation(context);
   auto slot = call_slot(service_, connection_);
   const auto params = context.getParams();
-  throw_if_refused(check_lookup(params.getKeys().size()));
+  throw_if_refused(schema::check_lookup(params.getKeys().size()));
   auto keys = schema::read_list<id128>(params.getKeys());
   const auto deadline = deadline_of(service_, params.getCall().getDeadlineMs());
   auto done =
@@ -159,7 +159,7 @@ kj::Promise<void> session::lookup(LookupContext context) {
 kj::Promise<void> session::put(PutContext context) {
   const auto params = context.getParams();
   auto layout = schema::read(params.getLayout());
-  throw_if_refused(check_put(layout, params.getBytes()));
+  throw_if_refused(schema::check_put(layout, params.getBytes()));
   context.getResults().setUpload(kj::heap<block_upload>(service_, connection_, schema::read(params.getKey()),
                                                         std::move(layout), params.getBytes()));
   return kj::READY_NOW;

@@ -1,14 +1,12 @@
-#include "request_checks.hpp"
+#include <weft/schema/request_checks.hpp>
 
 #include <cmath>
 #include <optional>
 #include <string>
 #include <string_view>
 
-namespace weft::launcher::gateway {
+namespace weft::schema {
 namespace {
-
-using schema::limits;
 
 result<void> refuse(std::string why) {
   return fail(errc::invalid_argument, std::move(why));
@@ -30,7 +28,7 @@ result<void> check_name(std::string_view what, const std::string& name) {
   return {};
 }
 
-result<void> check_sampling(const schema::ask_request& r) {
+result<void> check_sampling(const ask_request& r) {
   if (r.max_tokens == 0 || r.max_tokens > limits::max_tokens)
     return refuse("max_tokens " + std::to_string(r.max_tokens) + " is not in 1 .. " +
                   std::to_string(limits::max_tokens));
@@ -42,7 +40,7 @@ result<void> check_sampling(const schema::ask_request& r) {
 
 }  // namespace
 
-result<void> check_ingest(const schema::ingest_request& r, std::uint64_t text_bytes) {
+result<void> check_ingest(const ingest_request& r, std::uint64_t text_bytes) {
   const std::string document = r.name.empty() ? "the document" : "document '" + r.name.substr(0, 200) + "'";
   if (text_bytes == 0) return refuse(document + " is empty; give it at least one byte of text");
   if (text_bytes > limits::text_bytes)
@@ -52,7 +50,7 @@ result<void> check_ingest(const schema::ingest_request& r, std::uint64_t text_by
   return check_ratio(r.ratio);
 }
 
-result<void> check_ask(const schema::ask_request& r) {
+result<void> check_ask(const ask_request& r) {
   if (r.question.empty()) return refuse("the question is empty; ask something");
   if (r.question.size() > limits::prompt_bytes)
     return refuse(larger_than("the question", r.question.size(), limits::prompt_bytes));
@@ -74,7 +72,7 @@ result<void> check_lookup(std::size_t keys) {
   return {};
 }
 
-result<void> check_put(const schema::block_layout& layout, std::uint64_t block_bytes) {
+result<void> check_put(const block_layout& layout, std::uint64_t block_bytes) {
   if (block_bytes == 0) return refuse("the block is empty");
   if (block_bytes > limits::block_bytes)
     return refuse(larger_than("the block", block_bytes, limits::block_bytes));
@@ -84,4 +82,4 @@ result<void> check_put(const schema::block_layout& layout, std::uint64_t block_b
   return {};
 }
 
-}  // namespace weft::launcher::gateway
+}  // namespace weft::schema
