@@ -1,0 +1,36 @@
+// The transport between processes: UCX over shared memory, RDMA or tcp.
+#pragma once
+
+#include <weft/fabric/transport.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace weft::fabric {
+
+struct ucx_options {
+  std::string host = "127.0.0.1";  // name or address of this machine that peers reach; tcp uses its interface
+  std::uint16_t port = 0;          // 0: any free one
+  std::size_t arena_bytes = std::size_t{64} << 20;
+
+  // "": everything that fits; "tcp", "shm", or a list for UCX_TLS. UCX's environment variables come before
+  // this.
+  std::string transports;
+
+  // Copies out of a peer's arena through a mapping where there is one; else by gets of UCX.
+  bool map_peer_arenas = true;
+
+  // Bytes of one pushed piece; more than `max_chunk_bytes` or less than `min_chunk_bytes` is refused.
+  std::uint32_t chunk_bytes = 128U << 10;
+
+  // Rounds without work before the progress thread sleeps. More costs CPU and saves wake-ups.
+  unsigned spin_rounds = 200;
+};
+
+// Listens when it returns. Its destructor ends what is in flight (`cancelled`), after which no callback
+// comes. Fails with invalid_argument (host, chunk size), out_of_space (arena), io (port in use) or internal.
+result<std::unique_ptr<transport>> make_ucx_transport(const ucx_options& options);
+
+}  // namespace weft::fabric

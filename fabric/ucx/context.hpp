@@ -1,0 +1,25 @@
+// UCX's application context: which transports and devices this process uses.
+#pragma once
+
+#include <weft/base/error.hpp>
+
+#include <ucp/api/ucp.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace weft::fabric {
+
+// Shared by everything made from it, so that it goes last.
+using ucx_context = std::shared_ptr<ucp_context>;
+
+struct ucx_context_options {
+  std::string transports;  // as in ucx_options
+  std::string interface;   // network interface for tcp, "": all
+  std::uint32_t chunk_bytes = 0;
+};
+
+result<ucx_context> make_ucx_context(const ucx_context_options& options);
+
+}  // namespace weft::fabric

@@ -1,0 +1,179 @@
+#include "ucx/fetches.hpp"
+
+#include "ucx/status.hpp"
+
+#include <algorithm>
+
+namespace weft::fabric {
+
+namespace {
+
+bool within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
+  return offset <= size && length <= size - offset;
+}
+
+std::string describe(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
+  return "range [" + std::to_string(offset) + ", +" + std::to_string(length) + ") of an arena of " +
+         std::to_string(size) + " bytes";
+}
+
+}  // namespace
+
+fetches::fetches(const ucx_arena& arena, connections& peers, active_sender& sender,
+                 node_statistics& statistics, std::uint32_t chunk_bytes)
+    : arena_(arena), peers_(peers), sender_(sender), statistics_(statistics), chunk_bytes_(chunk_bytes) {}
+
+// -- beginning
+// -----------------------------------------------------------------------------------------------
+
+void fetches::start(operation_pointer operation) {
+  auto& added = *operation;
+  operations_.emplace(number(added.id), std::move(operation));
+  deadlines_.emplace(added.deadline, number(added.id));
+  added.results.resize(added.ranges.size());
+  auto* peer = peer_of(added);
+  if (peer == nullptr) {
+    added.ended_by = error{errc::unreachable, "no connection to peer " +
+                                                  std::to_string(static_cast<std::uint32_t>(added.peer)) +
+                                                  "; connect again"};
+    return conclude(added);
+  }
+  refuse_bad_ranges(added, *peer);
+  if (!peer->view.empty()) {
+    added.method = fetch_method::mapped;
+    mapped_.push_back(added.id);
+  } else if (peer->way == path::get) {
+    added.method = fetch_method::gets;
+    added.range_pieces.resize(added.ranges.size());
+    gets_.push_back(added.id);
+  } else {
+    added.method = fetch_method::pushed;
+    start_pushed(added, *peer);
+  }
+}
+
+void fetches::refuse_bad_ranges(fetch_operation& operation, const connection& peer) const {
+  const auto here = arena_.bytes().size();
+  const auto there = peer.address.arena_bytes;
+  for (std::size_t i = 0; i < operation.ranges.size(); ++i) {
+    auto& range = operation.ranges[i];
+    if (!within(range.remote_offset, range.length_bytes, there)) {
+      operation.results[i] =
+          fail(errc::invalid_argument, "remote " + describe(range.remote_offset, range.length_bytes, there));
+      range = {};
+    } else if (!within(range.local_offset, range.length_bytes, here)) {
+      operation.results[i] =
+          fail(errc::invalid_argument, "local " + describe(range.local_offset, range.length_bytes, here));
+      range = {};
+    }
+  }
+}
+
+fetch_operation* fetches::find(operation_id id) {
+  const auto at = operations_.find(number(id));
+  return at == operations_.end() ? nullptr : at->second.get();
+}
+
+// -- ending
+// ----------------------------------------------------------------------------------------------------
+
+void fetches::end(operation_id id, const error& why) {
+  auto* operation = find(id);
+  if (operation == nullptr || operation->ended_by) return;
+  operation->ended_by = why;
+  switch (operation->method) {
+    case fetch_method::mapped:
+      return conclude(*operation);
+    case fetch_method::gets:
+      return end_gets(*operation);
+    case fetch_method::pushed:
+      tell_cancelled(*operation);
+      return conclude(*operation);
+  }
+}
+
+void fetches::end_all_of(connection& peer, const error& why) {
+  std::vector<operation_id> ending;
+  for (const auto& [id, operation] : operations_)
+    if (operation->peer == peer.id) ending.push_back(operation->id);
+  std::sort(ending.begin(), ending.end());
+  peer.requests_waiting.clear();
+  for (const auto id : ending)
+    end(id, why);
+}
+
+void fetches::mark_unfinished(fetch_operation& operation, const error& why) const {
+  for (std::size_t i = 0; i < operation.ranges.size(); ++i) {
+    if (!operation.results[i] || operation.ranges[i].length_bytes == 0) continue;
+    bool whole = false;
+    switch (operation.method) {
+      case fetch_method::mapped:
+        whole = i < operation.range;
+        break;
+      case fetch_method::gets:
+        whole = i < operation.range && operation.range_pieces[i] == 0;
+        break;
+      case fetch_method::pushed:
+        whole = operation.sink.range_complete(i);
+        break;
+    }
+    if (!whole) operation.results[i] = tl::unexpected{why};
+  }
+}
+
+void fetches::conclude(fetch_operation& concluded) {
+  auto operation = std::move(operations_.extract(number(concluded.id)).mapped());
+  deadlines_.erase({operation->deadline, number(operation->id)});
+  if (operation->method == fetch_method::pushed && operation->requested) {
+    if (auto* peer = peer_of(*operation)) {
+      --peer->requests_in_flight;
+      request_next(*peer);
+    }
+  }
+  fetch_report report;
+  report.bytes = operation->bytes_done;
+  if (operation->ended_by) {
+    mark_unfinished(*operation, *operation->ended_by);
+    report.outcome = tl::unexpected{*operation->ended_by};
+  } else {
+    const auto bad = std::find_if(operation->results.begin(), operation->results.end(),
+                                  [](const result<void>& r) { return !r.has_value(); });
+    if (bad != operation->results.end()) report.outcome = tl::unexpected{bad->error()};
+  }
+  report.ranges = std::move(operation->results);
+  statistics_.fetched(operation->peer, report.bytes, std::chrono::steady_clock::now() - operation->started,
+                      report.outcome.has_value());
+  if (operation->done) operation->done(std::move(report));
+}
+
+void fetches::expire(time_point now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    auto& operation = *operations_.at(deadlines_.begin()->second);
+    if (operation.ended_by) {
+      // The grace of gets in flight is over; without their connection UCX gives them back.
+      deadlines_.erase(deadlines_.begin());
+      if (auto* peer = peer_of(operation)) {
+        peers_.break_off(*peer, {errc::unreachable, "one-sided reads hang"});
+      }
+      continue;
+    }
+    end(operation.id, {errc::deadline_exceeded, "fetch of " + std::to_string(operation.ranges.size()) +
+                                                    " ranges: " + std::to_string(operation.bytes_done) +
+                                                    " bytes came in time"});
+  }
+}
+
+bool fetches::pump(time_point now) {
+  now_ = now;
+  expire(now);
+  bool more = pump_mapped();
+  more |= pump_gets();
+  return more;
+}
+
+std::optional<time_point> fetches::next_deadline() const {
+  if (deadlines_.empty()) return std::nullopt;
+  return deadlines_.begin()->first;
+}
+
+}  // namespace weft::fabric

@@ -1,0 +1,85 @@
+// The fetches of this node, by whichever way their bytes come. Used by the progress thread only.
+#pragma once
+
+#include "node_statistics.hpp"
+#include "ucx/active_sender.hpp"
+#include "ucx/arena.hpp"
+#include "ucx/connections.hpp"
+#include "ucx/fetch_operation.hpp"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace weft::fabric {
+
+class fetches {
+ public:
+  fetches(const ucx_arena& arena, connections& peers, active_sender& sender, node_statistics& statistics,
+          std::uint32_t chunk_bytes);
+
+  void start(std::unique_ptr<fetch_operation> operation);
+  void end(operation_id id, const error& why);
+  void end_all_of(connection& peer, const error& why);
+
+  void on_data(connection& from, std::span<const std::byte> header, std::span<const std::byte> payload);
+  void on_refused(const connection& from, std::span<const std::byte> header);
+
+  // Moves what can be moved and ends what is out of time. True if there is more to do at once.
+  bool pump(time_point now);
+  std::optional<time_point> next_deadline() const;
+  bool none() const { return operations_.empty(); }
+
+ private:
+  using operation_pointer = std::unique_ptr<fetch_operation>;
+
+  // A get that UCX has; reused.
+  struct piece {
+    fetches* owner = nullptr;
+    operation_id operation{};
+    std::uint32_t range = 0;
+    std::uint64_t bytes = 0;
+  };
+  using piece_pointer = std::unique_ptr<piece>;
+
+  void refuse_bad_ranges(fetch_operation& operation, const connection& peer) const;
+  fetch_operation* find(operation_id id);
+  connection* peer_of(const fetch_operation& operation) { return peers_.find(operation.peer); }
+  void conclude(fetch_operation& operation);
+  void mark_unfinished(fetch_operation& operation, const error& why) const;
+
+  void expire(time_point now);
+  bool pump_mapped();
+  bool copy_some(fetch_operation& operation, std::span<const std::byte> view);
+
+  bool pump_gets();
+  void issue_gets(fetch_operation& operation, connection& peer);
+  bool issue_get(fetch_operation& operation, connection& peer);
+  static void on_get(void* request, ucs_status_t status, void* argument);
+  void finish_piece(piece_pointer done, ucs_status_t status);
+  void end_gets(fetch_operation& operation);
+
+  void start_pushed(fetch_operation& operation, connection& peer);
+  void request(fetch_operation& operation, connection& peer);
+  void request_next(connection& peer);
+  void tell_cancelled(const fetch_operation& operation);
+
+  const ucx_arena& arena_;
+  connections& peers_;
+  active_sender& sender_;
+  node_statistics& statistics_;
+  std::uint32_t chunk_bytes_;
+  time_point now_;
+
+  std::unordered_map<std::uint64_t, operation_pointer> operations_;
+  std::set<std::pair<time_point, std::uint64_t>> deadlines_;
+  std::deque<operation_id> mapped_;  // with bytes to copy, in turn
+  std::deque<operation_id> gets_;    // with gets to issue, in turn
+  std::vector<piece_pointer> free_pieces_;
+};
+
+}  // namespace weft::fabric

@@ -1,0 +1,58 @@
+#include "ucx/remote_region.hpp"
+
+#include "ucx/status.hpp"
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace weft::fabric {
+
+namespace {
+
+// UCX parses a packed key without knowing its length: up to 64 entries of up to 256 bytes each. What lies
+// behind a cut-off key must be ours and zero.
+constexpr std::size_t unpack_buffer_bytes = std::size_t{32} << 10;
+
+// The peer said how large its arena is; reading beyond the mapping would end this process.
+bool is_mapped(const void* begin, std::uint64_t bytes) {
+  return msync(const_cast<void*>(begin), bytes, MS_ASYNC) == 0;
+}
+
+bool page_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 4096 == 0;
+}
+
+std::span<const std::byte> view_of(ucp_rkey_h key, std::uint64_t base, std::uint64_t bytes) {
+  void* pointer = nullptr;
+  if (bytes == 0 || ucp_rkey_ptr(key, base, &pointer) != UCS_OK || pointer == nullptr) return {};
+  if (!page_aligned(pointer) || !is_mapped(pointer, bytes)) return {};
+  return {static_cast<const std::byte*>(pointer), bytes};
+}
+
+}  // namespace
+
+ucx_remote_region::ucx_remote_region(key_pointer key, std::uint64_t base, std::uint64_t bytes)
+    : key_(std::move(key)), base_(base), bytes_(bytes), view_(view_of(key_.get(), base, bytes)) {}
+
+result<ucx_remote_region> ucx_remote_region::make(const ucx_endpoint& endpoint,
+                                                  std::span<const std::byte> key, std::uint64_t base,
+                                                  std::uint64_t bytes) {
+  std::vector<std::byte> padded(unpack_buffer_bytes);
+  std::copy(key.begin(), key.end(), padded.begin());
+  ucp_rkey_h raw = nullptr;
+  if (const auto status = ucp_ep_rkey_unpack(endpoint.get(), padded.data(), &raw); status != UCS_OK)
+    return fail(status, "unpacking a peer's remote key");
+  return ucx_remote_region{key_pointer{raw}, base, bytes};
+}
+
+std::string transport_name(bool mapped, const std::string& lanes) {
+  if (mapped) return "shm";
+  for (const auto* name : {":rc", ":dc", ":ud"})
+    if (lanes.find(name) != std::string::npos) return "rdma";
+  for (const auto* name : {":posix", ":sysv", ":cma", ":self"})
+    if (lanes.find(name) != std::string::npos) return "shm";
+  return "tcp";
+}
+
+}  // namespace weft::fabric

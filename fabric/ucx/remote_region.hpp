@@ -1,0 +1,44 @@
+// A peer's arena as this process reaches it.
+#pragma once
+
+#include "ucx/endpoint.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace weft::fabric {
+
+class ucx_remote_region {
+ public:
+  // Valid as long as the endpoint. `key` may be any bytes of at most `max_rkey_bytes`.
+  static result<ucx_remote_region> make(const ucx_endpoint& endpoint, std::span<const std::byte> key,
+                                        std::uint64_t base, std::uint64_t bytes);
+
+  // The arena in this process's address space, all of it; empty where it cannot be mapped.
+  std::span<const std::byte> view() const { return view_; }
+
+  std::uint64_t base() const { return base_; }
+  std::uint64_t bytes() const { return bytes_; }
+  ucp_rkey_h key() const { return key_.get(); }
+
+ private:
+  struct key_release {
+    void operator()(ucp_rkey_h key) const { ucp_rkey_destroy(key); }
+  };
+  using key_pointer = std::unique_ptr<std::remove_pointer_t<ucp_rkey_h>, key_release>;
+
+  ucx_remote_region(key_pointer key, std::uint64_t base, std::uint64_t bytes);
+
+  key_pointer key_;
+  std::uint64_t base_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::span<const std::byte> view_;
+};
+
+// "shm", "rdma" or "tcp": what data moves over, from a region and the text of `lanes`.
+std::string transport_name(bool mapped, const std::string& lanes);
+
+}  // namespace weft::fabric
