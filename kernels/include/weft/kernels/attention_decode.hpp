@@ -45,16 +45,17 @@ class decode_plan {
                                std::span<const decode_head> heads, std::span<std::byte> scratch,
                                thread_pool& pool);
   struct piece {
-    std::uint32_t head, first_row, rows, slot;
+    std::uint32_t head, first_row, rows;
   };
   std::vector<std::uint32_t> rows_;
   std::vector<piece> pieces_;
-  std::vector<std::uint32_t> first_piece_;  // by head
+  std::vector<std::uint32_t> first_piece_;  // by head, one more at the end
   std::size_t scratch_bytes_ = 0;
 };
 
-// Allocates nothing. `scratch`: at least plan.scratch_bytes(), 64-byte aligned (see `workspace`). Head i must
-// have as many rows as the plan was told. `shape.kv_heads` and `query_heads` give the group only.
+// Allocates nothing but the workers' own scratch memory, once. `scratch`: at least plan.scratch_bytes(),
+// 64-byte aligned (see `workspace`). Head i must have as many rows as the plan was told. `shape.kv_heads` and
+// `query_heads` give the group only.
 void attention_decode(const attention_shape& shape, const decode_plan& plan,
                       std::span<const decode_head> heads, std::span<std::byte> scratch, thread_pool& pool);
 

@@ -4,6 +4,8 @@
 // each other within a microsecond and an idle process costs nothing. No region allocates.
 #pragma once
 
+#include <weft/kernels/aligned_buffer.hpp>
+
 #include <cstddef>
 #include <memory>
 #include <type_traits>
@@ -19,6 +21,9 @@ class thread_pool {
   thread_pool& operator=(const thread_pool&) = delete;
 
   unsigned threads() const;
+
+  // Memory of one worker, for its own tasks; grows to what was asked for and stays.
+  workspace& scratch(unsigned worker);
 
   // Calls `task(index, worker)` for every index in [0, count), on all threads, the caller included; returns
   // when all are done. `worker` is in [0, threads()) and differs between tasks that run at the same time.

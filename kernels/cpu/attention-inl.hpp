@@ -1,0 +1,299 @@
+// What prefill and decode attention are made of: packed tiles of keys and values, and the online softmax of a
+// few query lines over them. A line is one query row of one query head.
+#if defined(WEFT_KERNELS_ATTENTION_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEFT_KERNELS_ATTENTION_INL
+#undef WEFT_KERNELS_ATTENTION_INL
+#else
+#define WEFT_KERNELS_ATTENTION_INL
+#endif
+
+#include <weft/kernels/dtype.hpp>
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include "cpu/attention_layout.hpp"
+#include "cpu/numbers-inl.hpp"
+#include "cpu/tile-inl.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+#if HWY_TARGET != HWY_SCALAR
+using quad_tag = hn::FixedTag<std::uint32_t, 4>;
+using quad = hn::Vec<quad_tag>;
+
+HWY_INLINE void transpose_four(quad& a, quad& b, quad& c, quad& d) {
+  const quad_tag tag;
+  const hn::Repartition<std::uint64_t, quad_tag> wide;
+  const auto ab_low = hn::BitCast(wide, hn::InterleaveLower(tag, a, b));
+  const auto ab_high = hn::BitCast(wide, hn::InterleaveUpper(tag, a, b));
+  const auto cd_low = hn::BitCast(wide, hn::InterleaveLower(tag, c, d));
+  const auto cd_high = hn::BitCast(wide, hn::InterleaveUpper(tag, c, d));
+  a = hn::BitCast(tag, hn::InterleaveLower(wide, ab_low, cd_low));
+  b = hn::BitCast(tag, hn::InterleaveUpper(wide, ab_low, cd_low));
+  c = hn::BitCast(tag, hn::InterleaveLower(wide, ab_high, cd_high));
+  d = hn::BitCast(tag, hn::InterleaveUpper(wide, ab_high, cd_high));
+}
+#endif
+
+// rows[64][units] (row_units apart) -> out[units][64]. `units` may be any number; rows >= `rows` are zero.
+HWY_INLINE void transpose_rows(const std::uint32_t* in, std::size_t row_units, std::size_t rows,
+                               std::size_t units, std::uint32_t* out) {
+  std::size_t done = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const quad_tag tag;
+  const std::size_t whole_rows = rows / 4 * 4;
+  for (std::size_t row = 0; row < whole_rows; row += 4) {
+    const std::uint32_t* first = in + row * row_units;
+    for (std::size_t unit = 0; unit + 4 <= units; unit += 4) {
+      quad a = hn::LoadU(tag, first + unit);
+      quad b = hn::LoadU(tag, first + row_units + unit);
+      quad c = hn::LoadU(tag, first + 2 * row_units + unit);
+      quad d = hn::LoadU(tag, first + 3 * row_units + unit);
+      transpose_four(a, b, c, d);
+      std::uint32_t* to = out + unit * tile_columns + row;
+      hn::StoreU(a, tag, to);
+      hn::StoreU(b, tag, to + tile_columns);
+      hn::StoreU(c, tag, to + 2 * tile_columns);
+      hn::StoreU(d, tag, to + 3 * tile_columns);
+    }
+  }
+  done = units / 4 * 4;
+  for (std::size_t row = whole_rows; row < tile_columns; ++row) {
+    for (std::size_t unit = 0; unit < done; ++unit) {
+      out[unit * tile_columns + row] = row < rows ? in[row * row_units + unit] : 0;
+    }
+  }
+#endif
+  for (std::size_t unit = done; unit < units; ++unit) {
+    for (std::size_t row = 0; row < tile_columns; ++row) {
+      out[unit * tile_columns + row] = row < rows ? in[row * row_units + unit] : 0;
+    }
+  }
+}
+
+// bf16 keys and values as they are stored, multiplied natively.
+#if WEFT_KERNELS_NATIVE_BF16
+struct bf16_tiles {
+  using steps = bf16_pair_steps;
+  using weight = std::uint16_t;  // of a value row, after the exponential
+  static constexpr bool quick_exponential = true;
+
+  static HWY_INLINE void pack_keys(const std::byte* k, std::size_t rows, std::size_t head_dim,
+                                   std::byte* out) {
+    transpose_rows(reinterpret_cast<const std::uint32_t*>(k), head_dim / 2, rows, head_dim / 2,
+                   reinterpret_cast<std::uint32_t*>(out));
+  }
+
+  static HWY_INLINE void pack_values(const std::byte* v, std::size_t rows, std::size_t head_dim,
+                                     std::size_t columns, std::byte* out) {
+    const hn::CappedTag<std::uint16_t, 8> tag;
+    const auto* in = reinterpret_cast<const std::uint16_t*>(v);
+    auto* pairs = reinterpret_cast<std::uint16_t*>(out);
+    for (std::size_t row = 0; row < tile_columns; row += 2, pairs += 2 * columns) {
+      const std::uint16_t* even = in + row * head_dim;
+      const std::uint16_t* odd = even + head_dim;
+      std::size_t d = 0;
+      if (row + 1 < rows) {
+        for (; d + 8 <= head_dim; d += 8) {
+          const auto a = hn::LoadU(tag, even + d);
+          const auto b = hn::LoadU(tag, odd + d);
+          hn::StoreU(hn::InterleaveLower(tag, a, b), tag, pairs + 2 * d);
+          hn::StoreU(hn::InterleaveUpper(tag, a, b), tag, pairs + 2 * d + 8);
+        }
+      }
+      for (; d < columns; ++d) {
+        pairs[2 * d] = row < rows && d < head_dim ? even[d] : 0;
+        pairs[2 * d + 1] = row + 1 < rows && d < head_dim ? odd[d] : 0;
+      }
+    }
+  }
+
+  static HWY_INLINE void store_query(float value, std::uint16_t* out) { *out = bf16_from_f32(value); }
+
+  // Two vectors of weights, to nearest even.
+  static HWY_INLINE void store_weights(f32_vector low, f32_vector high, weight* out) {
+    __m512i both;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low.raw), "v"(high.raw));
+    _mm512_storeu_si512(out, both);
+  }
+};
+#endif
+
+// Everything widened to f32.
+template <class Elements>
+struct f32_tiles {
+  using steps = f32_steps;
+  using weight = float;
+  static constexpr bool quick_exponential = false;
+
+  static HWY_INLINE void widen_row(const std::byte* in, std::size_t row, std::size_t head_dim, float* out) {
+    const auto* source = reinterpret_cast<const typename Elements::storage*>(in) + row * head_dim;
+    std::size_t d = 0;
+    for (; d + lanes <= head_dim; d += lanes) {
+      hn::StoreU(Elements::load(source + d), f32_tag(), out + d);
+    }
+    for (; d < head_dim; ++d)
+      out[d] = Elements::widen(source[d]);
+  }
+
+  static HWY_INLINE void pack_keys(const std::byte* k, std::size_t rows, std::size_t head_dim,
+                                   std::byte* out) {
+    auto* keys = reinterpret_cast<std::uint32_t*>(out);
+    // Four rows at a time through a buffer in cache.
+    alignas(64) float wide[4 * max_head_dim];
+    for (std::size_t row = 0; row < tile_columns; row += 4) {
+      const std::size_t present = row < rows ? std::min<std::size_t>(4, rows - row) : 0;
+      for (std::size_t i = 0; i < present; ++i)
+        widen_row(k, row + i, head_dim, wide + i * head_dim);
+      std::fill(wide + present * head_dim, wide + 4 * head_dim, 0.0F);
+      transpose_four_rows(reinterpret_cast<const std::uint32_t*>(wide), head_dim, keys + row);
+    }
+  }
+
+  static HWY_INLINE void transpose_four_rows(const std::uint32_t* in, std::size_t units, std::uint32_t* out) {
+    std::size_t unit = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const quad_tag tag;
+    for (; unit + 4 <= units; unit += 4) {
+      quad a = hn::LoadU(tag, in + unit);
+      quad b = hn::LoadU(tag, in + units + unit);
+      quad c = hn::LoadU(tag, in + 2 * units + unit);
+      quad d = hn::LoadU(tag, in + 3 * units + unit);
+      transpose_four(a, b, c, d);
+      hn::StoreU(a, tag, out + unit * tile_columns);
+      hn::StoreU(b, tag, out + (unit + 1) * tile_columns);
+      hn::StoreU(c, tag, out + (unit + 2) * tile_columns);
+      hn::StoreU(d, tag, out + (unit + 3) * tile_columns);
+    }
+#endif
+    for (; unit < units; ++unit) {
+      for (std::size_t row = 0; row < 4; ++row)
+        out[unit * tile_columns + row] = in[row * units + unit];
+    }
+  }
+
+  static HWY_INLINE void pack_values(const std::byte* v, std::size_t rows, std::size_t head_dim,
+                                     std::size_t columns, std::byte* out) {
+    auto* values = reinterpret_cast<float*>(out);
+    for (std::size_t row = 0; row < tile_columns; ++row, values += columns) {
+      if (row < rows) widen_row(v, row, head_dim, values);
+      std::fill(values + (row < rows ? head_dim : 0), values + columns, 0.0F);
+    }
+  }
+
+  static HWY_INLINE void store_query(float value, float* out) {
+    *out = value;
+  }
+
+  static HWY_INLINE void store_weights(f32_vector low, f32_vector high, weight* out) {
+    hn::StoreU(low, f32_tag(), out);
+    hn::StoreU(high, f32_tag(), out + lanes);
+  }
+};
+
+// Scores of some lines against one subtile of keys, in base 2 (queries come scaled by log2 e).
+template <class Tiles, int lines>
+HWY_INLINE void score_keys(const typename Tiles::steps::operand* q, std::size_t q_stride,
+                           const std::byte* keys, std::size_t head_dim, float* scores,
+                           std::size_t scores_stride) {
+  using steps = typename Tiles::steps;
+  for (std::size_t column = 0; column < tile_columns; column += group_columns) {
+    accumulators acc[lines];
+    for (int line = 0; line < lines; ++line) {
+      for (int v = 0; v < tile_vectors; ++v)
+        acc[line][v] = hn::Zero(f32_tag());
+    }
+    multiply_steps<steps, lines, 0>(q, q_stride, keys + column * steps::column_bytes,
+                                    tile_columns * steps::column_bytes, head_dim / steps::values, acc);
+    for (int line = 0; line < lines; ++line) {
+      for (int v = 0; v < tile_vectors; ++v) {
+        hn::StoreU(acc[line][v], f32_tag(), scores + line * scores_stride + column + v * lanes);
+      }
+    }
+  }
+}
+
+// The running softmax of one line: scores seen so far are worth sum * 2^maximum.
+struct line_state {
+  float maximum;
+  float sum;
+};
+
+HWY_INLINE float largest_score(const float* scores, const subtile_list& subtiles) {
+  const f32_tag tag;
+  f32_vector largest = hn::Set(tag, -std::numeric_limits<float>::infinity());
+  for (std::size_t i = 0; i < subtiles.count; ++i) {
+    const float* part = scores + subtiles.index[i] * tile_columns;
+    for (std::size_t column = 0; column < tile_columns; column += lanes) {
+      largest = hn::Max(largest, hn::LoadU(tag, part + column));
+    }
+  }
+  return hn::GetLane(hn::MaxOfLanes(tag, largest));
+}
+
+// Turns one line's scores into weights and returns the factor for what was summed before.
+template <class Tiles>
+HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles,
+                              typename Tiles::weight* weights, line_state& state) {
+  const f32_tag tag;
+  constexpr float none = -std::numeric_limits<float>::infinity();
+  const float maximum = std::max(state.maximum, largest_score(scores, subtiles));
+  // Of a line that has seen nothing yet every weight is 2^-infinity, whatever is subtracted.
+  const f32_vector base = hn::Set(tag, maximum == none ? 0.0F : maximum);
+  const float before = hn::GetLane(exp2_of<false>(hn::Sub(hn::Set(tag, state.maximum), base)));
+  f32_vector sums[2] = {hn::Zero(tag), hn::Zero(tag)};
+  for (std::size_t i = 0; i < subtiles.count; ++i) {
+    const std::size_t first = subtiles.index[i] * tile_columns;
+    for (std::size_t column = first; column < first + tile_columns; column += 2 * lanes) {
+      const f32_vector low = hn::LoadU(tag, scores + column);
+      const f32_vector high = hn::LoadU(tag, scores + column + lanes);
+      const f32_vector low_weight = exp2_of<Tiles::quick_exponential>(hn::Sub(low, base));
+      const f32_vector high_weight = exp2_of<Tiles::quick_exponential>(hn::Sub(high, base));
+      sums[0] = hn::Add(sums[0], low_weight);
+      sums[1] = hn::Add(sums[1], high_weight);
+      Tiles::store_weights(low_weight, high_weight, weights + column);
+    }
+  }
+  state.sum = state.sum * before + hn::GetLane(hn::SumOfLanes(tag, hn::Add(sums[0], sums[1])));
+  state.maximum = maximum;
+  return before;
+}
+
+// out = out * factor + weights * values, per line; out: [lines][columns].
+template <class Tiles, int lines>
+HWY_INLINE void add_values(const typename Tiles::weight* weights, std::size_t weights_stride,
+                           const subtile_list& subtiles, const std::byte* values, std::size_t subtile_bytes,
+                           std::size_t columns, const float* factors, float* out) {
+  using steps = typename Tiles::steps;
+  for (std::size_t column = 0; column < columns; column += group_columns) {
+    accumulators acc[lines];
+    for (int line = 0; line < lines; ++line) {
+      const f32_vector factor = hn::Set(f32_tag(), factors[line]);
+      for (int v = 0; v < tile_vectors; ++v) {
+        acc[line][v] = hn::Mul(factor, hn::LoadU(f32_tag(), out + line * columns + column + v * lanes));
+      }
+    }
+    for (std::size_t i = 0; i < subtiles.count; ++i) {
+      const std::size_t subtile = subtiles.index[i];
+      multiply_steps<steps, lines, 0>(weights + subtile * tile_columns, weights_stride,
+                                      values + subtile * subtile_bytes + column * steps::column_bytes,
+                                      columns * steps::column_bytes, tile_columns / steps::values, acc);
+    }
+    for (int line = 0; line < lines; ++line) {
+      for (int v = 0; v < tile_vectors; ++v) {
+        hn::StoreU(acc[line][v], f32_tag(), out + line * columns + column + v * lanes);
+      }
+    }
+  }
+}
+
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

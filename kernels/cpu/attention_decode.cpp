@@ -1,0 +1,234 @@
+#include <weft/kernels/attention_decode.hpp>
+
+#include "cpu/attention_layout.hpp"
+#include "cpu/decode_piece.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/attention_decode.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "cpu/attention-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+template <class Tiles>
+class piece_attention {
+  using operand = typename Tiles::steps::operand;
+  using weight = typename Tiles::weight;
+
+ public:
+  explicit piece_attention(const decode_piece& piece)
+      : piece_(piece),
+        head_dim_(piece.shape->head_dim),
+        columns_(padded_head_dim(head_dim_)),
+        memory_(piece.group, head_dim_, piece.scratch),
+        key_bytes_(head_dim_ * tile_columns * Tiles::steps::column_bytes / Tiles::steps::values),
+        value_bytes_(columns_ * tile_columns * Tiles::steps::column_bytes / Tiles::steps::values) {}
+
+  void run() {
+    load_queries();
+    const std::size_t row_bytes = head_dim_ * size_bytes(piece_.shape->kv_dtype);
+    run_cursor cursor(piece_.head->runs, row_bytes, piece_.first_row);
+    for (std::uint32_t row = 0; row < piece_.rows; row += tile_keys) {
+      const std::uint32_t rows = std::min<std::uint32_t>(tile_keys, piece_.rows - row);
+      const subtile_list tile = load_tile(cursor, rows, row_bytes);
+      for (std::size_t line = 0; line < piece_.group; line += tile_rows)
+        attend(line, tile, rows);
+    }
+  }
+
+ private:
+  operand* queries() { return reinterpret_cast<operand*>(memory_.queries); }
+  weight* weights() { return reinterpret_cast<weight*>(memory_.weights); }
+
+  void load_queries() {
+    const float factor = piece_.shape->scale * log2_e;
+    for (std::size_t i = 0; i < piece_.group * head_dim_; ++i) {
+      Tiles::store_query(piece_.head->q[i] * factor, queries() + i);
+    }
+    std::fill_n(piece_.result.maxima, piece_.group, -std::numeric_limits<float>::infinity());
+    std::fill_n(piece_.result.weights, piece_.group, 0.0F);
+    std::fill_n(piece_.result.sums, piece_.group * columns_, 0.0F);
+  }
+
+  subtile_list load_tile(run_cursor& cursor, std::uint32_t rows, std::size_t row_bytes) {
+    subtile_list tile{};
+    for (std::uint32_t row = 0; row < rows; row += tile_columns) {
+      const std::uint32_t count = std::min<std::uint32_t>(tile_columns, rows - row);
+      const auto source = cursor.next(count, memory_.gathered_keys, memory_.gathered_values);
+      prefetch_next_tile(source, count * row_bytes, row_bytes);
+      const std::size_t i = tile.count++;
+      tile.index[i] = static_cast<std::uint8_t>(i);
+      Tiles::pack_keys(source.k, count, head_dim_, memory_.keys + i * key_bytes_);
+      Tiles::pack_values(source.v, count, head_dim_, columns_, memory_.values + i * value_bytes_);
+    }
+    return tile;
+  }
+
+  // The caches' own prefetchers stop at page ends. A prefetch beyond the rows does no harm.
+  static void prefetch_next_tile(const run_cursor::rows_view& source, std::size_t size,
+                                 std::size_t row_bytes) {
+    const std::size_t ahead = tile_keys * row_bytes;
+    for (std::size_t offset = 0; offset < size; offset += 64) {
+      __builtin_prefetch(source.k + ahead + offset, 0, 2);
+      __builtin_prefetch(source.v + ahead + offset, 0, 2);
+    }
+  }
+
+  void attend(std::size_t line, const subtile_list& tile, std::uint32_t rows) {
+    static_assert(tile_rows == 6);
+    switch (std::min(tile_rows, piece_.group - line)) {
+      case 1:
+        return attend_lines<1>(line, tile, rows);
+      case 2:
+        return attend_lines<2>(line, tile, rows);
+      case 3:
+        return attend_lines<3>(line, tile, rows);
+      case 4:
+        return attend_lines<4>(line, tile, rows);
+      case 5:
+        return attend_lines<5>(line, tile, rows);
+      default:
+        return attend_lines<6>(line, tile, rows);
+    }
+  }
+
+  template <int lines>
+  void attend_lines(std::size_t line, const subtile_list& tile, std::uint32_t rows) {
+    for (std::size_t i = 0; i < tile.count; ++i) {
+      score_keys<Tiles, lines>(queries() + line * head_dim_, head_dim_, memory_.keys + i * key_bytes_,
+                               head_dim_, memory_.scores + i * tile_columns, tile_keys);
+    }
+    float factors[lines];
+    for (int i = 0; i < lines; ++i) {
+      float* const scores = memory_.scores + i * tile_keys;
+      std::fill(scores + rows, scores + tile.count * tile_columns, -std::numeric_limits<float>::infinity());
+      line_state state{piece_.result.maxima[line + i], piece_.result.weights[line + i]};
+      factors[i] = weigh_scores<Tiles>(scores, tile, weights() + i * tile_keys, state);
+      piece_.result.maxima[line + i] = state.maximum;
+      piece_.result.weights[line + i] = state.sum;
+    }
+    add_values<Tiles, lines>(weights(), tile_keys, tile, memory_.values, value_bytes_, columns_, factors,
+                             piece_.result.sums + line * columns_);
+  }
+
+  const decode_piece& piece_;
+  const std::size_t head_dim_;
+  const std::size_t columns_;
+  const decode_memory memory_;
+  const std::size_t key_bytes_;
+  const std::size_t value_bytes_;
+};
+
+void attend_piece(const decode_piece& piece) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (operand_dtype(piece.shape->allowed, piece.shape->kv_dtype) == dtype::bf16) {
+    return piece_attention<bf16_tiles>(piece).run();
+  }
+#endif
+  switch (piece.shape->kv_dtype) {
+    case dtype::bf16:
+      return piece_attention<f32_tiles<bf16_elements>>(piece).run();
+    case dtype::f16:
+      return piece_attention<f32_tiles<f16_elements>>(piece).run();
+    default:
+      return piece_attention<f32_tiles<f32_elements>>(piece).run();
+  }
+}
+
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft::kernels {
+
+HWY_EXPORT(attend_piece);
+
+namespace {
+
+// The pieces of one head, each worth sums * 2^maximum, put together in order.
+void merge_pieces(std::byte* first, std::size_t piece_bytes, std::size_t count, std::size_t group,
+                  std::size_t head_dim, float* out) {
+  std::fill_n(out, group * head_dim, 0.0F);
+  if (count == 0) return;
+  const auto piece = [&](std::size_t i) { return partial_result::at(first + i * piece_bytes, group); };
+  for (std::size_t line = 0; line < group; ++line) {
+    float maximum = piece(0).maxima[line];
+    for (std::size_t i = 1; i < count; ++i)
+      maximum = std::max(maximum, piece(i).maxima[line]);
+    float* const result = out + line * head_dim;
+    float weight = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const float factor = std::exp2(piece(i).maxima[line] - maximum);
+      const float* sums = piece(i).sums + line * padded_head_dim(head_dim);
+      weight += piece(i).weights[line] * factor;
+      for (std::size_t d = 0; d < head_dim; ++d)
+        result[d] += sums[d] * factor;
+    }
+    for (std::size_t d = 0; d < head_dim; ++d)
+      result[d] /= weight;
+  }
+}
+
+}  // namespace
+
+void decode_plan::assign(std::span<const std::uint32_t> rows, const attention_shape& shape) {
+  const bool grouped = shape.kv_heads > 0 && shape.query_heads % shape.kv_heads == 0;
+  if (!grouped || shape.head_dim == 0 || shape.head_dim % 2 != 0 || shape.head_dim > max_head_dim) {
+    throw std::invalid_argument("decode_plan: whole groups of query heads, head_dim even and at most 512");
+  }
+  rows_.assign(rows.begin(), rows.end());
+  pieces_.clear();
+  first_piece_.clear();
+  for (std::uint32_t head = 0; head < rows.size(); ++head) {
+    first_piece_.push_back(static_cast<std::uint32_t>(pieces_.size()));
+    for (std::uint32_t row = 0; row < rows[head]; row += rows_per_piece) {
+      pieces_.push_back({head, row, std::min(rows_per_piece, rows[head] - row)});
+    }
+  }
+  first_piece_.push_back(static_cast<std::uint32_t>(pieces_.size()));
+  const std::size_t group = shape.query_heads / shape.kv_heads;
+  scratch_bytes_ = pieces_.size() * partial_result::size_bytes(group, shape.head_dim);
+}
+
+void attention_decode(const attention_shape& shape, const decode_plan& plan,
+                      std::span<const decode_head> heads, std::span<std::byte> scratch, thread_pool& pool) {
+  if (heads.size() != plan.rows_.size() || scratch.size() < plan.scratch_bytes_) {
+    throw std::invalid_argument("attention_decode: the plan was made for other heads or more scratch memory");
+  }
+  const std::size_t group = shape.query_heads / shape.kv_heads;
+  const std::size_t worker_bytes = decode_memory::size_bytes(group, shape.head_dim);
+  const std::size_t partial_bytes = partial_result::size_bytes(group, shape.head_dim);
+  std::byte* const partials = scratch.data();
+  auto* const attend = &HWY_DYNAMIC_DISPATCH(attend_piece);
+
+  pool.parallel_for(plan.pieces_.size(), [&](std::size_t index, unsigned worker) {
+    const decode_plan::piece& planned = plan.pieces_[index];
+    decode_piece piece{};
+    piece.shape = &shape;
+    piece.head = &heads[planned.head];
+    piece.group = group;
+    piece.first_row = planned.first_row;
+    piece.rows = planned.rows;
+    piece.scratch = pool.scratch(worker).reserve(worker_bytes).data();
+    piece.result = partial_result::at(partials + index * partial_bytes, group);
+    attend(piece);
+  });
+
+  pool.parallel_for(heads.size(), [&](std::size_t head, unsigned) {
+    const std::size_t first = plan.first_piece_[head];
+    const std::size_t count = plan.first_piece_[head + 1] - first;
+    merge_pieces(partials + first * partial_bytes, partial_bytes, count, group, shape.head_dim,
+                 heads[head].out);
+  });
+}
+
+}  // namespace weft::kernels
+#endif

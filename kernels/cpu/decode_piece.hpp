@@ -1,0 +1,127 @@
+// One task of decode attention: a group of query lines against some consecutive rows of a head.
+#pragma once
+
+#include <weft/kernels/attention_decode.hpp>
+
+#include "cpu/attention_layout.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace weft::kernels {
+
+// Rows per task. Fixed, so that results do not depend on who computes them; whole tiles.
+inline constexpr std::uint32_t rows_per_piece = 2 * tile_keys;
+
+// What a piece adds up: out[line] = sum over rows of 2^(score - maximum) * v, and the sum of the weights.
+struct partial_result {
+  float* maxima;   // [group]
+  float* weights;  // [group]
+  float* sums;     // [group][padded_head_dim]
+
+  static std::size_t size_bytes(std::size_t group, std::size_t head_dim) {
+    return round_to_lines(group * (2 + padded_head_dim(head_dim)) * sizeof(float));
+  }
+  static partial_result at(std::byte* memory, std::size_t group) {
+    auto* const floats = reinterpret_cast<float*>(memory);
+    return {floats, floats + group, floats + 2 * group};
+  }
+};
+
+// Per worker: packed queries and tiles.
+struct decode_memory {
+  decode_memory(std::size_t group, std::size_t head_dim, std::byte* begin) : end_(begin) {
+    queries = take(group * head_dim * sizeof(float));
+    keys = take(subtiles_per_tile * key_subtile_bytes(head_dim));
+    values = take(subtiles_per_tile * value_subtile_bytes(head_dim));
+    gathered_keys = take(tile_columns * head_dim * sizeof(float));
+    gathered_values = take(tile_columns * head_dim * sizeof(float));
+    scores = reinterpret_cast<float*>(take(tile_rows * tile_keys * sizeof(float)));
+    weights = take(tile_rows * tile_keys * sizeof(float));
+  }
+
+  static std::size_t size_bytes(std::size_t group, std::size_t head_dim) {
+    std::byte* const nowhere = nullptr;
+    return static_cast<std::size_t>(decode_memory(group, head_dim, nowhere).end_ - nowhere);
+  }
+
+  std::byte* queries;
+  std::byte* keys;
+  std::byte* values;
+  std::byte* gathered_keys;
+  std::byte* gathered_values;
+  float* scores;
+  std::byte* weights;
+
+ private:
+  std::byte* take(std::size_t size_bytes) {
+    std::byte* const part = end_;
+    end_ += round_to_lines(size_bytes);
+    return part;
+  }
+
+  std::byte* end_;
+};
+
+struct decode_piece {
+  const attention_shape* shape;
+  const decode_head* head;
+  std::size_t group;
+  std::uint32_t first_row;
+  std::uint32_t rows;
+  std::byte* scratch;  // decode_memory
+  partial_result result;
+};
+
+// Walks over the rows of a head, wherever its runs keep them.
+class run_cursor {
+ public:
+  struct rows_view {
+    const std::byte* k;
+    const std::byte* v;
+  };
+
+  run_cursor(std::span<const kv_run> runs, std::size_t row_bytes, std::uint32_t first_row)
+      : runs_(runs), row_bytes_(row_bytes) {
+    while (first_row >= runs_[run_].rows)
+      first_row -= runs_[run_++].rows;
+    row_ = first_row;
+  }
+
+  // The next `count` rows: in place where one run has them, else copied together.
+  rows_view next(std::uint32_t count, std::byte* gathered_k, std::byte* gathered_v) {
+    skip_finished_runs();
+    if (runs_[run_].rows - row_ >= count) {
+      const rows_view view = here();
+      row_ += count;
+      return view;
+    }
+    for (std::uint32_t done = 0; done < count;) {
+      skip_finished_runs();
+      const std::uint32_t some = std::min(count - done, runs_[run_].rows - row_);
+      std::memcpy(gathered_k + done * row_bytes_, here().k, some * row_bytes_);
+      std::memcpy(gathered_v + done * row_bytes_, here().v, some * row_bytes_);
+      row_ += some;
+      done += some;
+    }
+    return {gathered_k, gathered_v};
+  }
+
+ private:
+  void skip_finished_runs() {
+    while (row_ == runs_[run_].rows) {
+      ++run_;
+      row_ = 0;
+    }
+  }
+  rows_view here() const { return {runs_[run_].k + row_ * row_bytes_, runs_[run_].v + row_ * row_bytes_}; }
+
+  std::span<const kv_run> runs_;
+  std::size_t row_bytes_;
+  std::size_t run_ = 0;
+  std::uint32_t row_ = 0;
+};
+
+}  // namespace weft::kernels
