@@ -3,13 +3,15 @@
 // A prefill is a batch of many rows of one cache, a decode step of several sessions one row of each, a
 // stitched prompt the rows that are to be computed while the others are in the cache already. Row q attends
 // to the cache rows k (its own included) with position(k) <= position(q) and (segment(k) == segment(q) or
-// segment(q) == 0).
+// segment(q) == 0). The rows of one cache are consecutive in the batch and come by ascending position.
 #pragma once
 
 #include <weft/base/error.hpp>
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/safetensors.hpp>
+#include <weft/kernels/dtype.hpp>
+#include <weft/kernels/thread_pool.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -38,6 +40,7 @@ struct row_batch {
   std::vector<std::uint32_t> logits_rows;  // rows whose logits are wanted, ascending
 
   void add(token_id token, std::int32_t position, std::int32_t segment, std::uint32_t cache = 0);
+  void clear();  // keeps the memory
   std::size_t size() const { return tokens.size(); }
 };
 
@@ -51,10 +54,15 @@ class forward_observer {
                         const std::byte* v) = 0;
 };
 
+class weight_source;
+
 class runner {
  public:
   // `corrupt` or `invalid_argument` when the weights do not fit the config: the tensor is named.
   static result<runner> load(const std::filesystem::path& model_folder, const runner_options& options);
+  // The shape of `config` with bf16 noise as weights, equal for equal seeds: for measuring.
+  static result<runner> with_random_weights(const model_config& config, const runner_options& options,
+                                            std::uint64_t seed);
   runner(runner&&) noexcept;
   runner& operator=(runner&&) noexcept;
   ~runner();
@@ -63,15 +71,21 @@ class runner {
   const block::model_spec& spec() const;  // with the weights' digest
   kv_shape cache_shape() const;
 
+  // What rows from the pool are rotated with, and on which threads: between calls of `forward` only.
+  std::span<const float> rope_frequencies() const;
+  kernels::thread_pool& threads();
+
   // Computes the rows, adds their K and V to their caches (or overwrites the row at the same position) and
-  // writes the logits of the wanted rows: [logits_rows][vocab]. `out_of_space` when a cache is full: nothing
-  // was changed. One call at a time per runner.
+  // writes the logits of the wanted rows: [logits_rows][vocab]. `out_of_space` when a cache is full,
+  // `invalid_argument` for a batch that contradicts itself or the model: nothing was changed then. A row's
+  // logits do not depend on the other sessions of a decode step. One call at a time per runner.
   result<void> forward(const row_batch& batch, std::span<kv_cache* const> caches, std::span<float> logits,
                        forward_observer* observer = nullptr);
 
  private:
   struct state;
   explicit runner(std::unique_ptr<state> s);
+  static result<runner> make(std::unique_ptr<state> s, weight_source& source);
   std::unique_ptr<state> state_;
 };
 

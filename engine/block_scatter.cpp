@@ -1,0 +1,197 @@
+#include "block_scatter.hpp"
+
+#include <weft/engine/stitch.hpp>
+
+#include "kv_cache_slots.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+namespace weft::engine {
+
+void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
+                       std::span<const std::uint32_t> slots) {
+  const std::size_t row_bytes = cache_.shape().head_dim * kernels::size_bytes(cache_.shape().dtype);
+  for (std::size_t begin = 0, end = 0; begin < slots.size(); begin = end) {
+    for (end = begin + 1; end < slots.size() && slots[end] == slots[end - 1] + 1;)
+      ++end;
+    items_.push_back({.k = source.k + begin * row_bytes,
+                      .v = source.v + begin * row_bytes,
+                      .source_row_stride = cache_.shape().head_dim,
+                      .entries = source.entries == nullptr ? nullptr : source.entries + begin,
+                      .rows = static_cast<std::uint32_t>(end - begin),
+                      .rotations = source.rotations,
+                      .k_out = cache_.k(layer, kv_head) + slots[begin] * row_bytes,
+                      .v_out = cache_.v(layer, kv_head) + slots[begin] * row_bytes});
+  }
+}
+
+void scatter_list::run(kernels::thread_pool& pool) {
+  kernels::rotate_scatter(items_, cache_.shape().dtype, pool);
+  items_.clear();
+}
+
+namespace {
+
+constexpr std::size_t blocks_per_round = 32;  // bounds the rotation tables
+
+result<void> check_room(const kv_cache& cache, std::span<const std::uint64_t> added) {
+  const kv_shape& shape = cache.shape();
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
+      if (cache.rows(layer, head) + added[std::size_t{layer} * shape.kv_heads + head] > cache.capacity_rows())
+        return fail(errc::out_of_space, "the documents' rows do not fit into a KV cache of " +
+                                            std::to_string(cache.capacity_rows()) +
+                                            "; ask with fewer documents");
+  return {};
+}
+
+result<void> check_block(const kv_shape& shape, const placed_block& placed, std::int32_t free_position) {
+  const block::shape& stored = placed.block->dimensions();
+  if (stored.layers != shape.layers || stored.kv_heads != shape.kv_heads ||
+      stored.head_dim != shape.head_dim || stored.dtype != shape.dtype)
+    return fail(errc::invalid_argument, "a block's layers, heads or dtype are not those of the KV cache");
+  if (placed.bands > placed.block->bands_present())
+    return fail(errc::invalid_argument, "a block has " + std::to_string(placed.block->bands_present()) +
+                                            " bands here where " + std::to_string(placed.bands) +
+                                            " are to be loaded");
+  if (placed.start_position < free_position)
+    return fail(errc::invalid_argument, "blocks must be placed by ascending position, without overlap");
+  return {};
+}
+
+result<void> check_blocks(const kv_cache& cache, std::span<const placed_block> blocks) {
+  const kv_shape& shape = cache.shape();
+  std::vector<std::uint64_t> added(std::size_t{shape.layers} * shape.kv_heads, 0);
+  std::int32_t free_position = 0;
+  for (const placed_block& placed : blocks) {
+    if (auto checked = check_block(shape, placed, free_position); !checked) return checked;
+    free_position = placed.start_position + static_cast<std::int32_t>(placed.block->dimensions().tokens);
+    for (std::uint32_t band = 0; band < placed.bands; ++band)
+      for (std::uint32_t layer = 0; layer < shape.layers; ++layer) {
+        const block::band_layer rows = placed.block->layer(band, layer);
+        for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
+          added[std::size_t{layer} * shape.kv_heads + head] += rows.counts[head];
+      }
+  }
+  return check_room(cache, added);
+}
+
+// The rows that one band has of one (layer, KV head).
+struct band_part {
+  source_rows source;
+  std::uint32_t rows = 0;
+};
+
+// Places the bands of one block, one (layer, KV head) after the other.
+class block_placer {
+ public:
+  block_placer(kv_cache& cache, const placed_block& placed, const kernels::rotation_table& rotations)
+      : cache_(cache), placed_(placed), rotations_(rotations) {}
+
+  void add_to(scatter_list& scatters) {
+    for (std::uint32_t layer = 0; layer < cache_.shape().layers; ++layer) {
+      first_row_.assign(placed_.bands, 0);
+      for (std::uint32_t head = 0; head < cache_.shape().kv_heads; ++head)
+        place(layer, head, scatters);
+    }
+  }
+
+ private:
+  void place(std::uint32_t layer, std::uint32_t head, scatter_list& scatters) {
+    collect(layer, head);
+    slots_.resize(positions_.size());
+    segments_.assign(positions_.size(), placed_.segment);
+    open_slots(cache_, layer, head, positions_, segments_, slots_);
+    if (parts_.size() == 1) return scatters.add(layer, head, parts_.front().source, slots_);
+    for (const band_part& part : parts_) {
+      part_slots_.clear();
+      for (std::uint32_t row = 0; row < part.rows; ++row)
+        part_slots_.push_back(slots_[slot_of_position(part.source.entries[row])]);
+      scatters.add(layer, head, part.source, part_slots_);
+    }
+  }
+
+  // The bands' rows of this head, and their positions in the prompt in ascending order.
+  void collect(std::uint32_t layer, std::uint32_t head) {
+    const std::size_t row_bytes = cache_.shape().head_dim * kernels::size_bytes(cache_.shape().dtype);
+    parts_.clear();
+    positions_.clear();
+    for (std::uint32_t band = 0; band < placed_.bands; ++band) {
+      const block::band_layer rows = placed_.block->layer(band, layer);
+      const std::size_t first = first_row_[band];
+      const std::uint32_t count = rows.counts[head];
+      first_row_[band] += count;
+      parts_.push_back({{.k = rows.k + first * row_bytes,
+                         .v = rows.v + first * row_bytes,
+                         .entries = rows.positions + first,
+                         .rotations = &rotations_},
+                        count});
+      for (std::uint32_t row = 0; row < count; ++row)
+        positions_.push_back(placed_.start_position + rows.positions[first + row]);
+    }
+    if (placed_.bands > 1) std::ranges::sort(positions_);
+  }
+
+  std::size_t slot_of_position(std::uint16_t within_block) const {
+    const std::int32_t position = placed_.start_position + within_block;
+    return static_cast<std::size_t>(std::ranges::lower_bound(positions_, position) - positions_.begin());
+  }
+
+  kv_cache& cache_;
+  const placed_block& placed_;
+  const kernels::rotation_table& rotations_;
+  std::vector<std::size_t> first_row_;  // by band: rows of the heads before this one
+  std::vector<band_part> parts_;
+  std::vector<std::int32_t> positions_, segments_;
+  std::vector<std::uint32_t> slots_, part_slots_;
+};
+
+}  // namespace
+
+result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
+  if (auto checked = check_blocks(cache, blocks); !checked) return checked;
+  std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
+  scatter_list scatters(cache);
+  while (!blocks.empty()) {
+    const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
+    model.threads().parallel_for(round.size(), [&](std::size_t i, unsigned) {
+      rotations[i].assign(model.rope_frequencies(), round[i].start_position,
+                          round[i].block->dimensions().tokens);
+    });
+    for (std::size_t i = 0; i < round.size(); ++i)
+      block_placer(cache, round[i], rotations[i]).add_to(scatters);
+    scatters.run(model.threads());
+    blocks = blocks.subspan(round.size());
+  }
+  return {};
+}
+
+result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
+                              std::int32_t start_position, std::int32_t segment) {
+  const kv_shape& shape = cache.shape();
+  std::vector<std::int32_t> positions(document.tokens());
+  std::iota(positions.begin(), positions.end(), start_position);
+  if (!has_room(cache, positions))
+    return fail(errc::out_of_space, "the document's rows do not fit into a KV cache of " +
+                                        std::to_string(cache.capacity_rows()) + "; ask with fewer documents");
+  const std::vector<std::int32_t> segments(document.tokens(), segment);
+  std::vector<std::uint32_t> slots(document.tokens());
+  kernels::rotation_table rotations;
+  rotations.assign(model.rope_frequencies(), start_position, document.tokens());
+  scatter_list scatters(cache);
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+      open_slots(cache, layer, head, positions, segments, slots);
+      const std::size_t at = layer * document.layer_bytes() + head * document.head_bytes();
+      scatters.add(
+          layer, head,
+          {.k = document.k() + at, .v = document.v() + at, .entries = nullptr, .rotations = &rotations},
+          slots);
+    }
+  scatters.run(model.threads());
+  return {};
+}
+
+}  // namespace weft::engine

@@ -1,0 +1,250 @@
+#include "forward_pass.hpp"
+
+#include <weft/kernels/convert.hpp>
+#include <weft/kernels/rms_norm.hpp>
+#include <weft/kernels/swiglu.hpp>
+
+#include "kv_cache_slots.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+namespace weft::engine {
+
+namespace {
+
+kernels::attention_shape attention_shape_of(const model_config& config, kernels::dtype kv_dtype,
+                                            kernels::products allowed) {
+  return {.query_heads = config.query_heads,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .kv_dtype = kv_dtype,
+          .scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim)),
+          .allowed = allowed};
+}
+
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
+}  // namespace
+
+forward_pass::forward_pass(const model_config& config, const model_weights& weights, const kv_shape& shape,
+                           kernels::products allowed, std::span<const float> frequencies,
+                           kernels::thread_pool& pool)
+    : config_(config),
+      weights_(weights),
+      shape_(shape),
+      frequencies_(frequencies),
+      pool_(pool),
+      attention_shape_(attention_shape_of(config, shape.dtype, allowed)),
+      query_width_(config.query_heads * config.head_dim),
+      key_width_(config.kv_heads * config.head_dim),
+      qkv_width_(query_width_ + 2 * key_width_) {}
+
+void forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer) {
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  reserve(rows);
+  embed(chunk);
+  rotations_.assign(frequencies_, chunk.positions);
+  planned_rows_.clear();
+  active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, chunk.decode_step};
+  for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
+    const layer_weights& weights = weights_.layers[layer];
+    project(weights, rows);
+    round_keys_and_values(rows);
+    if (observer != nullptr) observer->layer_kv(layer, chunk.first_row, rows, k_, v_);
+    write_cache(layer, chunk);
+    if (layer + 1 == config_.layers) active = keep_wanted(chunk);
+    if (active.rows == 0) return;
+    attend(layer, active);
+    finish_layer(weights, active.rows);
+  }
+  normalise(active.rows, weights_.final_norm);
+  packed_.pack(normed_, active.rows, config_.hidden_size, config_.hidden_size, weights_.output.input_dtype(),
+               pool_);
+  weights_.output.apply(packed_, logits.data(), config_.vocab_size, pool_);
+}
+
+void forward_pass::reserve(std::uint32_t rows) {
+  if (rows <= reserved_rows_) return;
+  const std::size_t kv_bytes = aligned(std::size_t{rows} * key_width_ * kernels::size_bytes(shape_.dtype));
+  const auto floats = [rows](std::uint32_t width) {
+    return aligned(std::size_t{rows} * width * sizeof(float));
+  };
+  const std::size_t hidden_bytes = floats(config_.hidden_size);
+  const std::size_t qkv_bytes = floats(qkv_width_);
+  const std::size_t attention_bytes = floats(query_width_);
+  memory_ = kernels::aligned_buffer(2 * hidden_bytes + qkv_bytes + attention_bytes +
+                                    floats(2 * config_.intermediate_size) + 2 * kv_bytes);
+  std::byte* next = memory_.data();
+  const auto take = [&next](std::size_t bytes) { return std::exchange(next, next + bytes); };
+  x_ = reinterpret_cast<float*>(take(hidden_bytes));
+  normed_ = reinterpret_cast<float*>(take(hidden_bytes));
+  qkv_ = reinterpret_cast<float*>(take(qkv_bytes));
+  attention_ = reinterpret_cast<float*>(take(attention_bytes));
+  k_ = take(kv_bytes);
+  v_ = take(kv_bytes);
+  mlp_ = reinterpret_cast<float*>(next);
+  row_numbers_.resize(rows);
+  std::iota(row_numbers_.begin(), row_numbers_.end(), std::uint16_t{0});
+  slots_.resize(rows);
+  reserved_rows_ = rows;
+}
+
+void forward_pass::embed(const row_chunk& chunk) {
+  const std::size_t width = config_.hidden_size;
+  for (std::size_t row = 0; row < chunk.tokens.size(); ++row)
+    weights_.embedding->row(chunk.tokens[row], {x_ + row * width, width});
+}
+
+void forward_pass::normalise(std::uint32_t rows, std::span<const float> weight) {
+  kernels::rms_norm(x_, config_.hidden_size, normed_, config_.hidden_size, rows, 1, config_.hidden_size,
+                    weight.data(), static_cast<float>(config_.rms_norm_eps), pool_);
+}
+
+void forward_pass::project(const layer_weights& layer, std::uint32_t rows) {
+  normalise(rows, layer.attention_norm);
+  packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.qkv.input_dtype(), pool_);
+  layer.qkv.apply(packed_, qkv_, qkv_width_, pool_);
+  if (!config_.qk_norm) return;
+  const auto epsilon = static_cast<float>(config_.rms_norm_eps);
+  kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
+                    layer.query_norm.data(), epsilon, pool_);
+  float* keys = qkv_ + query_width_;
+  kernels::rms_norm(keys, qkv_width_, keys, qkv_width_, rows, config_.kv_heads, config_.head_dim,
+                    layer.key_norm.data(), epsilon, pool_);
+}
+
+void forward_pass::round_keys_and_values(std::uint32_t rows) {
+  const std::size_t row_bytes = key_width_ * kernels::size_bytes(shape_.dtype);
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    const float* keys = qkv_ + std::size_t{row} * qkv_width_ + query_width_;
+    kernels::from_f32(shape_.dtype, keys, k_ + row * row_bytes, key_width_);
+    kernels::from_f32(shape_.dtype, keys + key_width_, v_ + row * row_bytes, key_width_);
+  }
+}
+
+// Keys are rotated from their rounded form by the kernel that also loads them out of the pool: what attends
+// is the same, bit for bit, whether it was computed here or came from there.
+void forward_pass::write_cache(std::uint32_t layer, const row_chunk& chunk) {
+  const std::size_t head_bytes = shape_.head_dim * kernels::size_bytes(shape_.dtype);
+  scatters_.clear();
+  for (const row_group& group : chunk.groups)
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+      const std::span<std::uint32_t> slots(slots_.data(), group.rows);
+      open_slots(*group.cache, layer, head, chunk.positions.subspan(group.first_row, group.rows),
+                 chunk.segments.subspan(group.first_row, group.rows), slots);
+      for (std::uint32_t begin = 0, end = 0; begin < group.rows; begin = end) {
+        for (end = begin + 1; end < group.rows && slots[end] == slots[end - 1] + 1;)
+          ++end;
+        const std::size_t row = group.first_row + begin;
+        const std::size_t source = (row * shape_.kv_heads + head) * head_bytes;
+        scatters_.push_back({.k = k_ + source,
+                             .v = v_ + source,
+                             .source_row_stride = key_width_,
+                             .entries = row_numbers_.data() + row,
+                             .rows = end - begin,
+                             .rotations = &rotations_,
+                             .k_out = group.cache->k(layer, head) + slots[begin] * head_bytes,
+                             .v_out = group.cache->v(layer, head) + slots[begin] * head_bytes});
+      }
+    }
+  kernels::rotate_scatter(scatters_, shape_.dtype, pool_);
+  kernels::rotate(qkv_, qkv_width_, static_cast<std::uint32_t>(chunk.tokens.size()), config_.query_heads,
+                  rotations_, pool_);
+}
+
+// Nobody reads what the last layer makes of the other rows. Rows only move towards the front.
+forward_pass::active_rows forward_pass::keep_wanted(const row_chunk& chunk) {
+  wanted_positions_.clear();
+  wanted_segments_.clear();
+  wanted_groups_.clear();
+  for (const std::uint32_t row : chunk.wanted) {
+    const auto kept = static_cast<std::uint32_t>(wanted_positions_.size());
+    const auto group =
+        std::ranges::find_if(chunk.groups, [row](const row_group& g) { return row - g.first_row < g.rows; });
+    if (wanted_groups_.empty() || wanted_groups_.back().cache != group->cache)
+      wanted_groups_.push_back({group->cache, kept, 0});
+    ++wanted_groups_.back().rows;
+    wanted_positions_.push_back(chunk.positions[row]);
+    wanted_segments_.push_back(chunk.segments[row]);
+    if (kept == row) continue;
+    std::memcpy(x_ + std::size_t{kept} * config_.hidden_size, x_ + std::size_t{row} * config_.hidden_size,
+                config_.hidden_size * sizeof(float));
+    std::memcpy(qkv_ + std::size_t{kept} * qkv_width_, qkv_ + std::size_t{row} * qkv_width_,
+                query_width_ * sizeof(float));
+  }
+  return {static_cast<std::uint32_t>(chunk.wanted.size()), wanted_positions_, wanted_segments_,
+          wanted_groups_, chunk.decode_step};
+}
+
+void forward_pass::attend(std::uint32_t layer, const active_rows& active) {
+  if (active.decode_step)
+    attend_decode(layer, active);
+  else
+    attend_prefill(layer, active);
+}
+
+void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active) {
+  const std::size_t group_width = query_width_ / config_.kv_heads;
+  decode_rows_.clear();
+  decode_runs_.clear();
+  for (const row_group& group : active.groups)
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+      const std::uint32_t rows = group.cache->rows(layer, head);
+      decode_rows_.push_back(rows);
+      decode_runs_.push_back({group.cache->k(layer, head), group.cache->v(layer, head), rows});
+    }
+  decode_heads_.clear();
+  for (std::size_t i = 0; i < decode_runs_.size(); ++i) {
+    const std::size_t row = i / shape_.kv_heads;
+    const std::size_t head = i % shape_.kv_heads;
+    decode_heads_.push_back({.q = qkv_ + row * qkv_width_ + head * group_width,
+                             .out = attention_ + row * query_width_ + head * group_width,
+                             .runs = {&decode_runs_[i], 1}});
+  }
+  if (decode_rows_ != planned_rows_) {
+    decode_plan_.assign(decode_rows_, attention_shape_);
+    planned_rows_ = decode_rows_;
+  }
+  kernels::attention_decode(attention_shape_, decode_plan_, decode_heads_,
+                            scratch_.reserve(decode_plan_.scratch_bytes()), pool_);
+}
+
+void forward_pass::attend_prefill(std::uint32_t layer, const active_rows& active) {
+  for (const row_group& group : active.groups) {
+    prefill_heads_.clear();
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
+      prefill_heads_.push_back({.k = group.cache->k(layer, head),
+                                .v = group.cache->v(layer, head),
+                                .rows = group.cache->rows(layer, head),
+                                .positions = group.cache->positions(layer, head),
+                                .segments = group.cache->segments(layer, head)});
+    const kernels::prefill_queries queries{.q = qkv_ + std::size_t{group.first_row} * qkv_width_,
+                                           .row_stride = qkv_width_,
+                                           .rows = group.rows,
+                                           .positions = active.positions.data() + group.first_row,
+                                           .segments = active.segments.data() + group.first_row};
+    kernels::attention_prefill(attention_shape_, queries, prefill_heads_,
+                               attention_ + std::size_t{group.first_row} * query_width_, query_width_,
+                               scratch_, pool_);
+  }
+}
+
+void forward_pass::finish_layer(const layer_weights& layer, std::uint32_t rows) {
+  packed_.pack(attention_, rows, query_width_, query_width_, layer.attention_out.input_dtype(), pool_);
+  layer.attention_out.apply(packed_, x_, config_.hidden_size, pool_, kernels::write_mode::add);
+  normalise(rows, layer.mlp_norm);
+  packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.gate_up.input_dtype(), pool_);
+  const std::size_t mlp_stride = std::size_t{2} * config_.intermediate_size;
+  layer.gate_up.apply(packed_, mlp_, mlp_stride, pool_);
+  kernels::swiglu(mlp_, mlp_ + config_.intermediate_size, mlp_stride, mlp_, mlp_stride, rows,
+                  config_.intermediate_size, pool_);
+  packed_.pack(mlp_, rows, config_.intermediate_size, mlp_stride, layer.down.input_dtype(), pool_);
+  layer.down.apply(packed_, x_, config_.hidden_size, pool_, kernels::write_mode::add);
+}
+
+}  // namespace weft::engine

@@ -1,0 +1,97 @@
+// One pass of a chunk of rows through all layers.
+#pragma once
+
+#include <weft/engine/runner.hpp>
+#include <weft/kernels/aligned_buffer.hpp>
+#include <weft/kernels/attention_decode.hpp>
+#include <weft/kernels/attention_prefill.hpp>
+#include <weft/kernels/rotate_scatter.hpp>
+
+#include "model_weights.hpp"
+#include "row_groups.hpp"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace weft::engine {
+
+// What a pass computes: consecutive rows of a batch. Lists are by row; `wanted` counts from the first row.
+struct row_chunk {
+  std::span<const token_id> tokens;
+  std::span<const std::int32_t> positions;
+  std::span<const std::int32_t> segments;
+  std::span<const row_group> groups;  // of these rows
+  std::span<const std::uint32_t> wanted;
+  std::uint32_t first_row = 0;  // in the batch
+  bool decode_step = false;
+};
+
+// Memory for activations is kept from pass to pass: decode steps allocate nothing.
+class forward_pass {
+ public:
+  forward_pass(const model_config& config, const model_weights& weights, const kv_shape& shape,
+               kernels::products allowed, std::span<const float> frequencies, kernels::thread_pool& pool);
+
+  // Adds the rows to their caches, which have room, and writes the logits of the wanted ones.
+  void run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer);
+
+ private:
+  // The rows that go on: all of a chunk, or, behind the last layer's keys and values, the wanted ones only.
+  struct active_rows {
+    std::uint32_t rows = 0;
+    std::span<const std::int32_t> positions;
+    std::span<const std::int32_t> segments;
+    std::span<const row_group> groups;
+    bool decode_step = false;
+  };
+
+  void reserve(std::uint32_t rows);
+  void embed(const row_chunk& chunk);
+  void project(const layer_weights& layer, std::uint32_t rows);
+  void round_keys_and_values(std::uint32_t rows);
+  void write_cache(std::uint32_t layer, const row_chunk& chunk);
+  active_rows keep_wanted(const row_chunk& chunk);
+  void attend(std::uint32_t layer, const active_rows& active);
+  void attend_decode(std::uint32_t layer, const active_rows& active);
+  void attend_prefill(std::uint32_t layer, const active_rows& active);
+  void finish_layer(const layer_weights& layer, std::uint32_t rows);
+  void normalise(std::uint32_t rows, std::span<const float> weight);
+
+  const model_config& config_;
+  const model_weights& weights_;
+  kv_shape shape_;
+  std::span<const float> frequencies_;
+  kernels::thread_pool& pool_;
+  kernels::attention_shape attention_shape_;
+  std::uint32_t query_width_ = 0;  // query heads * head_dim
+  std::uint32_t key_width_ = 0;    // KV heads * head_dim
+  std::uint32_t qkv_width_ = 0;
+
+  std::uint32_t reserved_rows_ = 0;
+  kernels::aligned_buffer memory_;
+  float* x_ = nullptr;          // [rows][hidden], the residual stream
+  float* normed_ = nullptr;     // [rows][hidden]
+  float* qkv_ = nullptr;        // [rows][queries, keys, values]
+  float* attention_ = nullptr;  // [rows][query_width]
+  float* mlp_ = nullptr;        // [rows][gate, up]
+  std::byte* k_ = nullptr;      // [rows][kv_head][head_dim] before RoPE, in the cache dtype
+  std::byte* v_ = nullptr;
+  std::vector<std::uint16_t> row_numbers_;  // 0, 1, 2, ...
+  std::vector<std::uint32_t> slots_;
+  std::vector<kernels::scatter_rows> scatters_;
+
+  kernels::linear_input packed_;
+  kernels::rotation_table rotations_;
+  kernels::workspace scratch_;
+  kernels::decode_plan decode_plan_;
+  std::vector<std::uint32_t> decode_rows_, planned_rows_;
+  std::vector<kernels::kv_run> decode_runs_;
+  std::vector<kernels::decode_head> decode_heads_;
+  std::vector<kernels::prefill_kv_head> prefill_heads_;
+
+  std::vector<std::int32_t> wanted_positions_, wanted_segments_;
+  std::vector<row_group> wanted_groups_;
+};
+
+}  // namespace weft::engine

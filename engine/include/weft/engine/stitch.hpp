@@ -1,0 +1,59 @@
+// Carries out a stitching plan: puts documents out of the pool into a session's cache, rotated to where they
+// land in the prompt, and computes the other rows.
+//
+//   load_documents(model, cache, plan, blocks)   // rotate and scatter
+//   prefill(model, cache, plan, logits)          // opening and question; logits of the last row
+//
+// For the next question on the same documents: `cache.truncate(start of the question)` and
+// `prefill_rows(model, cache, rows of the question, logits)`.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/block/layout.hpp>
+#include <weft/engine/document.hpp>
+#include <weft/engine/kv_cache.hpp>
+#include <weft/engine/runner.hpp>
+#include <weft/policies/stitch.hpp>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace weft::engine {
+
+// A block of a document and where it goes.
+struct placed_block {
+  const block::view* block = nullptr;  // its bands are verified
+  std::uint32_t bands = 0;             // how many of them are loaded
+  std::int32_t start_position = 0;     // of the block's first token
+  std::int32_t segment = 0;
+};
+
+// Adds the rows of the blocks' bands to the cache, as many per (layer, KV head) as the bands hold. Blocks
+// come by ascending position. `invalid_argument` if a block is of another shape than the cache,
+// `out_of_space` where there is no room: nothing was changed then.
+result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks);
+
+// The same for a document that was encoded here; the same bytes as through blocks.
+result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
+                              std::int32_t start_position, std::int32_t segment);
+
+// The blocks of one document of a plan, in order. Empty for a document that the plan computes.
+using document_blocks = std::span<const block::view>;
+
+// Fills an empty cache with the plan's documents, in the order of the prompt. Loaded ones take all bands that
+// are present; those that the plan computes in a segment of their own are encoded at position 0 and rotated
+// like loaded ones, so that an answer does not depend on what was in the pool. `documents` has one entry for
+// every document of the plan. `invalid_argument` if blocks and plan do not fit each other.
+result<void> load_documents(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
+                            std::span<const document_blocks> documents);
+
+// Computes what `load_documents` left of the plan and writes the logits of the last row: [vocab].
+result<void> prefill(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
+                     std::span<float> logits);
+
+// Computes these rows, which overwrite those at their positions. Logits of the last one.
+result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const policies::planned_row> rows,
+                          std::span<float> logits);
+
+}  // namespace weft::engine

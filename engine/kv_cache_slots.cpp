@@ -1,0 +1,119 @@
+#include "kv_cache_slots.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace weft::engine {
+
+namespace {
+
+bool behind_all_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, std::int32_t position) {
+  const std::uint32_t rows = cache.rows(layer, kv_head);
+  return rows == 0 || cache.positions(layer, kv_head)[rows - 1] < position;
+}
+
+// The rows of one (layer, KV head) as four parallel lists.
+class row_lists {
+ public:
+  row_lists(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head)
+      : k_(cache.k(layer, kv_head)),
+        v_(cache.v(layer, kv_head)),
+        positions_(cache.positions(layer, kv_head)),
+        segments_(cache.segments(layer, kv_head)),
+        row_bytes_(std::size_t{cache.shape().head_dim} * kernels::size_bytes(cache.shape().dtype)) {}
+
+  void move(std::uint32_t from, std::uint32_t to, std::uint32_t rows) {
+    std::memmove(k_ + to * row_bytes_, k_ + from * row_bytes_, rows * row_bytes_);
+    std::memmove(v_ + to * row_bytes_, v_ + from * row_bytes_, rows * row_bytes_);
+    std::memmove(positions_ + to, positions_ + from, rows * sizeof(std::int32_t));
+    std::memmove(segments_ + to, segments_ + from, rows * sizeof(std::int32_t));
+  }
+  void label(std::uint32_t row, std::int32_t position, std::int32_t segment) {
+    positions_[row] = position;
+    segments_[row] = segment;
+  }
+  std::int32_t position(std::uint32_t row) const { return positions_[row]; }
+
+ private:
+  std::byte* k_;
+  std::byte* v_;
+  std::int32_t* positions_;
+  std::int32_t* segments_;
+  std::size_t row_bytes_;
+};
+
+void append_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                 std::span<const std::int32_t> positions, std::span<const std::int32_t> segments,
+                 std::span<std::uint32_t> slots) {
+  const std::uint32_t rows = cache.rows(layer, kv_head);
+  std::copy(positions.begin(), positions.end(), cache.positions(layer, kv_head) + rows);
+  std::copy(segments.begin(), segments.end(), cache.segments(layer, kv_head) + rows);
+  std::iota(slots.begin(), slots.end(), rows);
+  cache.set_rows(layer, kv_head, rows + static_cast<std::uint32_t>(positions.size()));
+}
+
+// Merges from the back, so that every row moves once and in whole runs.
+void merge_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                std::span<const std::int32_t> positions, std::span<const std::int32_t> segments,
+                std::span<std::uint32_t> slots) {
+  row_lists lists(cache, layer, kv_head);
+  std::uint32_t unmoved = cache.rows(layer, kv_head);
+  std::uint32_t still_new = missing_rows(cache, layer, kv_head, positions);
+  cache.set_rows(layer, kv_head, unmoved + still_new);
+  for (std::size_t i = positions.size(); i-- > 0;) {
+    std::uint32_t run_begin = unmoved;
+    while (run_begin > 0 && lists.position(run_begin - 1) > positions[i])
+      --run_begin;
+    const bool present = run_begin > 0 && lists.position(run_begin - 1) == positions[i];
+    if (still_new > 0) lists.move(run_begin, run_begin + still_new, unmoved - run_begin);
+    unmoved = run_begin;
+    if (present) {
+      --unmoved;
+      if (still_new > 0) lists.move(unmoved, unmoved + still_new, 1);
+    } else {
+      --still_new;
+    }
+    slots[i] = unmoved + still_new;
+    lists.label(slots[i], positions[i], segments[i]);
+  }
+}
+
+}  // namespace
+
+std::uint32_t missing_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                           std::span<const std::int32_t> positions) {
+  if (positions.empty()) return 0;
+  if (behind_all_rows(cache, layer, kv_head, positions.front()))
+    return static_cast<std::uint32_t>(positions.size());
+  const std::int32_t* row = cache.positions(layer, kv_head);
+  const std::int32_t* const end = row + cache.rows(layer, kv_head);
+  row = std::lower_bound(row, end, positions.front());
+  std::uint32_t missing = 0;
+  for (const std::int32_t position : positions) {
+    while (row != end && *row < position)
+      ++row;
+    if (row == end || *row != position) ++missing;
+  }
+  return missing;
+}
+
+bool has_room(kv_cache& cache, std::span<const std::int32_t> positions) {
+  for (std::uint32_t layer = 0; layer < cache.shape().layers; ++layer)
+    for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
+      if (missing_rows(cache, layer, head, positions) > cache.capacity_rows() - cache.rows(layer, head))
+        return false;
+  return true;
+}
+
+void open_slots(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                std::span<const std::int32_t> positions, std::span<const std::int32_t> segments,
+                std::span<std::uint32_t> slots) {
+  if (positions.empty()) return;
+  if (behind_all_rows(cache, layer, kv_head, positions.front()))
+    append_rows(cache, layer, kv_head, positions, segments, slots);
+  else
+    merge_rows(cache, layer, kv_head, positions, segments, slots);
+}
+
+}  // namespace weft::engine

@@ -1,0 +1,193 @@
+#include <weft/engine/runner.hpp>
+#include <weft/kernels/rope.hpp>
+
+#include "forward_pass.hpp"
+#include "model_weights.hpp"
+#include "row_groups.hpp"
+#include "weight_source.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace weft::engine {
+
+namespace {
+
+constexpr std::uint32_t most_chunk_rows = 32768;  // rows of a pass are numbered in 16 bits
+
+std::string_view name_of(architecture arch) {
+  switch (arch) {
+    case architecture::llama:
+      return "llama";
+    case architecture::qwen2:
+      return "qwen2";
+    case architecture::qwen3:
+      return "qwen3";
+  }
+  return "unknown";
+}
+
+kernels::rope_parameters rope_parameters_of(const block::rope_spec& rope) {
+  using kind = block::rope_spec::scaling_kind;
+  return {.theta = rope.theta,
+          .scaling = rope.scaling == kind::llama3   ? kernels::rope_scaling::llama3
+                     : rope.scaling == kind::linear ? kernels::rope_scaling::linear
+                                                    : kernels::rope_scaling::none,
+          .factor = rope.factor,
+          .low_freq_factor = rope.low_freq_factor,
+          .high_freq_factor = rope.high_freq_factor,
+          .original_context_tokens = rope.original_context_tokens};
+}
+
+kernels::products products_of(arithmetic products) {
+  return products == arithmetic::f32 ? kernels::products::f32 : kernels::products::automatic;
+}
+
+block::model_spec spec_of(const model_config& config, kernels::dtype cache_dtype, const id128& digest) {
+  return {.architecture = std::string{name_of(config.arch)},
+          .layers = config.layers,
+          .query_heads = config.query_heads,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .cache_dtype = cache_dtype,
+          .rope = config.rope,
+          .weights_digest = digest};
+}
+
+}  // namespace
+
+void row_batch::add(token_id token, std::int32_t position, std::int32_t segment, std::uint32_t cache) {
+  tokens.push_back(token);
+  positions.push_back(position);
+  segments.push_back(segment);
+  caches.push_back(cache);
+}
+
+void row_batch::clear() {
+  tokens.clear();
+  positions.clear();
+  segments.clear();
+  caches.clear();
+  logits_rows.clear();
+}
+
+struct runner::state {
+  state(model_config c, const runner_options& o) : config(std::move(c)), options(o), pool(o.threads) {
+    options.chunk_rows = std::clamp(options.chunk_rows, 1U, most_chunk_rows);
+  }
+
+  model_config config;
+  runner_options options;
+  kernels::thread_pool pool;
+  id128 weights_digest;
+  block::model_spec spec;
+  kv_shape shape;
+  model_weights weights;
+  std::vector<float> frequencies;
+  std::optional<forward_pass> pass;
+  grouped_batch grouped;
+  std::vector<row_group> chunk_groups;
+  std::vector<std::uint32_t> chunk_wanted;
+
+  // The part of a batch that lies in rows [first, first + rows).
+  row_chunk chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows);
+};
+
+row_chunk runner::state::chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows) {
+  chunk_groups.clear();
+  for (const row_group& group : grouped.groups) {
+    const std::uint32_t begin = std::max(group.first_row, first);
+    const std::uint32_t end = std::min(group.first_row + group.rows, first + rows);
+    if (begin < end) chunk_groups.push_back({group.cache, begin - first, end - begin});
+  }
+  chunk_wanted.clear();
+  for (auto row = std::ranges::lower_bound(batch.logits_rows, first);
+       row != batch.logits_rows.end() && *row < first + rows; ++row)
+    chunk_wanted.push_back(*row - first);
+  return {.tokens = std::span(batch.tokens).subspan(first, rows),
+          .positions = std::span(batch.positions).subspan(first, rows),
+          .segments = std::span(batch.segments).subspan(first, rows),
+          .groups = chunk_groups,
+          .wanted = chunk_wanted,
+          .first_row = first,
+          .decode_step = grouped.decode_step};
+}
+
+runner::runner(std::unique_ptr<state> s) : state_(std::move(s)) {}
+runner::runner(runner&&) noexcept = default;
+runner& runner::operator=(runner&&) noexcept = default;
+runner::~runner() = default;
+
+result<runner> runner::make(std::unique_ptr<state> s, weight_source& source) {
+  auto weights = load_weights(s->config, source, products_of(s->options.products), s->pool);
+  if (!weights) return tl::unexpected(weights.error());
+  s->weights = std::move(*weights);
+  s->config.weights_dtype = s->weights.dtype;
+  const kernels::dtype cache_dtype = s->options.cache_dtype.value_or(s->weights.dtype);
+  s->shape = {s->config.layers, s->config.kv_heads, s->config.head_dim, cache_dtype};
+  s->spec = spec_of(s->config, cache_dtype, s->weights_digest);
+  s->frequencies = kernels::rope_frequencies(rope_parameters_of(s->config.rope), s->config.head_dim);
+  s->pass.emplace(s->config, s->weights, s->shape, products_of(s->options.products), s->frequencies, s->pool);
+  return runner(std::move(s));
+}
+
+result<runner> runner::load(const std::filesystem::path& model_folder, const runner_options& options) {
+  auto config = load_model_config(model_folder);
+  if (!config) return tl::unexpected(config.error());
+  auto files = tensor_files::open(model_folder);
+  if (!files) return tl::unexpected(files.error());
+  auto s = std::make_unique<state>(std::move(*config), options);
+  s->weights_digest = files->digest();
+  file_weights source(std::move(*files), model_folder.string());
+  return make(std::move(s), source);
+}
+
+result<runner> runner::with_random_weights(const model_config& config, const runner_options& options,
+                                           std::uint64_t seed) {
+  auto s = std::make_unique<state>(config, options);
+  s->weights_digest = id128{0, seed};
+  random_weights source(seed, s->pool);
+  return make(std::move(s), source);
+}
+
+const model_config& runner::config() const {
+  return state_->config;
+}
+
+const block::model_spec& runner::spec() const {
+  return state_->spec;
+}
+
+kv_shape runner::cache_shape() const {
+  return state_->shape;
+}
+
+std::span<const float> runner::rope_frequencies() const {
+  return state_->frequencies;
+}
+
+kernels::thread_pool& runner::threads() {
+  return state_->pool;
+}
+
+result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> caches,
+                             std::span<float> logits, forward_observer* observer) {
+  state& s = *state_;
+  const std::size_t vocab = s.config.vocab_size;
+  if (logits.size() != batch.logits_rows.size() * vocab)
+    return fail(errc::invalid_argument, "the logits of " + std::to_string(batch.logits_rows.size()) +
+                                            " rows need " + std::to_string(vocab) + " floats each");
+  if (auto grouped = group_rows(batch, caches, s.shape, s.config.vocab_size, s.grouped); !grouped)
+    return grouped;
+  const auto rows = static_cast<std::uint32_t>(batch.size());
+  for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {
+    const row_chunk chunk = s.chunk_of(batch, first, std::min(s.options.chunk_rows, rows - first));
+    s.pass->run(chunk, logits.first(chunk.wanted.size() * vocab), observer);
+    logits = logits.subspan(chunk.wanted.size() * vocab);
+  }
+  return {};
+}
+
+}  // namespace weft::engine
