@@ -239,6 +239,7 @@ void connections::choose_path(connection& which) {
   const bool one_sided = !view.empty() || transport == "rdma";
   which.way = one_sided ? path::get : path::push;
   if (self_.map_peer_arenas) which.view = view;
+  if (!which.view.empty()) cold_.push_back(which.id);
   statistics_.peer_up({.peer = which.id, .transport = transport, .way = which.way});
 }
 
@@ -321,6 +322,15 @@ bool connections::advance_lingering(time_point now) {
     leaving.region.reset();
     return true;
   });
+  return false;
+}
+
+bool connections::warm_up() {
+  while (!cold_.empty()) {
+    auto* peer = find(cold_.back());
+    if (peer != nullptr && peer->region->warm_up()) return true;
+    cold_.pop_back();
+  }
   return false;
 }
 

@@ -54,6 +54,9 @@ class connections {
   bool pump(time_point now);
   std::optional<time_point> next_deadline() const;
 
+  // Something useful to do when idle. False: there is nothing.
+  bool warm_up();
+
   void disconnect_all(time_point now, const error& why);
   bool all_closed() const { return lingering_.empty() && by_id_.empty(); }
 
@@ -97,6 +100,7 @@ class connections {
   std::unordered_map<ucp_ep_h, connection*> by_endpoint_;
   std::vector<peer_id> handshaking_;
   std::vector<lingering_endpoint> lingering_;
+  std::vector<peer_id> cold_;  // with arenas whose pages are not mapped yet
   bool any_broken_ = false;
   std::uint32_t last_id_ = 0;
 };

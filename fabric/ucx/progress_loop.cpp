@@ -155,7 +155,7 @@ void progress_loop::run() {
     const auto now = clock_now();
     if (turn(now)) {
       idle_rounds = 0;
-    } else if (++idle_rounds > options_.spin_rounds) {
+    } else if (++idle_rounds > options_.spin_rounds && !connections_.warm_up()) {
       sleep(now);
     }
   }

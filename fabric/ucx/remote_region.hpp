@@ -20,6 +20,9 @@ class ucx_remote_region {
   // The arena in this process's address space, all of it; empty where it cannot be mapped.
   std::span<const std::byte> view() const { return view_; }
 
+  // Maps the next pages of the view, so that reading them later costs no page fault. False: all are mapped.
+  bool warm_up();
+
   std::uint64_t base() const { return base_; }
   std::uint64_t bytes() const { return bytes_; }
   ucp_rkey_h key() const { return key_.get(); }
@@ -36,6 +39,7 @@ class ucx_remote_region {
   std::uint64_t base_ = 0;
   std::uint64_t bytes_ = 0;
   std::span<const std::byte> view_;
+  std::uint64_t warm_bytes_ = 0;
 };
 
 // "shm", "rdma" or "tcp": what data moves over, from a region and the text of `lanes`.
