@@ -104,14 +104,14 @@ struct event_thread::state {
 };
 
 event_thread::event_thread() : mailbox_(std::make_shared<mailbox>()), state_(std::make_unique<state>()) {
-  std::promise<void> ready;
-  auto started = ready.get_future();
-  state_->thread = std::thread([this, box = mailbox_, &ready] {
+  auto ready = std::make_shared<std::promise<void>>();
+  auto started = ready->get_future();
+  state_->thread = std::thread([this, box = mailbox_, ready] {
     try {
-      state_->main(*box->state_, ready);
+      state_->main(*box->state_, *ready);
     } catch (...) {
       // Before it was ready: the constructor waits for this. Afterwards nothing in main throws.
-      ready.set_exception(std::current_exception());
+      ready->set_exception(std::current_exception());
     }
   });
   try {
@@ -127,14 +127,15 @@ event_thread::~event_thread() {
 }
 
 void event_thread::run(task t) {
-  std::promise<void> done;
-  auto finished = done.get_future();
-  const bool posted = mailbox_->post([&] {
+  // Shared: the waiting thread may be gone from here before set_value has returned.
+  auto done = std::make_shared<std::promise<void>>();
+  auto finished = done->get_future();
+  const bool posted = mailbox_->post([&t, done] {
     try {
       t();
-      done.set_value();
+      done->set_value();
     } catch (...) {
-      done.set_exception(std::current_exception());
+      done->set_exception(std::current_exception());
     }
   });
   if (!posted) throw std::logic_error("event_thread::run after stop");

@@ -14,6 +14,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <exception>
+#include <future>
 #include <string_view>
 
 namespace weft::launcher::gateway {
@@ -58,8 +60,6 @@ class listener final : kj::TaskSet::ErrorHandler {
  public:
   listener(service s, kj::Own<kj::ConnectionReceiver> port, std::atomic<std::size_t>& open)
       : service_(std::move(s)), port_(kj::mv(port)), open_(open), connections_(*this), accepting_(accept()) {}
-
-  ~listener() { open_ = 0; }
 
  private:
   kj::Promise<void> accept() {
@@ -129,17 +129,45 @@ struct server::state {
   std::shared_ptr<backend> answering;
   std::uint16_t port = 0;
   std::atomic<std::size_t> open{0};
-  kj::Maybe<kj::Own<listener>> listening;  // touched by the event thread only
+  // Touched by the event thread only.
+  kj::Maybe<kj::Promise<void>> starting;
+  kj::Maybe<kj::Own<listener>> listening;
   schema::event_thread thread;
 
-  void listen() {
+  kj::Promise<void> listen() {
     auto& io = thread.io();
-    auto address = io.provider->getNetwork().parseAddress(options.host, options.port).wait(io.waitScope);
-    auto receiver = address->listen();
-    port = static_cast<std::uint16_t>(receiver->getPort());
-    listening = kj::heap<listener>(service{options, answering, thread.tasks(), io.provider->getTimer()},
-                                   kj::mv(receiver), open);
+    return io.provider->getNetwork()
+        .parseAddress(options.host, options.port)
+        .then([this, &io](kj::Own<kj::NetworkAddress>&& address) {
+          auto receiver = address->listen();
+          port = static_cast<std::uint16_t>(receiver->getPort());
+          listening = kj::heap<listener>(service{options, answering, thread.tasks(), io.provider->getTimer()},
+                                         kj::mv(receiver), open);
+        });
   }
+
+  // Begins to listen and waits until it does. Throws kj::Exception.
+  void start_listening() {
+    auto done = std::make_shared<std::promise<void>>();
+    auto listens = done->get_future();
+    thread.run([this, done] {
+      starting =
+          kj::evalNow([this] { return listen(); })
+              .then([done] { done->set_value(); },
+                    [done](kj::Exception&& e) { done->set_exception(std::make_exception_ptr(kj::mv(e))); })
+              .eagerlyEvaluate(nullptr);
+    });
+    listens.get();
+  }
+
+  void end() {
+    thread.stop([this] {
+      starting = nullptr;
+      listening = nullptr;
+    });
+  }
+
+  ~state() { end(); }
 };
 
 result<std::unique_ptr<server>> server::start(server_options options, std::shared_ptr<backend> answering) {
@@ -155,7 +183,7 @@ result<std::unique_ptr<server>> server::start(server_options options, std::share
   s->options = std::move(options);
   s->answering = std::move(answering);
   try {
-    s->thread.run([&] { s->listen(); });
+    s->start_listening();
   } catch (const kj::Exception& e) {
     return tl::unexpected(listen_error(s->options, e));
   }
@@ -180,7 +208,7 @@ std::size_t server::connections() const {
 }
 
 void server::stop() {
-  state_->thread.stop([this] { state_->listening = nullptr; });
+  state_->end();
 }
 
 }  // namespace weft::launcher::gateway
