@@ -3,7 +3,7 @@
 //   pid      process id of `weft up`, locked while it runs
 //   seed     HOST:PORT of the membership, written by the first node
 //   gateway  HOST:PORT of the gateway, written by its node
-//   NAME.log what the node said, when started with --detach
+//   up.log   what the nodes said, when started with --detach
 #pragma once
 
 #include <weft/base/error.hpp>
