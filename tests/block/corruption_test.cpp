@@ -210,6 +210,45 @@ TEST_CASE("a header that lies with a right checksum is refused") {
   }
 }
 
+TEST_CASE("layer tables that lie are refused before any band is there") {
+  random_engine random(35);
+  const sample s = small_sample(random, 2);
+  const std::size_t header_bytes = view::parse(s.bytes.span())->header_bytes();
+  const aligned_bytes header(s.bytes.span().first(header_bytes));
+  CHECK(view::parse(header.span()));
+  for (const std::uint32_t start : {1u, 1u << 20, ~0u}) {
+    for (const std::size_t offset : {192, 196, 200, 204}) {  // two starts for each of two bands
+      aligned_bytes lying(header.span());
+      if (start == 1 && offset % 8 == 4) continue;  // a start inside its band: only the rows can tell
+      put_u32(lying.span(), offset, start);
+      fuzz::reseal(lying.span());
+      CHECK(!view::parse(lying.span()));
+    }
+  }
+}
+
+TEST_CASE("more bands than the format has are refused, however consistent") {
+  random_engine random(36);
+  const shape s{.layers = 1, .kv_heads = 1, .head_dim = 4, .tokens = 6, .dtype = kernels::dtype::bf16};
+  const sample made = make_sample(random, s, {all_rows(s)});
+  const auto header_with_bands = [&](std::uint32_t bands) {
+    const std::size_t header_bytes = (128 + 36 * bands + 63) / 64 * 64;
+    aligned_bytes header(header_bytes);
+    std::ranges::fill(header.span(), std::byte{0});
+    std::ranges::copy(made.bytes.span().first(128), header.span().begin());
+    put_u32(header.span(), 20, static_cast<std::uint32_t>(header_bytes));
+    header[106] = static_cast<std::byte>(bands);
+    for (std::uint32_t band = 0; band < bands; ++band) {
+      put_u64(header.span(), 128 + 32 * band, header_bytes + 192 * band);
+      put_u64(header.span(), 136 + 32 * band, 192);
+    }
+    fuzz::reseal(header.span());
+    return header;
+  };
+  CHECK(view::parse(header_with_bands(16).span()));
+  CHECK(!view::parse(header_with_bands(17).span()));
+}
+
 TEST_CASE("an opaque header that lies about its payload is refused") {
   random_engine random(32);
   const identity id = random_identity(random);
@@ -223,6 +262,11 @@ TEST_CASE("an opaque header that lies about its payload is refused") {
     fuzz::reseal(bytes.span());
     CHECK(refusal(bytes.span(), id) == errc::corrupt);
   }
+  aligned_bytes empty(opaque_size_bytes(0));
+  REQUIRE(write_opaque(empty.span(), id, {}, 0));
+  put_u64(empty.span(), 80, std::numeric_limits<std::uint64_t>::max());  // wraps to 0 when rounded up
+  fuzz::reseal(empty.span());
+  CHECK(refusal(empty.span(), id) == errc::corrupt);
 }
 
 TEST_CASE("counts and positions that lie with a right checksum are refused") {
