@@ -96,11 +96,6 @@ struct directory::state {
       e.holders[e.count++] = s;
       return;
     }
-    const auto dead = std::ranges::find_if(held_by, [&](slot_index h) { return !alive(h); });
-    if (dead != held_by.end()) {
-      *dead = s;
-      return;
-    }
     std::vector<slot_index>& more = more_holders[e.key];
     if (std::ranges::find(more, s) == more.end()) more.push_back(s);
   }
