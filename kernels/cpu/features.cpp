@@ -7,9 +7,7 @@ namespace weft::kernels {
 bool native_bf16_products() {
 #if defined(__x86_64__)
   // The kernels use it from within Highway's AVX3 target only.
-  static const bool available =
-      __builtin_cpu_supports("avx512bf16") != 0 && (hwy::SupportedTargets() & HWY_AVX3) != 0;
-  return available;
+  return __builtin_cpu_supports("avx512bf16") != 0 && (hwy::SupportedTargets() & HWY_AVX3) != 0;
 #else
   return false;
 #endif
