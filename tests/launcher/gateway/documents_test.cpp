@@ -2,6 +2,8 @@
 
 #include "scripted_backend.hpp"
 
+#include <algorithm>
+
 using namespace weft;
 using launcher::gateway::testing::running_gateway;
 
