@@ -162,7 +162,7 @@ void adopt(self_pointer self, const cluster_ptr& now) {
 errc prove(std::span<const std::byte> bytes, const id128& key) {
   const auto parsed = block::view::parse(bytes);
   if (!parsed) return parsed.error().code;
-  if (parsed->id().key != key) return errc::corrupt;
+  if (parsed->id().key != key || parsed->bands_present() != parsed->band_count()) return errc::corrupt;
   return parsed->verify_bands() ? errc::ok : errc::corrupt;
 }
 

@@ -86,10 +86,10 @@ using pool_actor = caf::typed_actor<
 // The model runner of a node (local, on a thread of its own).
 using engine_actor = caf::typed_actor<
     // K and V of a document, seen by itself alone.
-    caf::replies_to<encode_atom, token_list>::with<encoded_document_ptr>,
-    // A cache for a prompt, nothing in it yet.
+    caf::replies_to<encode_atom, encode_order>::with<encoded_document_ptr>,
+    // A session with an empty cache.
     caf::replies_to<open_atom, session_order>::with<std::uint64_t>,
-    // Rows of staged blocks or encoded documents into the session's cache, rotated.
+    // Documents into the session's cache, rotated to their places.
     caf::replies_to<load_atom, load_order>::with<load_outcome>,
     // Prefill what is to be computed, then decode to the end, together with the other sessions.
     caf::replies_to<generate_atom, generate_order>::with<generate_outcome>,
@@ -104,10 +104,14 @@ using prefill_actor = caf::typed_actor<
     caf::replies_to<encode_atom, encode_request>::with<document_summary>>;
 
 // Answers questions over documents of the pool.
-using decode_actor = caf::typed_actor<caf::replies_to<ask_atom, question, answer_listener>::with<answer>>;
+using decode_actor =
+    caf::typed_actor<caf::replies_to<ask_atom, question, answer_listener>::with<answer>,
+                     // The document was dropped: what is remembered of it is not true any more.
+                     caf::reacts_to<drop_atom, id128>>;
 
 // The actors of one node that others speak to; null where the node does not have the role.
 struct role_handles {
+  membership_actor membership;
   directory_actor directory;
   storage_actor storage;
   prefill_actor prefill;
@@ -116,7 +120,8 @@ struct role_handles {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, role_handles& x) {
-  return f(caf::meta::type_name("weft::role_handles"), x.directory, x.storage, x.prefill, x.decode);
+  return f(caf::meta::type_name("weft::role_handles"), x.membership, x.directory, x.storage, x.prefill,
+           x.decode);
 }
 
 // Everything that clients can ask of a cluster (local: the RPC server and embedding programs speak to it).
@@ -128,8 +133,7 @@ using gateway_actor = caf::typed_actor<
     // Opaque blocks of engines that bring their own KV.
     caf::replies_to<locate_atom, key_list>::with<block_list>,
     caf::replies_to<put_atom, opaque_block_ptr>::with<caf::unit_t>,
-    caf::replies_to<get_atom, id128>::with<opaque_block_ptr>,
-    caf::replies_to<status_atom>::with<cluster_report>, caf::reacts_to<cluster_atom, cluster_ptr>>;
+    caf::replies_to<get_atom, id128>::with<opaque_block_ptr>, caf::reacts_to<cluster_atom, cluster_ptr>>;
 
 // One per process: joins the cluster, keeps the view, connects the others, answers for this node.
 using node_actor = caf::typed_actor<
@@ -137,9 +141,15 @@ using node_actor = caf::typed_actor<
     caf::replies_to<roles_atom>::with<role_handles>,
     // This node's state and counters.
     caf::replies_to<status_atom>::with<node_report>,
-    // The latest view with handles (local).
-    caf::replies_to<cluster_atom>::with<cluster_ptr>,
-    // Time to heartbeat (sent to itself).
+    // The state and counters of every node, dead ones that were known included.
+    caf::replies_to<status_atom, cluster_atom>::with<cluster_report>,
+    // Published at this port: join (sent once, by the starting thread).
+    caf::reacts_to<join_atom, std::uint16_t>,
+    // Answered when this node has joined and can speak to a node of each of these roles (bit i: role i).
+    caf::replies_to<ready_atom, std::uint32_t>::with<caf::unit_t>,
+    // Leave the cluster; answered when the coordinator was told.
+    caf::replies_to<leave_atom>::with<caf::unit_t>,
+    // Time to beat (sent to itself).
     caf::reacts_to<tick_atom>>;
 
 }  // namespace weft::actors

@@ -6,6 +6,8 @@
 #include <weft/actors/messages.hpp>
 #include <weft/actors/staging.hpp>
 #include <weft/base/time.hpp>
+#include <weft/engine/document.hpp>
+#include <weft/engine/sampler.hpp>
 #include <weft/fabric/transport.hpp>
 #include <weft/policies/stitch.hpp>
 
@@ -17,10 +19,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-namespace weft::engine {
-struct encoded_document;
-}
 
 namespace weft::actors {
 
@@ -101,46 +99,47 @@ struct pool_report {
 
 using encoded_document_ptr = std::shared_ptr<const engine::encoded_document>;
 
-struct token_list {
-  std::shared_ptr<const std::vector<std::int32_t>> tokens;
+using token_vector = std::shared_ptr<const std::vector<engine::token_id>>;
+
+struct encode_order {
+  token_vector tokens;
 };
 
 struct session_order {
-  std::shared_ptr<const policies::stitch_plan> plan;
-  std::uint32_t max_tokens = 0;
+  std::uint32_t capacity_rows = 0;
 };
 
-struct staged_rows {
-  std::shared_ptr<const staged_bytes> bytes;
-  std::int32_t start_position = 0;  // of the block's first token in the prompt
+// A document and where it lands in the prompt: out of verified blocks, or, without any, to be computed from
+// its tokens.
+struct document_to_load {
+  std::vector<std::shared_ptr<const staged_bytes>> blocks;
+  token_vector tokens;
+  std::int32_t start_position = 0;
   std::int32_t segment = 0;
 };
 
 struct load_order {
   std::uint64_t session = 0;
-  std::vector<staged_rows> blocks;
+  std::vector<document_to_load> documents;  // by ascending position, also across orders
 };
 
 struct load_outcome {
-  std::uint64_t microseconds = 0;
-};
-
-struct sampling {
-  double temperature = 0;
-  double top_p = 1;
-  std::uint64_t seed = 0;
+  std::uint64_t rotate_microseconds = 0;
+  std::uint64_t encode_microseconds = 0;
 };
 
 struct generate_order {
   std::uint64_t session = 0;
-  sampling how;
-  answer_listener listener;
+  std::shared_ptr<const policies::stitch_plan> plan;
+  engine::sampling how;
+  std::uint32_t max_tokens = 0;
+  answer_listener listener;  // may be null
 };
 
 struct generate_outcome {
-  std::vector<std::int32_t> tokens;
-  std::uint64_t prefill_microseconds = 0;
-  std::uint64_t decode_microseconds = 0;
+  std::vector<engine::token_id> tokens;    // the stop token is not among them
+  std::uint64_t prefill_microseconds = 0;  // to the first token
+  std::uint64_t decode_microseconds = 0;   // from the first token to the last
 };
 
 // -- gateway --
@@ -175,6 +174,7 @@ struct block_list {
 }  // namespace weft::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fabric_report)
@@ -184,7 +184,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::write_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::write_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::pool_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encoded_document_ptr)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::token_list)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encode_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::session_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_outcome)

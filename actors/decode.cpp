@@ -1,0 +1,276 @@
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/work.hpp>
+#include <weft/policies/stitch.hpp>
+
+#include <caf/send.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include "manifests.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace weft::actors {
+
+namespace {
+
+struct decode_state {
+  static inline const char* name = "decode";
+
+  work_parts parts;
+  duration read_deadline{};
+  manifest_cache manifests;
+};
+
+using self_pointer = decode_actor::stateful_pointer<decode_state>;
+
+// One question on its way to its answer.
+struct asking {
+  question asked;
+  answer_listener listener;
+  policies::stitch_policy policy{};
+  std::vector<engine::token_id> opening;
+  std::vector<engine::token_id> question_tokens;
+  std::vector<manifest_ptr> documents;
+  std::vector<bool> stored;  // by document: its blocks came out of the pool
+  std::shared_ptr<const policies::stitch_plan> plan;
+  std::uint64_t session = 0;
+  std::size_t next_document = 0;
+  answer result;
+  time_point started;
+  std::uint64_t encode_microseconds = 0;
+  caf::typed_response_promise<answer> promise;
+};
+using asking_ptr = std::shared_ptr<asking>;
+
+std::uint64_t microseconds(duration passed) {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(passed).count());
+}
+
+void give_up(self_pointer self, const asking_ptr& job, const error& why) {
+  if (job->session != 0) self->send(self->state.parts.engine, close_atom_v, job->session);
+  job->promise.deliver(to_caf(why));
+}
+
+auto on_error(self_pointer self, const asking_ptr& job, const char* doing) {
+  return [self, job, doing](const caf::error& e) { give_up(self, job, from_caf(e, doing)); };
+}
+
+result<policies::stitch_plan> plan_of(const asking& job) {
+  std::vector<policies::prompt_document> documents;
+  for (std::size_t i = 0; i < job.documents.size(); ++i)
+    documents.push_back({job.documents[i]->tokens, job.stored[i]});
+  return policies::plan_stitch(job.policy, {job.opening, documents, job.question_tokens});
+}
+
+// -- from the cache to the answer --
+
+void add_transfers(std::vector<transfer_summary>& all, const std::vector<transfer_summary>& more) {
+  for (const auto& t : more) {
+    auto same = std::find_if(all.begin(), all.end(), [&](const transfer_summary& known) {
+      return known.holder == t.holder && known.transport == t.transport && known.path == t.path;
+    });
+    if (same == all.end()) {
+      all.push_back(t);
+    } else {
+      same->bytes += t.bytes;
+    }
+  }
+}
+
+void answer_with(self_pointer self, const asking_ptr& job, const generate_outcome& generated,
+                 std::uint64_t before_prefill) {
+  const auto& context = *self->state.parts.context;
+  auto& r = job->result;
+  r.tokens = generated.tokens;
+  r.text = context.format.answer(context.tokens, r.tokens);
+  r.prompt_tokens = job->plan->prompt_tokens;
+  r.recomputed_rows = job->plan->recomputed_rows;
+  r.compute_microseconds = generated.prefill_microseconds + job->encode_microseconds;
+  r.ttft_microseconds = before_prefill + generated.prefill_microseconds;
+  r.decode_microseconds = generated.decode_microseconds;
+  job->promise.deliver(std::move(r));
+}
+
+void generate(self_pointer self, const asking_ptr& job) {
+  auto plan = plan_of(*job);
+  if (!plan) return give_up(self, job, plan.error());
+  job->plan = std::make_shared<const policies::stitch_plan>(std::move(*plan));
+  constexpr float millionths = 1e-6F;
+  generate_order order{
+      .session = job->session,
+      .plan = job->plan,
+      .how = {.temperature = static_cast<float>(job->asked.temperature_millionths) * millionths,
+              .top_p = static_cast<float>(job->asked.top_p_millionths) * millionths,
+              .seed = job->asked.seed},
+      .max_tokens = job->asked.max_tokens,
+      .listener = job->listener};
+  const auto before_prefill = microseconds(self->state.parts.clock() - job->started);
+  self->request(self->state.parts.engine, caf::infinite, generate_atom_v, std::move(order))
+      .then([self, job,
+             before_prefill](const generate_outcome& g) { answer_with(self, job, g, before_prefill); },
+            on_error(self, job, "generating"));
+}
+
+// -- documents into the cache --
+
+void load_next(self_pointer self, const asking_ptr& job);
+
+// The documents [first, last) of one read, with the blocks of those that came completely.
+load_order order_for(asking& job, std::size_t first, std::size_t last, const read_results& read) {
+  load_order order{.session = job.session, .documents = {}};
+  std::size_t next_block = 0;
+  for (auto i = first; i < last; ++i) {
+    const auto& m = job.documents[i];
+    document_to_load document{.blocks = {},
+                              .tokens = {m, &m->tokens},
+                              .start_position = job.plan->documents[i].start_position,
+                              .segment = job.plan->documents[i].segment};
+    std::uint64_t missing = 0;
+    for (std::size_t b = 0; b < m->block_keys.size(); ++b) {
+      const auto& block = read.blocks[next_block++];
+      if (!block.outcome) ++missing;
+      document.blocks.push_back(block.bytes);
+    }
+    job.stored[i] = missing == 0;
+    job.result.misses += missing;
+    if (missing > 0) document.blocks.clear();
+    order.documents.push_back(std::move(document));
+  }
+  return order;
+}
+
+void load_read(self_pointer self, const asking_ptr& job, std::size_t first, std::size_t last,
+               const read_results& read) {
+  add_transfers(job->result.transfers, read.transfers);
+  self->request(self->state.parts.engine, caf::infinite, load_atom_v, order_for(*job, first, last, read))
+      .then(
+          [self, job](const load_outcome& loaded) {
+            job->result.rotate_microseconds += loaded.rotate_microseconds;
+            job->encode_microseconds += loaded.encode_microseconds;
+            load_next(self, job);
+          },
+          on_error(self, job, "loading documents"));
+}
+
+// As many documents as fit into half of staging, so that two questions can load side by side; at least one.
+std::size_t end_of_wave(const decode_state& state, const asking& job) {
+  std::uint64_t bytes = 0;
+  auto last = job.next_document;
+  while (last < job.documents.size()) {
+    bytes += job.documents[last]->creation.block_bytes;
+    if (last > job.next_document && bytes > state.parts.room->capacity_bytes() / 2) break;
+    ++last;
+  }
+  return last;
+}
+
+void load_next(self_pointer self, const asking_ptr& job) {
+  if (job->policy == policies::stitch_policy::full || job->next_document == job->documents.size())
+    return generate(self, job);
+  auto& state = self->state;
+  const auto first = job->next_document;
+  const auto last = end_of_wave(state, *job);
+  job->next_document = last;
+  read_order order{
+      .keys = {}, .fingerprint = state.parts.context->scope.fingerprint, .timeout = state.read_deadline};
+  for (auto i = first; i < last; ++i) {
+    const auto& keys = job->documents[i]->block_keys;
+    order.keys.insert(order.keys.end(), keys.begin(), keys.end());
+  }
+  const auto asked_at = state.parts.clock();
+  self->request(state.parts.pool, caf::infinite, read_atom_v, std::move(order))
+      .then(
+          [self, job, first, last, asked_at](const read_outcome& read) {
+            job->result.load_microseconds += microseconds(self->state.parts.clock() - asked_at);
+            load_read(self, job, first, last, *read);
+          },
+          on_error(self, job, "reading documents from the pool"));
+}
+
+// -- from the question to an open session --
+
+void open_session(self_pointer self, const asking_ptr& job) {
+  auto plan = plan_of(*job);
+  if (!plan) return give_up(self, job, plan.error());
+  job->plan = std::make_shared<const policies::stitch_plan>(std::move(*plan));
+  const auto longest = self->state.parts.context->config.max_context_tokens;
+  const auto prompt = job->plan->prompt_tokens;
+  if (prompt >= longest) {
+    return give_up(self, job,
+                   {errc::invalid_argument, "the prompt has " + std::to_string(prompt) +
+                                                " tokens, the model's context is " + std::to_string(longest) +
+                                                "; ask about fewer documents or shorten the question"});
+  }
+  job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
+  self->request(self->state.parts.engine, caf::infinite, open_atom_v,
+                session_order{prompt + job->asked.max_tokens})
+      .then(
+          [self, job](std::uint64_t session) {
+            job->session = session;
+            load_next(self, job);
+          },
+          on_error(self, job, "opening a session"));
+}
+
+void take_manifests(self_pointer self, const asking_ptr& job, std::vector<result<manifest_ptr>> found) {
+  const auto& scope = self->state.parts.context->scope;
+  for (auto& m : found) {
+    if (!m) return give_up(self, job, m.error());
+    if ((*m)->fingerprint != scope.fingerprint) {
+      return give_up(self, job,
+                     {errc::invalid_argument, "document " + to_hex((*m)->document) +
+                                                  " was encoded by another model; ingest it with this one"});
+    }
+    job->documents.push_back(std::move(*m));
+    job->stored.push_back(true);
+  }
+  open_session(self, job);
+}
+
+result<void> prepare(self_pointer self, asking& job) {
+  const auto& context = *self->state.parts.context;
+  if (job.asked.text.empty()) return fail(errc::invalid_argument, "the question is empty");
+  if (job.asked.max_tokens == 0) return fail(errc::invalid_argument, "max tokens is 0; ask for at least 1");
+  const auto policy = policies::stitch_policy_from_name(job.asked.stitch.empty() ? "none" : job.asked.stitch);
+  if (!policy) return tl::make_unexpected(policy.error());
+  job.policy = *policy;
+  job.opening = context.format.opening(context.tokens, job.asked.system);
+  job.question_tokens = context.format.question(context.tokens, job.asked.text);
+  job.started = self->state.parts.clock();
+  return {};
+}
+
+decode_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
+  self->state.parts = std::move(parts);
+  self->state.read_deadline = config.read_deadline;
+  return {
+      [self](ask_atom, const question& asked, const answer_listener& listener) -> caf::result<answer> {
+        auto job = std::make_shared<asking>();
+        job->asked = asked;
+        job->listener = listener;
+        if (const auto good = prepare(self, *job); !good) return to_caf(good.error());
+        job->promise = self->make_response_promise<answer>();
+        auto promise = job->promise;
+        auto& state = self->state;
+        read_manifests(self, state.manifests, state.parts.pool, state.parts.context->scope.fingerprint,
+                       state.read_deadline, asked.documents,
+                       [self, job](std::vector<result<manifest_ptr>> found) {
+                         take_manifests(self, job, std::move(found));
+                       });
+        return promise;
+      },
+      [self](drop_atom, const id128& document) { self->state.manifests.erase(document); },
+  };
+}
+
+}  // namespace
+
+decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts) {
+  return system.spawn(behave, config, std::move(parts));
+}
+
+}  // namespace weft::actors

@@ -1,0 +1,237 @@
+#include <weft/actors/errors.hpp>
+#include <weft/actors/work.hpp>
+#include <weft/engine/document.hpp>
+#include <weft/engine/generation.hpp>
+#include <weft/engine/stitch.hpp>
+
+#include <caf/send.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <chrono>
+#include <unordered_map>
+#include <utility>
+
+namespace weft::actors {
+
+namespace {
+
+// A question being answered: its cache until it decodes, then what came out so far.
+struct session {
+  engine::kv_cache cache;
+  caf::typed_response_promise<generate_outcome> promise;
+  answer_listener listener;
+  generate_outcome outcome;
+  std::chrono::steady_clock::time_point first_token;
+};
+
+struct engine_state {
+  static inline const char* name = "engine";
+
+  std::shared_ptr<engine::runner> model;
+  std::shared_ptr<const model_context> context;
+  std::optional<engine::decode_batch> decoding;
+  std::unordered_map<std::uint64_t, session> sessions;
+  std::uint64_t next_session = 1;
+  bool stepping = false;
+};
+
+using self_pointer = engine_actor::stateful_pointer<engine_state>;
+
+// Durations that are reported to people; nothing is decided by them.
+class stopwatch {
+ public:
+  std::uint64_t microseconds() const {
+    const auto passed = std::chrono::steady_clock::now() - start_;
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(passed).count());
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+result<void> load_blocks(engine_state& state, engine::kv_cache& cache, const document_to_load& document) {
+  std::vector<block::view> views;
+  views.reserve(document.blocks.size());
+  for (const auto& bytes : document.blocks) {
+    auto parsed = block::view::parse(bytes->bytes());
+    if (!parsed) return tl::make_unexpected(parsed.error());
+    views.push_back(std::move(*parsed));
+  }
+  std::vector<engine::placed_block> placed;
+  auto position = document.start_position;
+  for (const auto& view : views) {
+    placed.push_back({&view, view.bands_present(), position, document.segment});
+    position += static_cast<std::int32_t>(view.dimensions().tokens);
+  }
+  return engine::scatter_blocks(*state.model, cache, placed);
+}
+
+result<void> load_computed(engine_state& state, engine::kv_cache& cache, const document_to_load& document) {
+  const auto encoded = engine::encode_document(*state.model, *document.tokens);
+  if (!encoded) return tl::make_unexpected(encoded.error());
+  return engine::scatter_document(*state.model, cache, *encoded, document.start_position, document.segment);
+}
+
+result<load_outcome> load(engine_state& state, const load_order& order) {
+  const auto found = state.sessions.find(order.session);
+  if (found == state.sessions.end()) return fail(errc::not_found, "the session is gone");
+  load_outcome outcome;
+  for (const auto& document : order.documents) {
+    const stopwatch watch;
+    const bool stored = !document.blocks.empty();
+    const auto loaded = stored ? load_blocks(state, found->second.cache, document)
+                               : load_computed(state, found->second.cache, document);
+    if (!loaded) return tl::make_unexpected(loaded.error());
+    (stored ? outcome.rotate_microseconds : outcome.encode_microseconds) += watch.microseconds();
+  }
+  return outcome;
+}
+
+void tell(self_pointer self, session& s, engine::token_id token) {
+  const bool first = s.outcome.tokens.size() == 1;
+  const auto& context = *self->state.context;
+  const std::span<const engine::token_id> one{&token, 1};
+  if (s.listener) {
+    self->send(s.listener, token_atom_v,
+               answer_piece{token, first ? context.format.answer(context.tokens, one)
+                                         : context.tokens.decode(one, true)});
+  }
+}
+
+void close(self_pointer self, std::uint64_t number) {
+  auto& state = self->state;
+  (void)state.decoding->remove(number);
+  if (const auto found = state.sessions.find(number); found != state.sessions.end()) {
+    if (found->second.listener) self->demonitor(found->second.listener.address());
+    state.sessions.erase(found);
+  }
+}
+
+// One more token of a session, possibly its last.
+void note(self_pointer self, const engine::generated_token& token) {
+  auto& state = self->state;
+  const auto found = state.sessions.find(token.session);
+  if (found == state.sessions.end()) return;
+  auto& s = found->second;
+  if (token.state != engine::finish::stop_token) {
+    s.outcome.tokens.push_back(token.token);
+    tell(self, s, token.token);
+  }
+  if (token.state == engine::finish::running) return;
+  const auto passed = std::chrono::steady_clock::now() - s.first_token;
+  s.outcome.decode_microseconds =
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(passed).count());
+  s.promise.deliver(std::move(s.outcome));
+  close(self, token.session);
+}
+
+void keep_stepping(self_pointer self) {
+  if (self->state.decoding->active() == 0 || std::exchange(self->state.stepping, true)) return;
+  self->send(self, step_atom_v);
+}
+
+void step(self_pointer self) {
+  auto& state = self->state;
+  state.stepping = false;
+  const auto tokens = state.decoding->step();
+  if (tokens) {
+    const std::vector<engine::generated_token> made{tokens->begin(), tokens->end()};
+    for (const auto& token : made)
+      note(self, token);
+  } else {
+    for (auto& [number, s] : state.sessions) {
+      if (s.promise.pending()) s.promise.deliver(to_caf(tokens.error()));
+      (void)state.decoding->remove(number);
+    }
+    state.sessions.clear();
+  }
+  keep_stepping(self);
+}
+
+result<engine::generated_token> start(engine_state& state, session& s, const generate_order& order) {
+  std::vector<float> logits(state.model->config().vocab_size);
+  const stopwatch watch;
+  if (const auto done = engine::prefill(*state.model, s.cache, *order.plan, logits); !done)
+    return tl::make_unexpected(done.error());
+  const engine::generation_options options{
+      .sampled = order.how, .stop_tokens = state.context->config.eos_tokens, .max_tokens = order.max_tokens};
+  auto first = state.decoding->add(order.session, std::move(s.cache),
+                                   static_cast<std::int32_t>(order.plan->prompt_tokens), logits, options);
+  s.outcome.prefill_microseconds = watch.microseconds();
+  s.first_token = std::chrono::steady_clock::now();
+  return first;
+}
+
+caf::result<generate_outcome> generate(self_pointer self, const generate_order& order) {
+  auto& state = self->state;
+  const auto found = state.sessions.find(order.session);
+  if (found == state.sessions.end()) return to_caf({errc::not_found, "the session is gone"});
+  const auto first = start(state, found->second, order);
+  if (!first) {
+    close(self, order.session);
+    return to_caf(first.error());
+  }
+  auto promise = self->make_response_promise<generate_outcome>();
+  found->second.promise = promise;
+  found->second.listener = order.listener;
+  if (order.listener) self->monitor(order.listener);
+  note(self, *first);
+  keep_stepping(self);
+  return promise;
+}
+
+// Nobody listens any more: the rest of the answer is not worth computing.
+void listener_gone(self_pointer self, const caf::actor_addr& who) {
+  for (auto& [number, s] : self->state.sessions) {
+    if (!s.listener || s.listener.address() != who) continue;
+    s.promise.deliver(to_caf({errc::cancelled, "nobody waits for the answer any more"}));
+    return close(self, number);
+  }
+}
+
+engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::runner> model,
+                                   std::shared_ptr<const model_context> context) {
+  self->state.model = std::move(model);
+  self->state.context = std::move(context);
+  self->state.decoding.emplace(*self->state.model);
+  self->set_down_handler([self](const caf::down_msg& down) { listener_gone(self, down.source); });
+  return {
+      [self](encode_atom, const encode_order& order) -> caf::result<encoded_document_ptr> {
+        auto encoded = engine::encode_document(*self->state.model, *order.tokens);
+        if (!encoded) return to_caf(encoded.error());
+        return encoded_document_ptr{std::make_shared<const engine::encoded_document>(std::move(*encoded))};
+      },
+      [self](open_atom, const session_order& order) -> caf::result<std::uint64_t> {
+        auto& state = self->state;
+        const auto number = state.next_session++;
+        state.sessions.emplace(
+            number, session{.cache = engine::kv_cache{state.model->cache_shape(), order.capacity_rows},
+                            .promise = {},
+                            .listener = {},
+                            .outcome = {},
+                            .first_token = {}});
+        return number;
+      },
+      [self](load_atom, const load_order& order) -> caf::result<load_outcome> {
+        auto outcome = load(self->state, order);
+        if (!outcome) return to_caf(outcome.error());
+        return *outcome;
+      },
+      [self](generate_atom, const generate_order& order) { return generate(self, order); },
+      [self](close_atom, std::uint64_t number) { close(self, number); },
+      [self](step_atom) { step(self); },
+  };
+}
+
+}  // namespace
+
+engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
+                          std::shared_ptr<const model_context> context, engine_thread thread) {
+  return thread == engine_thread::own
+             ? system.spawn<caf::detached>(behave, std::move(model), std::move(context))
+             : system.spawn(behave, std::move(model), std::move(context));
+}
+
+}  // namespace weft::actors

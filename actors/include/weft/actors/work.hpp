@@ -1,0 +1,35 @@
+// The actors that work with the model: engine, prefill, decode, and the gateway in front of them.
+#pragma once
+
+#include <weft/actors/control.hpp>
+#include <weft/actors/interfaces.hpp>
+#include <weft/actors/model_context.hpp>
+#include <weft/actors/node_config.hpp>
+#include <weft/engine/runner.hpp>
+
+#include <caf/actor_system.hpp>
+
+#include <memory>
+
+namespace weft::actors {
+
+// Where the engine computes: a thread of its own, or the scheduler's (simulations).
+enum class engine_thread : bool { shared = false, own = true };
+
+engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
+                          std::shared_ptr<const model_context> context, engine_thread thread);
+
+// What the actors of one node that has a model share.
+struct work_parts {
+  std::shared_ptr<const model_context> context;
+  pool_actor pool;
+  engine_actor engine;  // the gateway needs none
+  std::shared_ptr<staging> room;
+  clock_source clock;
+};
+
+prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts);
+decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts);
+gateway_actor spawn_gateway(caf::actor_system& system, const node_config& config, work_parts parts);
+
+}  // namespace weft::actors

@@ -1,0 +1,303 @@
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/errors.hpp>
+#include <weft/actors/node_actor.hpp>
+#include <weft/machines/enrolment.hpp>
+
+#include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+#include <spdlog/spdlog.h>
+
+#include "node_status.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <variant>
+
+namespace weft::actors {
+
+namespace {
+
+struct opened_link {
+  machines::node_ref to;  // node 0: the seed
+  result<node_actor> node;
+};
+
+}  // namespace
+
+}  // namespace weft::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::opened_link)
+
+namespace weft::actors {
+
+namespace {
+
+using node_port = node_actor::extend<caf::reacts_to<connected_atom, opened_link>>;
+
+constexpr auto roles_timeout = std::chrono::seconds{2};
+
+// The way to another node's actors.
+struct peer {
+  std::uint64_t incarnation = 0;
+  bool connecting = false;
+  node_actor node;
+};
+
+struct waiting_for_roles {
+  std::uint32_t roles = 0;
+  caf::typed_response_promise<caf::unit_t> promise;
+};
+
+struct node_state {
+  static inline const char* name = "node";
+
+  node_config config;
+  node_parts parts;
+  std::optional<machines::enrolment> enrolment;
+  membership_actor coordinator;
+  bool seeking_coordinator = false;
+  std::map<id128, peer> peers;
+  std::map<id128, role_handles> handles;  // of nodes in the view
+  std::vector<waiting_for_roles> waiting;
+};
+
+using self_pointer = node_port::stateful_pointer<node_state>;
+
+void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions);
+
+bool can_speak_to(const node_state& state, std::uint32_t roles) {
+  if (!state.enrolment || state.enrolment->state() != machines::enrolment_state::active) return false;
+  std::uint32_t reached = state.enrolment->self().roles;
+  for (const auto& member : state.enrolment->current().members) {
+    if (state.handles.contains(member.ref.node)) reached |= member.roles;
+  }
+  return (reached & roles) == roles;
+}
+
+void answer_waiting(node_state& state) {
+  std::erase_if(state.waiting, [&](waiting_for_roles& w) {
+    if (!can_speak_to(state, w.roles)) return false;
+    w.promise.deliver(caf::unit);
+    return true;
+  });
+}
+
+void tell_everyone(self_pointer self) {
+  auto& state = self->state;
+  auto now = std::make_shared<cluster>();
+  now->view = state.enrolment->current();
+  now->self = state.enrolment->self().ref;
+  now->in_good_standing = state.enrolment->in_good_standing(state.parts.clock());
+  now->handles = state.handles;
+  now->handles[now->self.node] = state.parts.roles;
+  const cluster_ptr message = std::move(now);
+  self->send(state.parts.fabric, cluster_atom_v, message);
+  self->send(state.parts.pool, cluster_atom_v, message);
+  self->send(state.parts.roles.directory, cluster_atom_v, message);
+  if (state.parts.roles.storage) self->send(state.parts.roles.storage, cluster_atom_v, message);
+  if (state.parts.gateway) self->send(state.parts.gateway, cluster_atom_v, message);
+  answer_waiting(state);
+}
+
+void open_link(self_pointer self, const machines::node_ref& to, const std::string& host, std::uint16_t port) {
+  self->state.parts.network->connect(host, port,
+                                     [to, me = caf::actor_cast<node_port>(self)](result<node_actor> node) {
+                                       caf::anon_send(me, connected_atom_v, opened_link{to, std::move(node)});
+                                     });
+}
+
+void seek_coordinator(self_pointer self) {
+  auto& state = self->state;
+  if (state.coordinator || state.seeking_coordinator) return;
+  if (state.config.is_seed) {
+    state.coordinator = state.parts.roles.membership;
+    return;
+  }
+  const auto address = state.parts.seed_address();
+  if (!address) return;
+  state.seeking_coordinator = true;
+  open_link(self, {}, address->first, address->second);
+}
+
+void connect_peers(self_pointer self) {
+  auto& state = self->state;
+  for (const auto& member : state.enrolment->current().members) {
+    if (member.ref.node == state.enrolment->self().ref.node) continue;
+    auto& to = state.peers[member.ref.node];
+    if (to.incarnation != member.ref.incarnation)
+      to = peer{.incarnation = member.ref.incarnation, .connecting = false, .node = {}};
+    if (to.node || std::exchange(to.connecting, true)) continue;
+    open_link(self, member.ref, member.host, member.control_port);
+  }
+}
+
+void forget(self_pointer self, const machines::node_ref& gone) {
+  self->state.peers.erase(gone.node);
+  self->state.handles.erase(gone.node);
+}
+
+void answered(self_pointer self, std::uint64_t ticket, const membership_reply& reply) {
+  auto& state = self->state;
+  carry_out(self, state.enrolment->on_answer(ticket, reply.answer, state.parts.clock()));
+  if (reply.view.epoch != 0) carry_out(self, state.enrolment->on_view(reply.view, state.parts.clock()));
+}
+
+void unanswered(self_pointer self) {
+  auto& state = self->state;
+  state.enrolment->on_connection_lost();
+  if (!state.config.is_seed) state.coordinator = membership_actor{};
+}
+
+template <class Atom, class Message>
+void send_to_coordinator(self_pointer self, std::uint64_t ticket, Atom atom, Message message) {
+  auto& state = self->state;
+  if (!state.coordinator) return state.enrolment->on_connection_lost();
+  self->request(state.coordinator, state.config.liveness_timeout / 2, atom, std::move(message))
+      .then([self, ticket](const membership_reply& reply) { answered(self, ticket, reply); },
+            [self](const caf::error&) { unanswered(self); });
+}
+
+void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions) {
+  auto& state = self->state;
+  bool changed = false;
+  for (const auto& action : actions) {
+    if (const auto* join = std::get_if<machines::send_join>(&action)) {
+      send_to_coordinator(self, join->ticket, join_atom_v, join_request{join->who, join->known_epoch});
+    } else if (const auto* beat = std::get_if<machines::send_heartbeat>(&action)) {
+      send_to_coordinator(self, beat->ticket, heartbeat_atom_v, heartbeat{beat->from, beat->known_epoch});
+    } else {
+      changed = true;
+    }
+    if (const auto* view = std::get_if<machines::adopted_view>(&action)) {
+      for (const auto& gone : view->change.gone)
+        forget(self, gone);
+    }
+    if (std::holds_alternative<machines::became_isolated>(action)) {
+      spdlog::warn(
+          "{}: the coordinator has not answered for a lease; writes are not acknowledged until it does",
+          state.config.name);
+    }
+    if (std::holds_alternative<machines::became_fenced>(action)) {
+      spdlog::warn("{}: was declared dead meanwhile; joining anew", state.config.name);
+    }
+  }
+  if (!changed) return;
+  connect_peers(self);
+  tell_everyone(self);
+}
+
+void link_opened(self_pointer self, const opened_link& link) {
+  const bool to_seed = !link.to.node;
+  const auto failed = [self, to = link.to, to_seed](const error& why) {
+    spdlog::debug("{}: {}", self->state.config.name, to_string(why));
+    if (to_seed) self->state.seeking_coordinator = false;
+    if (auto entry = self->state.peers.find(to.node); entry != self->state.peers.end())
+      entry->second.connecting = false;
+  };
+  if (!link.node) return failed(link.node.error());
+  self->request(*link.node, roles_timeout, roles_atom_v)
+      .then(
+          [self, to = link.to, node = *link.node, to_seed](const role_handles& roles) {
+            auto& now = self->state;
+            if (to_seed) {
+              now.seeking_coordinator = false;
+              now.coordinator = roles.membership;
+              return carry_out(self, now.enrolment->tick(now.parts.clock()));
+            }
+            const auto entry = now.peers.find(to.node);
+            if (entry == now.peers.end() || entry->second.incarnation != to.incarnation) return;
+            entry->second.connecting = false;
+            entry->second.node = node;
+            now.handles[to.node] = roles;
+            tell_everyone(self);
+          },
+          [failed](const caf::error& e) { failed(from_caf(e, "asking a node for its actors")); });
+}
+
+auto report_cluster(self_pointer self) {
+  auto& state = self->state;
+  std::vector<status_source> nodes;
+  for (const auto& member : state.enrolment->current().members) {
+    const auto known = state.peers.find(member.ref.node);
+    nodes.push_back({member, known == state.peers.end() ? node_actor{} : known->second.node});
+    if (member.ref.node == state.enrolment->self().ref.node)
+      nodes.back().node = caf::actor_cast<node_actor>(self);
+  }
+  return self->delegate(
+      spawn_cluster_gatherer(self->home_system(), state.enrolment->current().epoch, std::move(nodes)),
+      status_atom_v);
+}
+
+node_port::behavior_type behave(self_pointer self, const node_config& config, node_parts parts) {
+  self->state.config = config;
+  self->state.parts = std::move(parts);
+  const auto tick_interval = config.heartbeat_interval / 4;
+  return {
+      [self](roles_atom) -> caf::result<role_handles> { return self->state.parts.roles; },
+      [self](status_atom) -> caf::result<node_report> {
+        auto& state = self->state;
+        const auto& me = state.enrolment ? state.enrolment->self() : state.parts.self;
+        return self->delegate(
+            spawn_node_gatherer(self->home_system(),
+                                {me, state.parts.roles.storage, state.parts.fabric, state.parts.pool}),
+            status_atom_v);
+      },
+      [self](status_atom, cluster_atom) -> caf::result<cluster_report> {
+        if (!self->state.enrolment)
+          return to_caf({errc::unreachable, "this node has not joined its cluster yet"});
+        return report_cluster(self);
+      },
+      [self](join_atom, std::uint16_t port) {
+        auto& state = self->state;
+        auto me = state.parts.self;
+        me.control_port = port;
+        const auto lease = state.config.liveness_timeout * 9 / 10;
+        state.enrolment.emplace(
+            std::move(me), machines::enrolment_options{.heartbeat_interval = state.config.heartbeat_interval,
+                                                       .lease = lease,
+                                                       .join_interval = state.config.heartbeat_interval});
+        self->send(self, tick_atom_v);
+      },
+      [self](ready_atom, std::uint32_t roles) -> caf::result<caf::unit_t> {
+        auto promise = self->make_response_promise<caf::unit_t>();
+        self->state.waiting.push_back({roles, promise});
+        answer_waiting(self->state);
+        return promise;
+      },
+      [self](leave_atom) -> caf::result<caf::unit_t> {
+        auto& state = self->state;
+        if (state.coordinator && state.enrolment)
+          self->send(state.coordinator, leave_atom_v, state.enrolment->self().ref);
+        return caf::unit;
+      },
+      [self, tick_interval](tick_atom) {
+        auto& state = self->state;
+        seek_coordinator(self);
+        if (state.coordinator) carry_out(self, state.enrolment->tick(state.parts.clock()));
+        connect_peers(self);
+        self->delayed_send(self, tick_interval, tick_atom_v);
+      },
+      [self](connected_atom, const opened_link& link) { link_opened(self, link); },
+  };
+}
+
+}  // namespace
+
+std::vector<std::string> role_names(std::uint32_t bits) {
+  static constexpr std::array<const char*, 4> names{"prefill", "storage", "decode", "gateway"};
+  std::vector<std::string> found;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if ((bits >> i) & 1U) found.emplace_back(names[i]);
+  }
+  return found;
+}
+
+node_actor spawn_node(caf::actor_system& system, const node_config& config, node_parts parts) {
+  return system.spawn(behave, config, std::move(parts));
+}
+
+}  // namespace weft::actors

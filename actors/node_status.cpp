@@ -1,0 +1,132 @@
+#include "node_status.hpp"
+
+#include <weft/actors/node_actor.hpp>
+
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace weft::actors {
+
+namespace {
+
+constexpr auto answer_timeout = std::chrono::milliseconds{500};
+
+node_report describe(const machines::member& member, bool alive) {
+  node_report report;
+  report.name = member.name;
+  report.pid = member.pid;
+  report.alive = alive;
+  report.incarnation = member.ref.incarnation;
+  report.roles = role_names(member.roles);
+  report.dram_capacity_bytes = member.capacity_bytes;
+  return report;
+}
+
+void add(node_report& report, const char* name, std::uint64_t value) {
+  report.counters.push_back({name, static_cast<std::int64_t>(value)});
+}
+
+void add(node_report& report, const machines::storage_stats& stats) {
+  report.dram_used_bytes = stats.used_bytes;
+  report.dram_capacity_bytes = stats.capacity_bytes;
+  add(report, "storage.blocks", stats.committed_items);
+  add(report, "storage.bytes", stats.committed_bytes);
+  add(report, "storage.pinned", stats.pinned_items);
+  add(report, "storage.leases", stats.leases);
+  add(report, "storage.hits", stats.hits);
+  add(report, "storage.misses", stats.misses);
+  add(report, "storage.evictions", stats.evictions);
+}
+
+void add(node_report& report, const fabric_report& fabric) {
+  report.peers = fabric.peers;
+  add(report, "fabric.bytes_in", fabric.counters.bytes_in);
+  add(report, "fabric.bytes_pushed", fabric.counters.bytes_out);
+  add(report, "fabric.fetches", fabric.counters.fetches);
+  add(report, "fabric.failed_fetches", fabric.counters.failed_fetches);
+}
+
+void add(node_report& report, const pool_report& pool) {
+  add(report, "pool.blocks_read", pool.blocks_read);
+  add(report, "pool.blocks_missed", pool.blocks_missed);
+  add(report, "pool.blocks_rejected", pool.blocks_rejected);
+  add(report, "pool.blocks_written", pool.blocks_written);
+  add(report, "pool.blocks_degraded", pool.blocks_degraded);
+  add(report, "pool.staging_used_bytes", pool.staging_used_bytes);
+}
+
+// One report that several answers fill in.
+template <class Report>
+struct gathering {
+  Report report;
+  std::size_t open = 1;
+  caf::typed_response_promise<Report> promise;
+
+  void close_one() {
+    if (--open == 0) promise.deliver(std::move(report));
+  }
+};
+
+template <class Answer, class Actor>
+void ask(node_gatherer::pointer self, const Actor& whom, const std::shared_ptr<gathering<node_report>>& all) {
+  if (!whom) return;
+  ++all->open;
+  self->request(whom, answer_timeout, status_atom_v)
+      .then(
+          [all](const Answer& answer) {
+            add(all->report, answer);
+            all->close_one();
+          },
+          [all](const caf::error&) { all->close_one(); });
+}
+
+}  // namespace
+
+node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts) {
+  return system.spawn(
+      [parts = std::move(parts)](node_gatherer::pointer self) -> node_gatherer::behavior_type {
+        return {[self, parts](status_atom) -> caf::result<node_report> {
+          auto all = std::make_shared<gathering<node_report>>();
+          all->report = describe(parts.self, true);
+          all->promise = self->make_response_promise<node_report>();
+          ask<machines::storage_stats>(self, parts.storage, all);
+          ask<fabric_report>(self, parts.fabric, all);
+          ask<pool_report>(self, parts.pool, all);
+          auto promise = all->promise;
+          all->close_one();
+          return promise;
+        }};
+      });
+}
+
+cluster_gatherer spawn_cluster_gatherer(caf::actor_system& system, std::uint64_t epoch,
+                                        std::vector<status_source> nodes) {
+  return system.spawn(
+      [epoch, nodes = std::move(nodes)](cluster_gatherer::pointer self) -> cluster_gatherer::behavior_type {
+        return {[self, epoch, nodes](status_atom) -> caf::result<cluster_report> {
+          auto all = std::make_shared<gathering<cluster_report>>();
+          all->report.epoch = epoch;
+          all->promise = self->make_response_promise<cluster_report>();
+          for (std::size_t i = 0; i < nodes.size(); ++i) {
+            all->report.nodes.push_back(describe(nodes[i].member, false));
+            if (!nodes[i].node) continue;
+            ++all->open;
+            self->request(nodes[i].node, answer_timeout * 2, status_atom_v)
+                .then(
+                    [all, i](const node_report& report) {
+                      all->report.nodes[i] = report;
+                      all->close_one();
+                    },
+                    [all](const caf::error&) { all->close_one(); });
+          }
+          auto promise = all->promise;
+          all->close_one();
+          return promise;
+        }};
+      });
+}
+
+}  // namespace weft::actors

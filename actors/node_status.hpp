@@ -1,0 +1,34 @@
+// Gathers what actors say of themselves into one report; who does not answer in time is left out, not waited
+// for.
+#pragma once
+
+#include <weft/actors/interfaces.hpp>
+
+#include <caf/actor_system.hpp>
+
+#include <vector>
+
+namespace weft::actors {
+
+struct status_parts {
+  machines::member self;
+  storage_actor storage;  // null: not a storage node
+  fabric_actor fabric;
+  pool_actor pool;
+};
+
+using node_gatherer = caf::typed_actor<caf::replies_to<status_atom>::with<node_report>>;
+
+node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts);
+
+struct status_source {
+  machines::member member;
+  node_actor node;  // null: not reached
+};
+
+using cluster_gatherer = caf::typed_actor<caf::replies_to<status_atom>::with<cluster_report>>;
+
+cluster_gatherer spawn_cluster_gatherer(caf::actor_system& system, std::uint64_t epoch,
+                                        std::vector<status_source> nodes);
+
+}  // namespace weft::actors

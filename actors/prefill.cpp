@@ -1,0 +1,220 @@
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/work.hpp>
+#include <weft/block/layout.hpp>
+#include <weft/engine/document.hpp>
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include "manifests.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <utility>
+
+namespace weft::actors {
+
+namespace {
+
+constexpr auto write_timeout = std::chrono::seconds{10};
+// A manifest is small and lets a lost document be computed again, so it stands on two nodes at least.
+constexpr std::uint32_t manifest_replicas = 2;
+
+// One document on its way from tokens to the pool.
+struct ingest {
+  encode_request request;
+  schema::manifest manifest;
+  encoded_document_ptr encoded;
+  std::uint32_t next_block = 0;
+  std::vector<std::string> holders;
+  time_point started;
+  caf::typed_response_promise<document_summary> promise;
+
+  void fail_with(const error& e) { promise.deliver(to_caf(e)); }
+  void add_holders(const std::vector<std::string>& names) {
+    for (const auto& name : names) {
+      if (std::find(holders.begin(), holders.end(), name) == holders.end()) holders.push_back(name);
+    }
+  }
+};
+using ingest_ptr = std::shared_ptr<ingest>;
+
+struct prefill_state {
+  static inline const char* name = "prefill";
+
+  work_parts parts;
+  std::string node_name;
+  std::uint32_t replicas = 1;
+  std::deque<ingest_ptr> waiting;  // staging holds one document's blocks at a time
+  bool busy = false;
+};
+
+using self_pointer = prefill_actor::stateful_pointer<prefill_state>;
+
+void start_next(self_pointer self);
+
+void finish(self_pointer self) {
+  self->state.busy = false;
+  start_next(self);
+}
+
+void give_up(self_pointer self, const ingest_ptr& job, const error& why) {
+  job->fail_with(why);
+  finish(self);
+}
+
+document_summary summarise(self_pointer self, const ingest& job) {
+  const auto passed =
+      std::chrono::duration_cast<std::chrono::microseconds>(self->state.parts.clock() - job.started);
+  return {.id = job.manifest.document,
+          .name = job.request.name,
+          .tokens = job.manifest.tokens.size(),
+          .blocks = job.manifest.block_keys.size(),
+          .bytes = job.manifest.creation.block_bytes,
+          .holders = job.holders,
+          .microseconds = static_cast<std::uint64_t>(passed.count()),
+          .pinned = false};
+}
+
+template <class Done>
+void write(self_pointer self, const ingest_ptr& job, std::vector<block_to_write> blocks,
+           std::uint32_t replicas, Done done) {
+  write_order order{.blocks = std::move(blocks), .replicas = replicas, .timeout = write_timeout};
+  self->request(self->state.parts.pool, caf::infinite, write_atom_v, std::move(order))
+      .then(
+          [self, job, done](const write_outcome& written) {
+            for (const auto& block : written->blocks) {
+              if (!block) return give_up(self, job, block.error());
+            }
+            job->add_holders(written->holders);
+            done();
+          },
+          [self, job](const caf::error& e) { give_up(self, job, from_caf(e, "writing to the pool")); });
+}
+
+// Only now can the document be found: all of its blocks are committed.
+void write_manifest(self_pointer self, const ingest_ptr& job) {
+  auto& parts = self->state.parts;
+  auto staged = stage_manifest(job->manifest, *parts.room);
+  if (!staged) return give_up(self, job, staged.error());
+  write(self, job, {std::move(*staged)}, std::max(self->state.replicas, manifest_replicas), [self, job] {
+    job->promise.deliver(summarise(self, *job));
+    finish(self);
+  });
+}
+
+result<block_to_write> stage_block(const work_parts& parts, ingest& job, std::uint32_t index) {
+  const auto& context = *parts.context;
+  const auto shape = job.encoded->block_shape(index, context.cut.block_tokens);
+  const std::array bands{block::all_rows(shape)};
+  auto place = parts.room->take(block::size_bytes(shape, bands));
+  if (!place) return tl::make_unexpected(place.error());
+  const block::identity id{.key = job.manifest.block_keys[index],
+                           .fingerprint = context.scope.fingerprint,
+                           .generation = 0,
+                           .incarnation = 0};
+  const auto source = job.encoded->block_source(index, context.cut.block_tokens);
+  if (const auto done = block::write(place->bytes(), id, shape, bands, source); !done)
+    return tl::make_unexpected(done.error());
+  job.manifest.creation.block_bytes += place->size_bytes();
+  return block_to_write{id.key, machines::item_kind::block,
+                        std::make_shared<const staged_bytes>(std::move(*place))};
+}
+
+// As many blocks as staging has room for, then the next ones, then the manifest.
+void write_blocks(self_pointer self, const ingest_ptr& job) {
+  auto& parts = self->state.parts;
+  std::vector<block_to_write> wave;
+  const auto blocks = static_cast<std::uint32_t>(job->manifest.block_keys.size());
+  while (job->next_block < blocks) {
+    auto staged = stage_block(parts, *job, job->next_block);
+    if (!staged && (wave.empty() || staged.error().code != errc::out_of_space))
+      return give_up(self, job, staged.error());
+    if (!staged) break;
+    wave.push_back(std::move(*staged));
+    ++job->next_block;
+  }
+  if (wave.empty()) return write_manifest(self, job);
+  write(self, job, std::move(wave), self->state.replicas, [self, job] { write_blocks(self, job); });
+}
+
+void encode(self_pointer self, const ingest_ptr& job) {
+  auto& parts = self->state.parts;
+  const encode_order order{std::make_shared<const std::vector<engine::token_id>>(job->request.tokens)};
+  self->request(parts.engine, caf::infinite, encode_atom_v, order)
+      .then(
+          [self, job](const encoded_document_ptr& encoded) {
+            job->encoded = encoded;
+            const auto passed = self->state.parts.clock() - job->started;
+            job->manifest.creation.encode_ms = std::chrono::duration<double, std::milli>(passed).count();
+            write_blocks(self, job);
+          },
+          [self, job](const caf::error& e) { give_up(self, job, from_caf(e, "encoding")); });
+}
+
+void describe(self_pointer self, ingest& job) {
+  const auto& context = *self->state.parts.context;
+  auto& m = job.manifest;
+  m.document = policies::document_id(context.scope, job.request.tokens);
+  m.name = job.request.name;
+  m.fingerprint = context.scope.fingerprint;
+  m.block_tokens = context.cut.block_tokens;
+  m.tokens = job.request.tokens;
+  m.block_keys = context.block_keys(m.document, m.tokens);
+  m.creation.node = self->state.node_name;
+  m.creation.software = "weft " WEFT_SOFTWARE_VERSION;
+  m.creation.unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                           std::chrono::system_clock::now().time_since_epoch())
+                           .count();
+}
+
+void start_next(self_pointer self) {
+  auto& state = self->state;
+  if (state.busy || state.waiting.empty()) return;
+  state.busy = true;
+  auto job = std::move(state.waiting.front());
+  state.waiting.pop_front();
+  job->started = state.parts.clock();
+  describe(self, *job);
+  encode(self, job);
+}
+
+result<void> check(const model_context& context, const encode_request& request) {
+  if (request.tokens.empty())
+    return fail(errc::invalid_argument, "the document has no tokens; give it some text");
+  const auto longest = context.config.max_context_tokens;
+  if (request.tokens.size() > longest) {
+    return fail(errc::invalid_argument,
+                "document `" + request.name + "` has " + std::to_string(request.tokens.size()) +
+                    " tokens, more than the model's context of " + std::to_string(longest) + "; split it");
+  }
+  return {};
+}
+
+prefill_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
+  self->state.parts = std::move(parts);
+  self->state.node_name = config.name;
+  self->state.replicas = config.replicas;
+  return {
+      [self](encode_atom, const encode_request& request) -> caf::result<document_summary> {
+        if (const auto good = check(*self->state.parts.context, request); !good) return to_caf(good.error());
+        auto job = std::make_shared<ingest>();
+        job->request = request;
+        job->promise = self->make_response_promise<document_summary>();
+        auto promise = job->promise;
+        self->state.waiting.push_back(std::move(job));
+        start_next(self);
+        return promise;
+      },
+  };
+}
+
+}  // namespace
+
+prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts) {
+  return system.spawn(behave, config, std::move(parts));
+}
+
+}  // namespace weft::actors
