@@ -26,8 +26,8 @@ enum class arithmetic : std::uint8_t {
 };  // automatic: bf16 products where weights and CPU have them
 
 struct runner_options {
-  unsigned threads = 0;                       // 0: all cores
-  std::optional<kernels::dtype> cache_dtype;  // none: the weights' dtype
+  unsigned threads = 0;                                      // 0: all cores
+  std::optional<kernels::dtype> cache_dtype = std::nullopt;  // none: the weights' dtype
   arithmetic products = arithmetic::automatic;
   std::uint32_t chunk_rows = 512;  // rows per pass of a long batch, bounds the activations' memory
 };
