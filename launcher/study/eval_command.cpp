@@ -1,0 +1,133 @@
+#include <weft/launcher/study/evaluation.hpp>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "study_commands.hpp"
+
+#include <cstdio>
+#include <memory>
+
+namespace weft::launcher::study {
+
+namespace {
+
+using nlohmann::json;
+
+struct eval_options {
+  std::filesystem::path model;
+  std::vector<std::filesystem::path> sets;
+  std::vector<std::string> stitch{"none", "full"};
+  std::string dtype = "auto";
+  std::size_t limit = 0;
+  unsigned threads = 0;
+};
+
+struct set_cell {
+  std::string set;
+  evaluation_cell cell;
+};
+
+json json_of(const set_cell& found) {
+  const auto& cell = found.cell;
+  return {{"set", found.set},
+          {"task", cell.task},
+          {"importance", "none"},
+          {"budget", "none"},
+          {"ratio", 1.0},
+          {"stitch", policies::name_of(cell.stitch)},
+          {"retrieval", "none"},
+          {"sparse_ratio", 1.0},
+          {"n", cell.n},
+          {"score", cell.score},
+          {"low", cell.low},
+          {"high", cell.high},
+          {"kept_ratio", cell.kept_ratio},
+          {"bytes", cell.bytes},
+          {"recomputed_rows", cell.recomputed_rows},
+          {"ttft_ms", cell.ttft_ms}};
+}
+
+void print_table(const std::vector<set_cell>& cells) {
+  std::printf("%-16s %-10s %-7s %5s %7s %15s %10s %9s %9s\n", "set", "task", "stitch", "n", "score", "95 %",
+              "bytes", "recomp.", "ttft ms");
+  for (const auto& [set, cell] : cells)
+    std::printf("%-16s %-10s %-7s %5zu %7.1f %6.1f – %6.1f %10.0f %9.1f %9.2f\n", set.c_str(),
+                cell.task.c_str(), std::string{policies::name_of(cell.stitch)}.c_str(), cell.n, cell.score,
+                cell.low, cell.high, cell.bytes, cell.recomputed_rows, cell.ttft_ms);
+}
+
+result<std::vector<set_cell>> evaluate_set(loaded_model& model, const std::filesystem::path& file,
+                                           const std::vector<policies::stitch_policy>& policies,
+                                           std::size_t limit) {
+  auto contexts = read_set_file(file);
+  if (!contexts) return tl::unexpected(contexts.error());
+  if (limit > 0 && contexts->size() > limit) contexts->resize(limit);
+  std::vector<set_cell> found;
+  for (const auto policy : policies) {
+    const auto name = file.stem().string();
+    const auto cells = evaluate(model, *contexts, policy, [&](std::size_t done) {
+      if (done % 10 == 0 || done == contexts->size())
+        spdlog::info("{}, stitch {}: {} of {} contexts", name, policies::name_of(policy), done,
+                     contexts->size());
+    });
+    if (!cells)
+      return tl::unexpected(error{cells.error().code, file.string() + ": " + cells.error().context});
+    for (const auto& cell : *cells)
+      found.push_back({name, cell});
+  }
+  return found;
+}
+
+int run_eval(const eval_options& options, const command_context& context) {
+  std::vector<policies::stitch_policy> policies;
+  for (const auto& name : options.stitch) {
+    const auto policy = policies::stitch_policy_from_name(name);
+    if (!policy) return report_wrong_use("--stitch: " + policy.error().context);
+    policies.push_back(*policy);
+  }
+  const auto how = options_for_dtype(options.dtype, options.threads);
+  if (!how) return report_wrong_use("--dtype: " + how.error().context);
+  auto model = load_model(options.model, *how);
+  if (!model) return report(model.error());
+  std::vector<set_cell> cells;
+  for (const auto& file : options.sets) {
+    const auto found = evaluate_set(*model, file, policies, options.limit);
+    if (!found) return report(found.error());
+    cells.insert(cells.end(), found->begin(), found->end());
+  }
+  if (!context.json) {
+    print_table(cells);
+    return exit_done;
+  }
+  json document = {{"cells", json::array()}};
+  for (const auto& cell : cells)
+    document["cells"].push_back(json_of(cell));
+  print_json(document);
+  return exit_done;
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app, command_context& context) {
+  auto options = std::make_shared<eval_options>();
+  auto* command = add_command(
+      app, "eval", "how often a model answers right, by how documents are put into the prompt",
+      "weft eval --model models/recall --set models/sets/hop_512.jsonl --stitch none,full", context);
+  command->add_option("--model", options->model, "model folder")->required();
+  command->add_option("--set", options->sets, "sets of questions (.jsonl)")->required();
+  command->add_option("--stitch", options->stitch, "how documents come into the prompt: none, full")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--dtype", options->dtype, "cache: auto (as the weights), f32, bf16, f16")
+      ->capture_default_str();
+  command->add_option("--limit", options->limit, "contexts of each set (default: all)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--threads", options->threads, "0: all cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  on_run(command, context, [options, &context] { return run_eval(*options, context); });
+}
+
+}  // namespace weft::launcher::study

@@ -1,0 +1,224 @@
+#include <weft/engine/document.hpp>
+#include <weft/engine/sampler.hpp>
+#include <weft/engine/stitch.hpp>
+#include <weft/launcher/study/evaluation.hpp>
+#include <weft/launcher/study/score.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <numeric>
+#include <utility>
+
+namespace weft::launcher::study {
+
+namespace {
+
+using engine::token_id;
+using clock = std::chrono::steady_clock;
+
+constexpr std::uint32_t free_answer_tokens = 64;  // of a task whose answers are scored by their words
+
+std::uint32_t answer_tokens(const loaded_model& model, const set_context& context,
+                            const set_question& question) {
+  if (metric_of(context.task) == metric::f1) return free_answer_tokens;
+  std::size_t longest = 0;
+  for (const auto& answer : question.answers)
+    longest = std::max(longest, model.format.reply(model.tokens, answer).size());
+  // A copied passage counts without its end, which a document that sees only itself does not show.
+  return static_cast<std::uint32_t>(longest + (context.task == "repeat" ? 0 : 1));
+}
+
+// One context and how its documents come into the cache.
+class reader {
+ public:
+  reader(loaded_model& model, policies::stitch_policy stitch) : model_(model), stitch_(stitch) {}
+
+  // Tokens of the documents and, where the policy reuses them, their K and V.
+  result<void> open(const set_context& context);
+
+  // Answers one question; the first one puts the prompt together, the others go on behind the documents.
+  result<std::string> ask(const std::string& question, std::uint32_t most_tokens);
+
+  double ttft_ms() const { return ttft_ms_; }
+  double document_bytes() const;
+  double recomputed_rows() const { return static_cast<double>(recomputed_rows_); }
+
+ private:
+  result<policies::stitch_plan> plan(std::span<const token_id> question) const;
+  result<void> put_together(const policies::stitch_plan& plan);
+  result<void> read_question(const policies::stitch_plan& plan);
+  result<std::vector<token_id>> decode(std::int32_t position, std::uint32_t most_tokens);
+
+  loaded_model& model_;
+  policies::stitch_policy stitch_;
+  std::vector<token_id> opening_;
+  std::vector<std::vector<token_id>> documents_;
+  std::vector<engine::encoded_document> encoded_;
+  std::optional<engine::kv_cache> cache_;
+  std::vector<float> logits_;
+  double ttft_ms_ = 0;
+  std::uint32_t recomputed_rows_ = 0;
+};
+
+result<void> reader::open(const set_context& context) {
+  opening_ = model_.format.opening(model_.tokens, "");
+  documents_.clear();
+  encoded_.clear();
+  cache_.reset();
+  logits_.resize(model_.runner.config().vocab_size);
+  for (const auto& text : context.documents) {
+    documents_.push_back(model_.format.document(model_.tokens, text));
+    if (stitch_ == policies::stitch_policy::full) continue;
+    auto encoded = engine::encode_document(model_.runner, documents_.back());
+    if (!encoded) return tl::unexpected(encoded.error());
+    encoded_.push_back(std::move(*encoded));
+  }
+  return {};
+}
+
+double reader::document_bytes() const {
+  const auto shape = model_.runner.cache_shape();
+  std::size_t tokens = 0;
+  for (const auto& document : documents_)
+    tokens += document.size();
+  return static_cast<double>(tokens) * 2.0 * shape.layers * shape.kv_heads * shape.head_dim *
+         static_cast<double>(kernels::size_bytes(shape.dtype));
+}
+
+result<policies::stitch_plan> reader::plan(std::span<const token_id> question) const {
+  std::vector<policies::prompt_document> parts;
+  for (const auto& tokens : documents_)
+    parts.push_back({tokens, true});
+  return policies::plan_stitch(stitch_, {opening_, parts, question});
+}
+
+result<void> reader::put_together(const policies::stitch_plan& plan) {
+  const auto started = clock::now();
+  cache_.emplace(model_.runner.cache_shape(), model_.runner.config().max_context_tokens);
+  for (std::size_t i = 0; i < plan.documents.size(); ++i) {
+    const auto& placed = plan.documents[i];
+    if (placed.source != policies::document_source::load) continue;
+    auto done =
+        engine::scatter_document(model_.runner, *cache_, encoded_[i], placed.start_position, placed.segment);
+    if (!done) return done;
+  }
+  auto done = engine::prefill(model_.runner, *cache_, plan, logits_);
+  ttft_ms_ = std::chrono::duration<double, std::milli>(clock::now() - started).count();
+  recomputed_rows_ = plan.recomputed_rows;
+  return done;
+}
+
+result<void> reader::read_question(const policies::stitch_plan& plan) {
+  const auto rows = std::span(plan.rows).last(plan.question_rows);
+  cache_->truncate(rows.front().position);
+  return engine::prefill_rows(model_.runner, *cache_, rows, logits_);
+}
+
+result<std::vector<token_id>> reader::decode(std::int32_t position, std::uint32_t most_tokens) {
+  std::vector<token_id> answer;
+  engine::row_batch row;
+  engine::kv_cache* const caches[] = {&*cache_};
+  while (true) {
+    const token_id next = engine::greedy_token(logits_);
+    if (model_.format.is_end(next)) return answer;
+    answer.push_back(next);
+    if (answer.size() >= most_tokens) return answer;
+    row.clear();
+    row.add(next, position++, 0);
+    row.logits_rows = {0};
+    if (auto done = model_.runner.forward(row, caches, logits_); !done) return tl::unexpected(done.error());
+  }
+}
+
+result<std::string> reader::ask(const std::string& question, std::uint32_t most_tokens) {
+  const auto asked = model_.format.question(model_.tokens, question);
+  const auto planned = plan(asked);
+  if (!planned) return tl::unexpected(planned.error());
+  const auto room = model_.runner.config().max_context_tokens;
+  if (planned->prompt_tokens + most_tokens > room)
+    return fail(errc::invalid_argument, "a prompt of " + std::to_string(planned->prompt_tokens) +
+                                            " tokens and its answer exceed the model's context of " +
+                                            std::to_string(room) + "; take shorter documents");
+  const auto done = cache_ ? read_question(*planned) : put_together(*planned);
+  if (!done) return tl::unexpected(done.error());
+  const auto answer = decode(static_cast<std::int32_t>(planned->prompt_tokens), most_tokens);
+  if (!answer) return tl::unexpected(answer.error());
+  return model_.format.answer(model_.tokens, *answer);
+}
+
+struct tally {
+  std::vector<double> scores;
+  std::vector<double> bytes, recomputed_rows, ttft_ms;
+};
+
+double mean(const std::vector<double>& values) {
+  return values.empty()
+             ? 0
+             : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
+evaluation_cell cell_of(const std::string& task, policies::stitch_policy stitch, const tally& counted) {
+  evaluation_cell cell;
+  cell.task = task;
+  cell.stitch = stitch;
+  cell.n = counted.scores.size();
+  const double share = mean(counted.scores);
+  const auto certain = wilson(share, cell.n);
+  cell.score = 100 * share;
+  cell.low = 100 * certain.low;
+  cell.high = 100 * certain.high;
+  cell.bytes = mean(counted.bytes);
+  cell.recomputed_rows = mean(counted.recomputed_rows);
+  cell.ttft_ms = median(counted.ttft_ms);
+  return cell;
+}
+
+result<void> read_context(reader& reading, const loaded_model& model, const set_context& context,
+                          tally& counted) {
+  const auto named = [&](const error& e) {
+    return tl::unexpected(error{e.code, context.id + ": " + e.context});
+  };
+  if (auto opened = reading.open(context); !opened) return named(opened.error());
+  const bool by_words = metric_of(context.task) == metric::f1;
+  for (const auto& question : context.questions) {
+    const auto answer = reading.ask(question.text, answer_tokens(model, context, question));
+    if (!answer) return named(answer.error());
+    counted.scores.push_back(by_words ? word_f1(*answer, question.answers)
+                                      : exact_match(*answer, question.answers));
+  }
+  counted.bytes.push_back(reading.document_bytes());
+  counted.recomputed_rows.push_back(reading.recomputed_rows());
+  counted.ttft_ms.push_back(reading.ttft_ms());
+  return {};
+}
+
+}  // namespace
+
+result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
+                                              policies::stitch_policy stitch,
+                                              const evaluation_progress& progress) {
+  reader reading(model, stitch);
+  std::vector<std::string> tasks;
+  std::map<std::string, tally> by_task;
+  std::size_t done = 0;
+  for (const auto& context : contexts) {
+    if (!by_task.contains(context.task)) tasks.push_back(context.task);
+    if (auto read = read_context(reading, model, context, by_task[context.task]); !read)
+      return tl::unexpected(read.error());
+    progress(++done);
+  }
+  std::vector<evaluation_cell> cells;
+  for (const auto& task : tasks)
+    cells.push_back(cell_of(task, stitch, by_task[task]));
+  return cells;
+}
+
+}  // namespace weft::launcher::study

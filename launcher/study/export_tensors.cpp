@@ -1,0 +1,106 @@
+#include <weft/engine/document.hpp>
+#include <weft/engine/stitch.hpp>
+#include <weft/kernels/convert.hpp>
+#include <weft/launcher/study/export_tensors.hpp>
+
+#include <numeric>
+
+namespace weft::launcher::study {
+
+namespace {
+
+engine::row_batch batch_of(const sequence_request& request) {
+  engine::row_batch batch;
+  for (std::size_t row = 0; row < request.tokens.size(); ++row)
+    batch.add(request.tokens[row], static_cast<std::int32_t>(row), request.segments[row]);
+  return batch;
+}
+
+// Collects what a forward pass hands out row by row into [layer][kv_head][token][head_dim].
+class kv_collector final : public engine::forward_observer {
+ public:
+  kv_collector(const engine::kv_shape& shape, std::size_t tokens) : shape_(shape), tokens_(tokens) {
+    const std::size_t size = std::size_t{shape.layers} * shape.kv_heads * tokens * shape.head_dim;
+    found_.k.resize(size);
+    found_.v.resize(size);
+  }
+
+  void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
+                const std::byte* v) override {
+    const std::size_t head_bytes = shape_.head_dim * kernels::size_bytes(shape_.dtype);
+    for (std::uint32_t row = 0; row < rows; ++row)
+      for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+        const std::size_t from = (std::size_t{row} * shape_.kv_heads + head) * head_bytes;
+        const std::size_t to =
+            ((std::size_t{layer} * shape_.kv_heads + head) * tokens_ + first_row + row) * shape_.head_dim;
+        kernels::to_f32(shape_.dtype, k + from, &found_.k[to], shape_.head_dim);
+        kernels::to_f32(shape_.dtype, v + from, &found_.v[to], shape_.head_dim);
+      }
+  }
+
+  exported_kv take() { return std::move(found_); }
+
+ private:
+  engine::kv_shape shape_;
+  std::size_t tokens_;
+  exported_kv found_;
+};
+
+}  // namespace
+
+result<std::vector<float>> logits_of(engine::runner& model, const sequence_request& request) {
+  auto batch = batch_of(request);
+  batch.logits_rows.resize(batch.size());
+  std::iota(batch.logits_rows.begin(), batch.logits_rows.end(), 0U);
+  engine::kv_cache cache(model.cache_shape(), static_cast<std::uint32_t>(batch.size()));
+  engine::kv_cache* const caches[] = {&cache};
+  std::vector<float> logits(batch.size() * model.config().vocab_size);
+  if (auto done = model.forward(batch, caches, logits); !done) return tl::unexpected(done.error());
+  return logits;
+}
+
+result<exported_kv> kv_of(engine::runner& model, const sequence_request& request) {
+  const auto batch = batch_of(request);
+  engine::kv_cache cache(model.cache_shape(), static_cast<std::uint32_t>(batch.size()));
+  engine::kv_cache* const caches[] = {&cache};
+  kv_collector collector(model.cache_shape(), batch.size());
+  if (auto done = model.forward(batch, caches, {}, &collector); !done) return tl::unexpected(done.error());
+  return collector.take();
+}
+
+result<exported_stitching> stitched_of(engine::runner& model, const stitched_request& request) {
+  std::vector<policies::prompt_document> documents;
+  for (const auto& tokens : request.documents)
+    documents.push_back({tokens, true});
+  const auto plan = policies::plan_stitch(request.policy, {request.system, documents, request.question});
+  if (!plan) return tl::unexpected(plan.error());
+
+  engine::kv_cache cache(model.cache_shape(), plan->prompt_tokens);
+  for (std::size_t i = 0; i < plan->documents.size(); ++i) {
+    const auto& placed = plan->documents[i];
+    if (placed.source != policies::document_source::load) continue;
+    const auto encoded = engine::encode_document(model, request.documents[i]);
+    if (!encoded) return tl::unexpected(encoded.error());
+    auto done = engine::scatter_document(model, cache, *encoded, placed.start_position, placed.segment);
+    if (!done) return tl::unexpected(done.error());
+  }
+
+  exported_stitching found;
+  found.prompt_tokens = plan->prompt_tokens;
+  found.computed.resize(std::size_t{model.cache_shape().layers} * plan->prompt_tokens, 0);
+  engine::row_batch batch;
+  for (const auto& row : plan->rows) {
+    batch.add(row.token, row.position, row.segment);
+    for (std::size_t layer = 0; layer < model.cache_shape().layers; ++layer)
+      found.computed[layer * plan->prompt_tokens + static_cast<std::size_t>(row.position)] = 1;
+  }
+  batch.logits_rows.resize(plan->question_rows);
+  std::iota(batch.logits_rows.begin(), batch.logits_rows.end(),
+            static_cast<std::uint32_t>(batch.size()) - plan->question_rows);
+  found.logits.resize(std::size_t{plan->question_rows} * model.config().vocab_size);
+  engine::kv_cache* const caches[] = {&cache};
+  if (auto done = model.forward(batch, caches, found.logits); !done) return tl::unexpected(done.error());
+  return found;
+}
+
+}  // namespace weft::launcher::study

@@ -1,0 +1,41 @@
+// Accuracy of a model on sets of questions, by how the documents come into the prompt.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/launcher/study/loaded_model.hpp>
+#include <weft/launcher/study/set_file.hpp>
+#include <weft/policies/stitch.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace weft::launcher::study {
+
+// The answers to all questions of one task with one policy. Means are over contexts.
+struct evaluation_cell {
+  std::string task;
+  policies::stitch_policy stitch{};
+  std::size_t n = 0;  // questions
+  double score = 0;   // per cent, with its 95 % interval
+  double low = 0;
+  double high = 100;
+  double kept_ratio = 1;
+  double bytes = 0;            // K and V of the documents that an answer is read from
+  double recomputed_rows = 0;  // document rows computed when the prompt was put together
+  double ttft_ms = 0;          // median; documents encoded already (`none`) or prompt from nothing (`full`)
+};
+
+// Called after each context with how many are done.
+using evaluation_progress = std::function<void(std::size_t)>;
+
+// Every document of a context is encoded once, every question asked of the same cache, answers decoded
+// greedily. One cell for each task, in the order in which tasks appear.
+result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
+                                              policies::stitch_policy stitch,
+                                              const evaluation_progress& progress);
+
+}  // namespace weft::launcher::study

@@ -1,0 +1,24 @@
+#include "text_file.hpp"
+
+#include <fstream>
+#include <iterator>
+
+namespace weft::launcher::study {
+
+std::string read_all(std::istream& in) {
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+result<std::string> read_text_file(const std::filesystem::path& file) {
+  std::error_code code;
+  if (std::filesystem::is_directory(file, code))
+    return fail(errc::invalid_argument, file.string() + " is a folder; name a file");
+  std::ifstream in(file, std::ios::binary);
+  if (!in)
+    return fail(errc::not_found, "cannot open " + file.string() + "; check the path and its permissions");
+  auto text = read_all(in);
+  if (in.bad()) return fail(errc::io, "reading " + file.string() + " failed");
+  return text;
+}
+
+}  // namespace weft::launcher::study

@@ -1,0 +1,15 @@
+// Whole files as texts.
+#pragma once
+
+#include <weft/base/error.hpp>
+
+#include <filesystem>
+#include <istream>
+#include <string>
+
+namespace weft::launcher::study {
+
+result<std::string> read_text_file(const std::filesystem::path& file);
+std::string read_all(std::istream& in);
+
+}  // namespace weft::launcher::study
