@@ -1,16 +1,33 @@
 #include <weft/kernels/products.hpp>
 
-#include <hwy/targets.h>
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/features.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
 
-namespace weft::kernels {
+#include "cpu/numbers-inl.hpp"
 
-bool native_bf16_products() {
-#if defined(__x86_64__)
-  // The kernels use it from within Highway's AVX3 target only.
-  return __builtin_cpu_supports("avx512bf16") != 0 && (hwy::SupportedTargets() & HWY_AVX3) != 0;
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+bool multiplies_bf16() {
+#if WEFT_KERNELS_NATIVE_BF16
+  return __builtin_cpu_supports("avx512bf16") != 0;
 #else
   return false;
 #endif
+}
+
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft::kernels {
+
+HWY_EXPORT(multiplies_bf16);
+
+bool native_bf16_products() {
+  return HWY_DYNAMIC_DISPATCH(multiplies_bf16)();
 }
 
 dtype operand_dtype(products allowed, dtype stored) {
@@ -19,3 +36,4 @@ dtype operand_dtype(products allowed, dtype stored) {
 }
 
 }  // namespace weft::kernels
+#endif
