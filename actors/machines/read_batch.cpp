@@ -1,5 +1,6 @@
 #include <weft/machines/read_batch.hpp>
 
+#include "placement_order.hpp"
 #include "rendezvous.hpp"
 
 #include <algorithm>
@@ -67,6 +68,7 @@ struct read_batch::state {
   std::size_t undone = 0;
   time_point deadline{};
   std::vector<node_ref> down;
+  std::optional<placement_order> writers_order;  // made when it is first needed
   std::vector<read_action> actions;
 
   state(std::vector<id128> k, read_options o)
@@ -153,9 +155,9 @@ struct read_batch::state {
   void guess_holders(std::uint32_t key) {
     progress[key].guessed = true;
     std::vector<node_ref> likely;
-    for (const std::uint16_t i : rendezvous_order(keys[key], options.storage_nodes)) {
-      if (likely.size() == options.guesses) break;
-      likely.push_back(options.storage_nodes[i]);
+    if (!writers_order) writers_order.emplace(options.storage_nodes, options.storage_shares);
+    for (const std::uint16_t i : writers_order->of(keys[key], options.guesses)) {
+      likely.push_back(writers_order->nodes()[i]);
     }
     set_candidates(key, likely);
   }

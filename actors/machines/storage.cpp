@@ -1,12 +1,13 @@
 #include <weft/machines/arena_allocator.hpp>
 #include <weft/machines/storage.hpp>
+#include <weft/policies/lru.hpp>
 
 #include "key_table.hpp"
-#include "recency_list.hpp"
 
 #include <algorithm>
 #include <deque>
 #include <unordered_map>
+#include <utility>
 
 namespace weft::machines {
 namespace {
@@ -40,7 +41,8 @@ struct pending {
   time_point until;
 };
 
-constexpr unsigned neighbourhoods_to_try = 64;
+constexpr std::uint32_t no_slot = ~0U;
+constexpr std::size_t neighbourhoods_to_try = 64;
 
 std::uint64_t whole_units(std::uint64_t bytes) {
   constexpr std::uint64_t unit = arena_allocator::unit_bytes;
@@ -55,18 +57,24 @@ struct storage::state {
   std::vector<slot> slots;
   std::vector<std::uint32_t> unused_slots;
   key_table<index_entry> index;                               // of what is held
-  recency_list evictable;                                     // held, not leased, not pinned
+  std::unique_ptr<policies::eviction_policy> eviction;        // knows what is held
   std::unordered_map<std::uint64_t, std::uint32_t> reserved;  // slot by generation
   std::deque<pending> reservation_ends;                       // soonest first; may hold settled ones
   lease_table leases;
   std::unordered_map<std::uint32_t, std::uint64_t> tenant_used;
   std::unordered_map<std::uint32_t, std::uint64_t> quotas;
   std::uint64_t next_generation;
-  std::uint64_t evictable_bytes = 0;
+  std::uint64_t busy_bytes = 0;  // held, but leased or pinned
+  std::uint64_t held_bytes = 0;  // in whole units
   storage_stats counts;
 
-  explicit state(const storage_options& o)
-      : options(o), arena(o.base_offset, o.capacity_bytes), next_generation(o.first_generation) {}
+  state(const storage_options& o, std::unique_ptr<policies::eviction_policy> e)
+      : options(o),
+        arena(o.base_offset, o.capacity_bytes),
+        eviction(std::move(e)),
+        next_generation(o.first_generation) {
+    if (!eviction) eviction = std::make_unique<policies::lru>();
+  }
 
   // ---- slots
 
@@ -90,28 +98,40 @@ struct storage::state {
 
   std::uint32_t slot_of(const id128& key) const {
     const index_entry* e = key ? index.find(key) : nullptr;
-    return e == nullptr ? recency_list::none : e->slot;
+    return e == nullptr ? no_slot : e->slot;
   }
 
-  // Brings the list of evictable slots in line with what became of the slot.
-  void reconsider(std::uint32_t s) {
-    const slot& it = slots[s];
-    const bool may_go = it.life == slot_state::held && it.leases == 0 && it.pins == 0;
-    if (may_go == evictable.contains(s)) return;
-    if (may_go) {
-      evictable.add(s);
-      evictable_bytes += place_bytes(s);
-    } else {
-      evictable.remove(s);
-      evictable_bytes -= place_bytes(s);
-    }
+  static bool busy(const slot& it) { return it.leases != 0 || it.pins != 0; }
+
+  bool may_go(std::uint32_t s) const { return slots[s].life == slot_state::held && !busy(slots[s]); }
+
+  // Changes leases or pins of a slot, keeping count of the bytes that may not be evicted for them.
+  template <class Change>
+  void change_uses(std::uint32_t s, Change change) {
+    slot& it = slots[s];
+    const bool was_busy = busy(it);
+    change(it);
+    if (it.life != slot_state::held || was_busy == busy(it)) return;
+    busy_bytes += was_busy ? -place_bytes(s) : place_bytes(s);
+  }
+
+  void start_holding(std::uint32_t s) {
+    slot& it = slots[s];
+    it.life = slot_state::held;
+    index.find_or_insert(it.key).slot = s;
+    eviction->insert(s, place_bytes(s));
+    held_bytes += place_bytes(s);
+    ++counts.committed_items;
+    counts.committed_bytes += it.bytes;
   }
 
   void stop_holding(std::uint32_t s) {
     slot& it = slots[s];
     index.erase(it.key);
+    eviction->erase(s);
     it.life = slot_state::dropped;
-    reconsider(s);
+    held_bytes -= place_bytes(s);
+    if (busy(it)) busy_bytes -= place_bytes(s);
     charge(it.tenant, -static_cast<std::int64_t>(place_bytes(s)));
     --counts.committed_items;
     counts.committed_bytes -= it.bytes;
@@ -145,29 +165,29 @@ struct storage::state {
                                                   std::vector<announced>& evicted) {
     if (auto at = arena.allocate(bytes, owner)) return at;
     const std::uint64_t needed = whole_units(bytes);
-    if (arena.free_bytes() + evictable_bytes < needed) return std::nullopt;
-    std::uint64_t gone_bytes = 0;
-    while (gone_bytes < 2 * needed && evictable.coldest() != recency_list::none) {
-      const std::uint32_t victim = evictable.coldest();
-      gone_bytes += place_bytes(victim);
+    if (arena.free_bytes() + held_bytes - busy_bytes < needed) return std::nullopt;
+    // Twice what is needed, in the hope that some of it lies together.
+    for (const std::uint32_t victim : coldest(2 * needed, ~std::size_t{0})) {
       evict(victim, evicted);
       if (auto at = arena.allocate(bytes, owner)) return at;
     }
     return clear_neighbourhood(needed, owner, evicted);
   }
 
+  std::vector<std::uint32_t> coldest(std::uint64_t bytes, std::size_t count) const {
+    std::size_t seen = 0;
+    return eviction->victims(bytes, [&](std::uint32_t s) { return may_go(s) && seen++ < count; }).victims;
+  }
+
   // Room enough in sum, but in pieces: evicts what lies around a cold slot until one hole is large enough.
   std::optional<arena_allocator::place> clear_neighbourhood(std::uint64_t needed, std::uint32_t owner,
                                                             std::vector<announced>& evicted) {
-    std::uint32_t centre = evictable.coldest();
-    for (unsigned i = 0; i < neighbourhoods_to_try && centre != recency_list::none; ++i) {
+    for (const std::uint32_t centre : coldest(neighbourhoods_to_try * needed, neighbourhoods_to_try)) {
       const std::vector<std::uint32_t> victims = neighbourhood(centre, needed);
-      if (!victims.empty()) {
-        for (const std::uint32_t victim : victims)
-          evict(victim, evicted);
-        return arena.allocate(needed, owner);
-      }
-      centre = evictable.hotter_than(centre);
+      if (victims.empty()) continue;
+      for (const std::uint32_t victim : victims)
+        evict(victim, evicted);
+      return arena.allocate(needed, owner);
     }
     return std::nullopt;
   }
@@ -178,7 +198,7 @@ struct storage::state {
     std::uint64_t bytes = place_bytes(centre);
     const auto extend = [&](arena_allocator::neighbour n, auto&& next) {
       for (; bytes < needed && n.exists; n = next(n.at)) {
-        if (n.taken && !evictable.contains(n.owner)) return;
+        if (n.taken && !may_go(n.owner)) return;
         if (n.taken) victims.push_back(n.owner);
         bytes += n.bytes;
       }
@@ -193,7 +213,7 @@ struct storage::state {
 
   std::uint32_t take_reserved(std::uint64_t generation) {
     const auto at = reserved.find(generation);
-    if (at == reserved.end()) return recency_list::none;
+    if (at == reserved.end()) return no_slot;
     const std::uint32_t s = at->second;
     reserved.erase(at);
     return s;
@@ -201,7 +221,7 @@ struct storage::state {
 
   bool give_up_reservation(std::uint64_t generation) {
     const std::uint32_t s = take_reserved(generation);
-    if (s == recency_list::none) return false;
+    if (s == no_slot) return false;
     charge(slots[s].tenant, -static_cast<std::int64_t>(place_bytes(s)));
     free_slot(s);
     return true;
@@ -224,12 +244,8 @@ struct storage::state {
 
   void unlease(const std::vector<std::uint32_t>& ended) {
     for (const std::uint32_t s : ended) {
-      if (--slots[s].leases != 0) continue;
-      if (slots[s].life == slot_state::dropped) {
-        free_slot(s);
-      } else {
-        reconsider(s);
-      }
+      change_uses(s, [](slot& it) { --it.leases; });
+      if (slots[s].life == slot_state::dropped && slots[s].leases == 0) free_slot(s);
     }
   }
 
@@ -248,7 +264,8 @@ struct storage::state {
   }
 };
 
-storage::storage(storage_options options) : state_(std::make_unique<state>(options)) {}
+storage::storage(storage_options options, std::unique_ptr<policies::eviction_policy> eviction)
+    : state_(std::make_unique<state>(options, std::move(eviction))) {}
 storage::~storage() = default;
 storage::storage(storage&&) noexcept = default;
 storage& storage::operator=(storage&&) noexcept = default;
@@ -258,7 +275,7 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
   s.expire(now);
   reservation answer;
   if (!request.key || request.bytes == 0 || request.bytes > s.arena.capacity_bytes()) return answer;
-  if (s.slot_of(request.key) != recency_list::none) {
+  if (s.slot_of(request.key) != no_slot) {
     answer.outcome = reserve_outcome::already_have;
     return answer;
   }
@@ -297,17 +314,12 @@ commit_outcome storage::commit(std::uint64_t generation, time_point now) {
   const auto at = s.reserved.find(generation);
   if (at == s.reserved.end()) return commit_outcome::unknown;
   const std::uint32_t number = at->second;
-  if (s.slot_of(s.slots[number].key) != recency_list::none) {
+  if (s.slot_of(s.slots[number].key) != no_slot) {
     s.give_up_reservation(generation);
     return commit_outcome::already_have;
   }
   s.reserved.erase(at);
-  slot& it = s.slots[number];
-  it.life = slot_state::held;
-  s.index.find_or_insert(it.key).slot = number;
-  ++s.counts.committed_items;
-  s.counts.committed_bytes += it.bytes;
-  s.reconsider(number);
+  s.start_holding(number);
   return commit_outcome::committed;
 }
 
@@ -326,13 +338,13 @@ lease_grant storage::lease(const node_ref& reader, std::span<const id128> keys, 
   covered.reserve(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const std::uint32_t number = s.slot_of(keys[i]);
-    if (number == recency_list::none) {
+    if (number == no_slot) {
       ++s.counts.misses;
       continue;
     }
     ++s.counts.hits;
-    ++s.slots[number].leases;
-    s.reconsider(number);
+    s.change_uses(number, [](slot& it) { ++it.leases; });
+    s.eviction->touch(number);
     covered.push_back(number);
     grant.slots[i] = s.describe(number);
   }
@@ -354,7 +366,7 @@ std::vector<announced> storage::drop(std::span<const id128> keys) {
   std::vector<announced> dropped;
   for (const id128& key : keys) {
     const std::uint32_t number = state_->slot_of(key);
-    if (number == recency_list::none) continue;
+    if (number == no_slot) continue;
     dropped.push_back({key, state_->slots[number].kind});
     state_->stop_holding(number);
   }
@@ -363,27 +375,27 @@ std::vector<announced> storage::drop(std::span<const id128> keys) {
 
 bool storage::pin(const id128& key) {
   const std::uint32_t number = state_->slot_of(key);
-  if (number == recency_list::none) return false;
-  if (state_->slots[number].pins++ == 0) ++state_->counts.pinned_items;
-  state_->reconsider(number);
+  if (number == no_slot) return false;
+  state_->change_uses(number, [](slot& it) { ++it.pins; });
+  if (state_->slots[number].pins == 1) ++state_->counts.pinned_items;
   return true;
 }
 
 bool storage::unpin(const id128& key) {
   const std::uint32_t number = state_->slot_of(key);
-  if (number == recency_list::none || state_->slots[number].pins == 0) return false;
-  if (--state_->slots[number].pins == 0) --state_->counts.pinned_items;
-  state_->reconsider(number);
+  if (number == no_slot || state_->slots[number].pins == 0) return false;
+  state_->change_uses(number, [](slot& it) { --it.pins; });
+  if (state_->slots[number].pins == 0) --state_->counts.pinned_items;
   return true;
 }
 
 bool storage::holds(const id128& key) const {
-  return state_->slot_of(key) != recency_list::none;
+  return state_->slot_of(key) != no_slot;
 }
 
 std::optional<leased_slot> storage::find(const id128& key) const {
   const std::uint32_t number = state_->slot_of(key);
-  if (number == recency_list::none) return std::nullopt;
+  if (number == no_slot) return std::nullopt;
   return state_->describe(number);
 }
 
@@ -438,7 +450,8 @@ std::string storage::inconsistency() const {
   const state& s = *state_;
   if (!s.arena.consistent()) return "the arena's books do not add up";
   std::uint64_t used = 0;
-  std::uint64_t may_go = 0;
+  std::uint64_t held_bytes = 0;
+  std::uint64_t busy_bytes = 0;
   std::size_t held = 0;
   std::size_t reserved = 0;
   std::uint64_t charged = 0;
@@ -447,9 +460,8 @@ std::string storage::inconsistency() const {
     if (it.life == slot_state::unused) continue;
     used += s.place_bytes(i);
     if (it.life != slot_state::dropped) charged += s.place_bytes(i);
-    if (s.evictable.contains(i)) may_go += s.place_bytes(i);
-    const bool should_be_evictable = it.life == slot_state::held && it.leases == 0 && it.pins == 0;
-    if (s.evictable.contains(i) != should_be_evictable) return "a slot is wrongly (not) evictable";
+    if (it.life == slot_state::held) held_bytes += s.place_bytes(i);
+    if (it.life == slot_state::held && state::busy(it)) busy_bytes += s.place_bytes(i);
     if (it.life == slot_state::held && s.slot_of(it.key) != i) return "a held slot is not found by its key";
     if (it.life == slot_state::dropped && it.leases == 0)
       return "a dropped slot without leases was not freed";
@@ -458,7 +470,10 @@ std::string storage::inconsistency() const {
     reserved += it.life == slot_state::reserved ? 1 : 0;
   }
   if (used != s.arena.used_bytes()) return "slots and arena disagree about the used bytes";
-  if (may_go != s.evictable_bytes) return "the evictable bytes are miscounted";
+  if (held_bytes != s.held_bytes) return "the held bytes are miscounted";
+  if (busy_bytes != s.busy_bytes) return "the leased and pinned bytes are miscounted";
+  const auto known = s.eviction->victims(~std::uint64_t{0}, [](std::uint32_t) { return true; });
+  if (known.victims.size() != held) return "the eviction policy does not know exactly what is held";
   if (held != s.index.size() || held != s.counts.committed_items) return "held items are miscounted";
   if (reserved != s.reserved.size()) return "reservations are miscounted";
   for (const auto& [tenant, bytes] : s.tenant_used)

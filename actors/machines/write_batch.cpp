@@ -1,6 +1,6 @@
 #include <weft/machines/write_batch.hpp>
 
-#include "rendezvous.hpp"
+#include "placement_order.hpp"
 
 #include <algorithm>
 #include <map>
@@ -32,6 +32,7 @@ struct call_state {
 struct write_batch::state {
   std::vector<write_item> items;
   write_options options;
+  placement_order placement;
   std::vector<item_state> progress;
   std::vector<bool> down;                     // by node
   std::map<std::uint64_t, call_state> calls;  // not reported yet
@@ -41,14 +42,15 @@ struct write_batch::state {
   std::vector<write_action> actions;
 
   state(std::vector<write_item> i, write_options o)
-      : items(std::move(i)), options(std::move(o)), progress(items.size()), undone(items.size()) {
+      : items(std::move(i)),
+        options(std::move(o)),
+        placement(options.storage_nodes, options.storage_shares),
+        progress(items.size()),
+        down(placement.nodes().size(), false),
+        undone(items.size()) {
     options.replicas = std::max(options.replicas, 1U);
-    std::ranges::sort(options.storage_nodes);
-    const auto repeated = std::ranges::unique(options.storage_nodes);
-    options.storage_nodes.erase(repeated.begin(), repeated.end());
-    down.assign(options.storage_nodes.size(), false);
     for (std::size_t n = 0; n < items.size(); ++n) {
-      progress[n].order = rendezvous_order(items[n].key, options.storage_nodes);
+      progress[n].order = placement.of(items[n].key, placement.nodes().size());
     }
   }
 
@@ -59,7 +61,7 @@ struct write_batch::state {
     write_done done;
     done.item = item;
     for (const node_index n : it.holders)
-      done.holders.push_back(options.storage_nodes[n]);
+      done.holders.push_back(placement.nodes()[n]);
     if (it.holders.size() >= options.replicas) {
       done.outcome = write_outcome::stored;
     } else {
@@ -106,10 +108,8 @@ struct write_batch::state {
   void put(node_index node, std::vector<std::uint32_t> wanted, time_point now) {
     const duration timeout = share_of_rest(wanted, now);
     calls.emplace(++last_call, call_state{.node = node, .items = wanted, .expires = now + timeout});
-    actions.push_back(put_items{.call = last_call,
-                                .node = options.storage_nodes[node],
-                                .items = std::move(wanted),
-                                .timeout = timeout});
+    actions.push_back(put_items{
+        .call = last_call, .node = placement.nodes()[node], .items = std::move(wanted), .timeout = timeout});
   }
 
   // Half of the rest, so that another node can take over; all of it where there is no other.
@@ -174,8 +174,8 @@ std::vector<write_action> write_batch::on_put(std::uint64_t call, std::vector<er
 
 std::vector<write_action> write_batch::on_node_down(const node_ref& node, time_point now) {
   state& s = *state_;
-  for (node_index n = 0; n < s.options.storage_nodes.size(); ++n) {
-    const node_ref& life = s.options.storage_nodes[n];
+  for (node_index n = 0; n < s.placement.nodes().size(); ++n) {
+    const node_ref& life = s.placement.nodes()[n];
     if (life.node != node.node || life.incarnation > node.incarnation) continue;
     s.down[n] = true;
     for (item_state& it : s.progress) {

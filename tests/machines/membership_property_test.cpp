@@ -155,7 +155,7 @@ class cluster {
   std::vector<std::int64_t> stopped_until_;
   std::int64_t coordinator_stopped_until_ = 0;
   std::multimap<std::int64_t, std::function<void()>> mail_;
-  std::set<node_ref> dead_;  // by the present coordinator
+  std::set<node_ref> dead_;       // by the present coordinator
   std::uint64_t last_epoch_ = 0;  // of the present coordinator
   std::map<std::size_t, std::uint64_t> adopted_epoch_;
 };

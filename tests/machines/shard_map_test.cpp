@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include "builders.hpp"
-#include "rendezvous.hpp"
 
 #include <algorithm>
 
@@ -65,16 +64,6 @@ TEST_CASE("a batch is split into the parts of the shards") {
   }
   CHECK(total == keys.size());
   CHECK(shard_map{}.empty());
-}
-
-TEST_CASE("the order of nodes for a key starts with its shard's owner and names each node once") {
-  const shard_map map(view_of(6));
-  for (std::uint64_t k = 0; k < 500; ++k) {
-    auto order = rendezvous_order(key_of(k), map.nodes());
-    REQUIRE(order[0] == map.shard_of(key_of(k)));
-    std::ranges::sort(order);
-    REQUIRE(order == std::vector<std::uint16_t>{0, 1, 2, 3, 4, 5});
-  }
 }
 
 }  // namespace weft::machines::test

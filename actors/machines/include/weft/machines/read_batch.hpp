@@ -27,9 +27,10 @@ struct read_options {
   std::optional<node_ref> self;  // preferred where it is a holder
   duration relocate_delay = std::chrono::milliseconds(50);  // before asking a rebuilding directory again
   unsigned locate_attempts = 3;
-  // Where the directory does not answer, the nodes that writers would have chosen are asked: the first
-  // `guesses` of these in rendezvous order of the key.
-  std::vector<node_ref> storage_nodes;
+  // Where the directory does not answer, the nodes are asked that writers with the same `storage_nodes` and
+  // `storage_shares` choose first, `guesses` of them.
+  std::vector<node_ref> storage_nodes{};
+  std::vector<std::uint64_t> storage_shares{};  // by node, e.g. its capacity; empty: equal
   unsigned guesses = 2;
 };
 
@@ -106,7 +107,9 @@ class read_batch {
                                      std::vector<leased_piece> pieces, time_point now);
   std::vector<read_action> on_lease_failed(std::uint64_t call, errc why, time_point now);
 
-  // By piece of the call: `ok` only for bytes that were verified (header, key, generation, checksums).
+  // A piece's destination belongs to its call until the call is reported, also where the key is done or
+  // fetched anew meanwhile. By piece of the call: `ok` only for bytes that were verified (header, key,
+  // generation, checksums).
   std::vector<read_action> on_fetched(std::uint64_t call, std::vector<errc> pieces, time_point now);
 
   // That life is over: nothing more is asked of it and nothing awaited from it. Calls to it are still

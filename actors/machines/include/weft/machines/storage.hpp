@@ -12,6 +12,7 @@
 #include <weft/machines/item_kind.hpp>
 #include <weft/machines/leases.hpp>
 #include <weft/machines/node_ref.hpp>
+#include <weft/policies/eviction.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -90,12 +91,13 @@ struct storage_stats {
 
 class storage {
  public:
-  explicit storage(storage_options options);
+  // Least recently used goes first where no other policy is given.
+  explicit storage(storage_options options, std::unique_ptr<policies::eviction_policy> eviction = nullptr);
   ~storage();
   storage(storage&&) noexcept;
   storage& operator=(storage&&) noexcept;
 
-  // Evicts the least recently used where needed, never what is leased, pinned or reserved. Two writers may
+  // Evicts in the policy's order where needed, never what is leased, pinned or reserved. Two writers may
   // reserve the same key; the first commit wins.
   reservation reserve(const reserve_request& request, time_point now);
 

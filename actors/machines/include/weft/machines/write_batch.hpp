@@ -1,5 +1,5 @@
-// The writer's side of a batch of keys: every key goes to `replicas` storage nodes, chosen by rendezvous
-// hashing; where one refuses, dies or stays silent, the next in order takes its place.
+// The writer's side of a batch of keys: every key goes to `replicas` storage nodes, chosen by weighted
+// rendezvous hashing; where one refuses, dies or stays silent, the next in order takes its place.
 //
 // The owner carries out the actions and reports each call exactly once by its number; a report may come late.
 // Every key gets exactly one `write_done`. The machine is over when `finished()`.
@@ -22,7 +22,8 @@ namespace weft::machines {
 struct write_options {
   duration deadline = std::chrono::seconds(10);  // from the start
   std::uint32_t replicas = 1;
-  std::vector<node_ref> storage_nodes;  // alive
+  std::vector<node_ref> storage_nodes{};        // alive
+  std::vector<std::uint64_t> storage_shares{};  // by node, e.g. its capacity; empty: equal
 };
 
 struct write_item {
