@@ -1,0 +1,4 @@
+#include "in_process_pair.hpp"
+
+#define WEFT_TRANSPORT_PAIRS in_process_get_pair, in_process_push_pair, faultless_pair
+#include "contract.hpp"
