@@ -1,0 +1,95 @@
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "document_names.hpp"
+#include "json_of.hpp"
+#include "reach_cluster.hpp"
+
+#include <iomanip>
+#include <iostream>
+
+namespace weft::launcher {
+namespace {
+
+struct ask_options {
+  client::ask_request request;
+  std::vector<std::string> documents;
+  bool stats = false;
+  std::shared_ptr<gateway_options> gateway;
+};
+
+void print_stats(const client::ask_result& answer) {
+  std::cout << std::fixed << std::setprecision(1);
+  for (const auto& t : answer.transfers)
+    std::cout << "from " << t.holder << " by " << t.transport << " (" << t.path << "): " << t.bytes
+              << " bytes\n";
+  std::cout << "prompt " << answer.prompt_tokens << " tokens, answer " << answer.tokens.size() << " tokens, "
+            << answer.recomputed_rows << " rows recomputed, " << answer.misses << " misses\n"
+            << "load " << answer.load_ms << " ms, rotate " << answer.rotate_ms << " ms, compute "
+            << answer.compute_ms << " ms, first token after " << answer.ttft_ms << " ms, then "
+            << answer.decode_tokens_per_s << " tokens/s" << std::endl;
+}
+
+int ask(client::connection& cluster, const ask_options& options, const command_context& context) {
+  const auto how = deadline_of(*options.gateway);
+  const auto documents = find_documents(cluster, options.documents, how);
+  if (!documents) return report_call(cluster, documents.error());
+  auto request = options.request;
+  request.documents = *documents;
+
+  client::token_callback stream;
+  bool begun = false;
+  if (!context.json)
+    stream = [&](const client::token_piece& piece) {
+      begun = true;
+      std::cout << piece.text << std::flush;
+    };
+  const auto answer = cluster.ask(request, stream, how);
+  if (begun) std::cout << std::endl;
+  if (!answer) return report_call(cluster, answer.error());
+  if (context.json)
+    print_json(json_of(*answer));
+  else if (options.stats)
+    print_stats(*answer);
+  return exit_done;
+}
+
+void add_request_options(CLI::App& command, ask_options& options) {
+  auto& request = options.request;
+  command.add_option("QUESTION", request.question, "what to ask")->required();
+  command
+      .add_option("-d,--document", options.documents, "ids or names of documents, in the order of the prompt")
+      ->type_name("ID");
+  command.add_option("--system", request.system, "text before the documents")->type_name("TEXT");
+  command.add_option("--stitch", request.stitch, "how documents become one prompt: none, full")
+      ->type_name("POLICY");
+  command.add_option("--max-tokens", request.max_tokens, "end the answer after so many tokens")
+      ->check(CLI::Range(1u, schema::limits::max_tokens))
+      ->capture_default_str();
+  command.add_option("--temperature", request.temperature, "0: always the likeliest token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--top-p", request.top_p, "choose among tokens of this much probability together")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--seed", request.seed, "of the choice of tokens")->capture_default_str();
+  command.add_flag("--stats", options.stats, "show where the blocks came from and how long everything took");
+}
+
+}  // namespace
+
+void add_ask_command(CLI::App& app, command_context& context) {
+  auto* command = add_command(app, "ask", "answer a question from documents of the pool",
+                              "weft ask \"Who wrote the letter?\" --document notes.txt --stats", context);
+  auto options = std::make_shared<ask_options>();
+  add_request_options(*command, *options);
+  options->gateway = add_gateway_options(*command);
+  on_run(command, context, [options, &context] {
+    if (options->request.question.empty()) return report_wrong_use("the question is empty; ask something");
+    return with_cluster(*options->gateway,
+                        [&](client::connection& cluster) { return ask(cluster, *options, context); });
+  });
+}
+
+}  // namespace weft::launcher

@@ -1,0 +1,70 @@
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "json_of.hpp"
+#include "reach_cluster.hpp"
+
+#include <iomanip>
+#include <iostream>
+
+namespace weft::launcher {
+namespace {
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words)
+    text += (text.empty() ? "" : ",") + word;
+  return text;
+}
+
+void print_pool(const char* name, const schema::pool_use& pool) {
+  if (pool.capacity_bytes == 0) return;
+  constexpr double mib = 1024.0 * 1024.0;
+  std::cout << "    " << name << "  " << static_cast<double>(pool.used_bytes) / mib << " of "
+            << static_cast<double>(pool.capacity_bytes) / mib << " MiB\n";
+}
+
+void print_node(const schema::node_status& node, bool counters) {
+  std::cout << "  " << node.name << "  " << (node.alive ? "alive" : "dead") << "  pid " << node.pid << "  "
+            << joined(node.roles) << "\n";
+  print_pool("dram", node.dram);
+  print_pool("file", node.file);
+  for (const auto& p : node.peers) {
+    std::cout << "    to " << p.name << " by " << p.transport << " (" << p.path << ")";
+    if (p.gb_per_s > 0) std::cout << "  " << p.gb_per_s << " GB/s";
+    std::cout << "\n";
+  }
+  if (!counters) return;
+  for (const auto& c : node.counters)
+    std::cout << "    " << c.name << " " << c.value << "\n";
+}
+
+void print_status(const client::cluster_status& status, bool counters) {
+  std::cout << std::fixed << std::setprecision(1) << "epoch " << status.epoch << ", " << status.nodes.size()
+            << (status.nodes.size() == 1 ? " node\n" : " nodes\n");
+  for (const auto& node : status.nodes)
+    print_node(node, counters);
+  std::cout << std::flush;
+}
+
+}  // namespace
+
+void add_status_command(CLI::App& app, command_context& context) {
+  auto* command = add_command(app, "status", "show nodes, roles, pools and the transports between them",
+                              "weft status\n  weft status -v      counters too", context);
+  auto gateway = add_gateway_options(*command);
+  on_run(command, context, [gateway, &context] {
+    return with_cluster(*gateway, [&](client::connection& cluster) {
+      const auto status = cluster.status(deadline_of(*gateway));
+      if (!status) return report_call(cluster, status.error());
+      if (context.json)
+        print_json(json_of(*status));
+      else
+        print_status(*status, context.verbose > 0);
+      return exit_done;
+    });
+  });
+}
+
+}  // namespace weft::launcher
