@@ -33,11 +33,11 @@ enum class send_fault : std::uint8_t {
 struct fault_plan {
   std::uint64_t seed = 0;
   // Of a thousand calls, by kind; drawn independently of each other in the order of the enumeration.
-  std::map<fetch_fault, unsigned> fetches_per_mille;
-  std::map<send_fault, unsigned> sends_per_mille;
+  std::map<fetch_fault, unsigned> fetches_per_mille = {};
+  std::map<send_fault, unsigned> sends_per_mille = {};
   // The n-th call, counted from 0, whatever is drawn.
-  std::map<std::uint64_t, fetch_fault> nth_fetch;
-  std::map<std::uint64_t, send_fault> nth_send;
+  std::map<std::uint64_t, fetch_fault> nth_fetch = {};
+  std::map<std::uint64_t, send_fault> nth_send = {};
   duration late_max = std::chrono::milliseconds{5};
 };
 
