@@ -1,0 +1,33 @@
+// What every bench gives: figures beside the limit that was measured in the same run.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weft::bench {
+
+struct report_row {
+  std::string name{};       // what was measured, with its shape: "attention d=64 rows=8192"
+  std::string operation{};  // prefill, decode, decode_attention, rotate_scatter, product, read, copy, ...
+  std::optional<double> gb_per_s{};
+  std::optional<double> gflop_per_s{};
+  std::string limit_name{};  // empty: a limit itself
+  std::optional<double> limit_gb_per_s{};
+  std::optional<double> limit_gflop_per_s{};
+  std::optional<double> ratio{};  // median over interleaved rounds of limit time / time
+  std::optional<double> tokens_per_s{};
+};
+
+struct machine_facts {
+  std::string cpu{};
+  unsigned threads = 0;
+  bool native_bf16 = false;
+};
+
+struct report {
+  machine_facts machine;
+  std::vector<report_row> rows;
+};
+
+}  // namespace weft::bench

@@ -1,0 +1,55 @@
+// Timing on a machine that others use too: the thing and its limit take turns, and what counts is the median
+// of the ratios.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+namespace weft::bench {
+
+struct interleaved_times {
+  double seconds = 0;        // of the thing: median
+  double limit_seconds = 0;  // of its limit: median
+  double ratio = 0;          // median of limit time / time
+};
+
+inline double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+template <class Task>
+double seconds_of(Task&& task) {
+  const auto start = std::chrono::steady_clock::now();
+  task();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Both run once before they count. The order changes from round to round.
+template <class Thing, class Limit>
+interleaved_times measure_beside(unsigned rounds, Thing&& thing, Limit&& limit) {
+  thing();
+  limit();
+  std::vector<double> times;
+  std::vector<double> limits;
+  std::vector<double> ratios;
+  for (unsigned round = 0; round < rounds; ++round) {
+    double time = 0;
+    double limit_time = 0;
+    if (round % 2 == 0) {
+      limit_time = seconds_of(limit);
+      time = seconds_of(thing);
+    } else {
+      time = seconds_of(thing);
+      limit_time = seconds_of(limit);
+    }
+    times.push_back(time);
+    limits.push_back(limit_time);
+    ratios.push_back(limit_time / time);
+  }
+  return {median(times), median(limits), median(ratios)};
+}
+
+}  // namespace weft::bench

@@ -1,0 +1,33 @@
+#include <weft/bench/kernels.hpp>
+#include <weft/kernels/products.hpp>
+
+#include "kernels_run.hpp"
+
+#include <fstream>
+#include <string>
+
+namespace weft::bench {
+
+namespace {
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+report run_kernels(const kernels_options& options) {
+  kernels_run run(options);
+  run.result.machine = {cpu_name(), run.pool.threads(), kernels::native_bf16_products()};
+  measure_memory(run);
+  measure_products(run);
+  measure_attention(run);
+  measure_layers(run);
+  return std::move(run.result);
+}
+
+}  // namespace weft::bench
