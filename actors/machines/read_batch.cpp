@@ -74,7 +74,11 @@ struct read_batch::state {
   state(std::vector<id128> k, read_options o)
       : keys(std::move(k)), options(std::move(o)), progress(keys.size()), undone(keys.size()) {}
 
-  std::vector<read_action> take_actions() { return std::exchange(actions, {}); }
+  std::vector<read_action> take_actions() {
+    std::ranges::stable_partition(actions,
+                                  [](const read_action& a) { return std::holds_alternative<read_done>(a); });
+    return std::exchange(actions, {});
+  }
 
   duration remaining(time_point now) const { return std::max(duration::zero(), deadline - now); }
 

@@ -327,6 +327,10 @@ bool storage::abort(std::uint64_t generation) {
   return state_->give_up_reservation(generation);
 }
 
+bool storage::is_reserved(std::uint64_t generation) const {
+  return state_->reserved.contains(generation);
+}
+
 lease_grant storage::lease(const node_ref& reader, std::span<const id128> keys, duration length,
                            time_point now) {
   state& s = *state_;

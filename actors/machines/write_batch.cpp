@@ -54,7 +54,11 @@ struct write_batch::state {
     }
   }
 
-  std::vector<write_action> take_actions() { return std::exchange(actions, {}); }
+  std::vector<write_action> take_actions() {
+    std::ranges::stable_partition(
+        actions, [](const write_action& a) { return std::holds_alternative<write_done>(a); });
+    return std::exchange(actions, {});
+  }
 
   void finish(std::uint32_t item, errc why) {
     item_state& it = progress[item];

@@ -75,7 +75,14 @@ class world {
     message();
   }
 
-  void later(std::int64_t delay, std::function<void()> what) { mail_.emplace(now_ + delay, std::move(what)); }
+  // Some calls fail or succeed on the spot, while the actions behind them are still to be carried out.
+  void later(std::int64_t delay, std::function<void()> what) {
+    if (random_.percent(10)) {
+      what();
+    } else {
+      mail_.emplace(now_ + delay, std::move(what));
+    }
+  }
 
   std::int64_t us(std::uint64_t low, std::uint64_t high) {
     return static_cast<std::int64_t>(random_.between(low, high));
@@ -92,7 +99,11 @@ class world {
   bool gone(std::uint64_t n) const { return dead_.contains(n) || tempers_[n] == temper::silent; }
 
   void carry_out(const std::vector<read_action>& actions) {
+    bool results_only = true;
     for (const read_action& action : actions) {
+      const bool is_result = std::holds_alternative<read_done>(action);
+      REQUIRE((results_only || !is_result));
+      results_only = is_result;
       std::visit([this](const auto& a) { on(a); }, action);
     }
   }

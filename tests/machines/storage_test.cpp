@@ -116,10 +116,12 @@ TEST_CASE("a reservation that is never committed expires") {
   const reservation r = s.reserve(block(1), at_ms(0));
   CHECK(s.next_deadline() == at_ms(10'000));
   CHECK(s.reserve(block(2), at_ms(9'999)).outcome == reserve_outcome::out_of_space);
+  CHECK(s.is_reserved(r.generation));
   const reservation next = s.reserve(block(2), at_ms(10'000));
   CHECK(next.outcome == reserve_outcome::granted);
   CHECK(next.generation != r.generation);
   CHECK(next.offset == r.offset);
+  CHECK_FALSE(s.is_reserved(r.generation));
   CHECK(s.commit(r.generation, at_ms(10'001)) == commit_outcome::unknown);
   CHECK(s.stats().expired_reservations == 1);
 }

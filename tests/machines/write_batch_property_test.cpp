@@ -90,7 +90,11 @@ class world {
     if (tempers_[n] == temper::silent || tempers_[n] == temper::slow) {
       delay = static_cast<std::int64_t>(random_.between(100'000, 2'000'000));
     }
-    mail_.emplace(now_ + delay, [this, a, n] { report(a, n); });
+    if (random_.percent(10)) {  // while the actions behind it are still to be carried out
+      report(a, n);
+    } else {
+      mail_.emplace(now_ + delay, [this, a, n] { report(a, n); });
+    }
   }
 
   void report(const put_items& a, std::uint64_t n) {

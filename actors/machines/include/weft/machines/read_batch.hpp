@@ -3,8 +3,9 @@
 //
 // The owner carries out the actions and reports each call back exactly once, by its number, with the matching
 // `on_...`; a report may come late, also after the deadline. Every key gets exactly one `read_done`, every
-// granted lease exactly one `release_lease`. The machine is over when `finished()`: all keys done and no call
-// unreported.
+// granted lease exactly one `release_lease`. Results stand before all other actions of an answer, so a call
+// may be reported while the actions behind it are still to be carried out. The machine is over when
+// `finished()`: all keys done and no call unreported.
 #pragma once
 
 #include <weft/base/error.hpp>

@@ -26,7 +26,8 @@ namespace weft::machines {
 struct storage_options {
   std::uint64_t base_offset = 0;  // in the node's arena; multiples of 4 KiB
   std::uint64_t capacity_bytes = 0;
-  duration reservation_timeout = std::chrono::seconds(10);  // longer than any transfer into a slot may take
+  // Longer than any transfer into a slot may take: what expires is given to others.
+  duration reservation_timeout = std::chrono::seconds(60);
   duration longest_lease = std::chrono::seconds(30);
   std::uint64_t first_generation = 1;
 };
@@ -104,6 +105,9 @@ class storage {
   // The bytes of that reservation are here and verified. Not a moment before.
   commit_outcome commit(std::uint64_t generation, time_point now);
   bool abort(std::uint64_t generation);
+
+  // Does the slot still belong to that reservation? Ask before touching its bytes after a wait.
+  bool is_reserved(std::uint64_t generation) const;
 
   // Counts as a use of the held keys. A lease of nothing is not a lease.
   lease_grant lease(const node_ref& reader, std::span<const id128> keys, duration length, time_point now);

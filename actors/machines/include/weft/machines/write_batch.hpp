@@ -2,7 +2,8 @@
 // rendezvous hashing; where one refuses, dies or stays silent, the next in order takes its place.
 //
 // The owner carries out the actions and reports each call exactly once by its number; a report may come late.
-// Every key gets exactly one `write_done`. The machine is over when `finished()`.
+// Every key gets exactly one `write_done`. Results stand before all other actions of an answer, so a call may
+// be reported while the actions behind it are still to be carried out. The machine is over when `finished()`.
 #pragma once
 
 #include <weft/base/error.hpp>
