@@ -1,0 +1,200 @@
+#include <weft/launcher/client_commands.hpp>
+
+#include <CLI/CLI.hpp>
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "scratch_folder.hpp"
+#include "scripted_backend.hpp"
+
+#include <iostream>
+#include <sstream>
+
+using namespace weft;
+using namespace weft::launcher;
+using nlohmann::json;
+using weft::launcher::gateway::testing::running_gateway;
+using weft::launcher::testing::scratch_folder;
+
+namespace {
+
+struct outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+
+  json document() const { return json::parse(out); }
+};
+
+class redirected {
+ public:
+  explicit redirected(std::ostream& stream) : stream_(stream), before_(stream.rdbuf(text_.rdbuf())) {}
+  ~redirected() { stream_.rdbuf(before_); }
+  redirected(const redirected&) = delete;
+  redirected& operator=(const redirected&) = delete;
+  std::string text() const { return text_.str(); }
+
+ private:
+  std::ostream& stream_;
+  std::ostringstream text_;
+  std::streambuf* before_;
+};
+
+outcome run(std::vector<std::string> arguments) {
+  command_context context;
+  CLI::App app("weft");
+  add_client_commands(app, context);
+  const redirected out(std::cout);
+  const redirected err(std::cerr);
+  std::reverse(arguments.begin(), arguments.end());
+  try {
+    app.parse(std::move(arguments));
+  } catch (const CLI::ParseError&) {
+    return {exit_wrong_use, out.text(), err.text()};
+  }
+  return {context.exit_code, out.text(), err.text()};
+}
+
+outcome run_on(const running_gateway& gateway, std::vector<std::string> arguments) {
+  arguments.insert(arguments.end(), {"--gateway", gateway.server->address()});
+  return run(std::move(arguments));
+}
+
+}  // namespace
+
+TEST_CASE("documents go in by file, are listed, pinned and dropped by id or by name") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const auto notes = folder.write("notes.txt", "some notes").string();
+  const auto more =
+      folder.write("more.jsonl", "{\"id\":\"a\",\"text\":\"first\"}\n{\"id\":\"b\",\"text\":\"second\"}\n");
+  const auto added = run_on(gateway, {"ingest", notes, more.string(), "--json"});
+  REQUIRE(added.code == exit_done);
+  const auto documents = added.document()["documents"];
+  REQUIRE(documents.size() == 3);
+  CHECK(documents[0]["name"] == "notes.txt");
+  CHECK(documents[0]["tokens"] == 10);
+  CHECK(documents[0]["holders"] == json({"storage-1", "storage-2"}));
+  CHECK(documents[0]["importance"] == "none");
+  CHECK(documents[0]["bands"] == json({1.0}));
+  CHECK(documents[0]["ms"] == 2.5);
+  CHECK(documents[0].contains("blocks"));
+  CHECK(documents[0].contains("bytes"));
+  CHECK(documents[1]["name"] == "a");
+
+  CHECK(run_on(gateway, {"documents", "--json"}).document()["documents"].size() == 3);
+  const std::string id = documents[1]["id"];
+  CHECK(run_on(gateway, {"pin", "notes.txt", "--json"}).document()["pinned"] == json({documents[0]["id"]}));
+  CHECK(run_on(gateway, {"documents"}).out.find("pinned  notes.txt") != std::string::npos);
+  CHECK(run_on(gateway, {"unpin", "notes.txt"}).code == exit_done);
+  CHECK(run_on(gateway, {"drop", id, "b"}).code == exit_done);
+  CHECK(run_on(gateway, {"documents", "--json"}).document()["documents"].size() == 1);
+}
+
+TEST_CASE("what was ingested is printed with id, tokens, blocks, bytes and holders") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const auto added = run_on(gateway, {"ingest", folder.write("notes.txt", "some notes").string()});
+  CHECK(added.code == exit_done);
+  CHECK(added.out.find("notes.txt  10 tokens  1 blocks  4096 bytes  storage-1,storage-2") !=
+        std::string::npos);
+  CHECK(added.err.empty());
+}
+
+TEST_CASE("bad documents are named, good ones beside them go in, and the exit code tells") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const auto empty = folder.write("empty.txt", "").string();
+  const auto good = folder.write("good.txt", "good\xff").string();
+  const auto mixed = run_on(gateway, {"ingest", empty, good, "--json"});
+  CHECK(mixed.code == exit_failed);
+  CHECK(mixed.document()["documents"].size() == 1);
+  CHECK(mixed.err == "weft: " + empty + " is empty; give it at least one byte of text\n");
+  CHECK(run_on(gateway, {"ingest", folder.path().string() + "/none.txt"}).code == exit_wrong_use);
+  CHECK(run_on(gateway, {"ingest"}).code == exit_wrong_use);
+}
+
+TEST_CASE("10 MB go through the command too") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const auto large = folder.write("large.txt", std::string(10'000'000, 'x')).string();
+  const auto added = run_on(gateway, {"ingest", large, "--json"});
+  REQUIRE(added.code == exit_done);
+  CHECK(added.document()["documents"][0]["tokens"] == 10'000'000);
+}
+
+TEST_CASE("an answer is streamed as text, or comes as one JSON document") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  REQUIRE(run_on(gateway, {"ingest", folder.write("notes.txt", "some notes").string()}).code == exit_done);
+  CHECK(run_on(gateway, {"ask", "who was it?", "--document", "notes.txt"}).out == "who was it?\n");
+  const auto asked = gateway.backend->last_question();
+  CHECK(asked.question == "who was it?");
+  CHECK(asked.documents.size() == 1);
+
+  const auto full =
+      run_on(gateway, {"ask", "who was it?", "--document", "notes.txt", to_hex(asked.documents[0]),
+                       "--system", "be brief", "--stitch", "full", "--max-tokens", "2", "--json"});
+  REQUIRE(full.code == exit_done);
+  const auto answer = full.document();
+  CHECK(answer["answer"] == "who was ");
+  CHECK(answer["tokens"] == json({0, 1}));
+  for (const auto* key : {"prompt_tokens", "recomputed_rows", "ttft_ms", "load_ms", "rotate_ms", "compute_ms",
+                          "decode_tokens_per_s", "misses"})
+    CHECK(answer[key].is_number());
+  CHECK(answer["transfers"][0] ==
+        json({{"holder", "storage-1"}, {"transport", "shm"}, {"path", "posix/memory"}, {"bytes", 4096}}));
+  CHECK(gateway.backend->last_question().system == "be brief");
+  CHECK(gateway.backend->last_question().stitch == "full");
+  CHECK(gateway.backend->last_question().documents.size() == 2);
+
+  const auto stats = run_on(gateway, {"ask", "who?", "--stats"});
+  CHECK(stats.out.find("who?\nfrom storage-1 by shm (posix/memory): 4096 bytes\n") == 0);
+}
+
+TEST_CASE("status has the keys that others rely on") {
+  const running_gateway gateway;
+  const auto status = run_on(gateway, {"status", "--json"}).document();
+  CHECK(status["epoch"] == 7);
+  const auto node = status["nodes"][0];
+  CHECK(node["name"] == "storage-1");
+  CHECK(node["pid"] == 42);
+  CHECK(node["alive"] == true);
+  CHECK(node["incarnation"] == 0xfeedfacecafebeef);
+  CHECK(node["roles"] == json({"storage"}));
+  CHECK(node["dram"] == json({{"used_bytes", 1024}, {"capacity_bytes", 4096}}));
+  CHECK(node["file"] == json({{"used_bytes", 0}, {"capacity_bytes", 0}}));
+  CHECK(node["peers"][0] ==
+        json({{"name", "decode"}, {"transport", "shm"}, {"path", "posix/memory"}, {"gb_per_s", 12.5}}));
+  CHECK(node["counters"]["fabric_bytes"] == 123456);
+  CHECK(run_on(gateway, {"status"}).out.find("storage-1  alive  pid 42  storage") != std::string::npos);
+}
+
+TEST_CASE("failed jobs, wrong use and no cluster have their own exit codes and one line each") {
+  const running_gateway gateway;
+  const auto unknown = run_on(gateway, {"ask", "who?", "--document", "nobody"});
+  CHECK(unknown.code == exit_failed);
+  CHECK(unknown.err == "weft: no document 'nobody'; `weft documents` lists them\n");
+  const std::string id(32, '0');
+  CHECK(run_on(gateway, {"drop", id}).err == "weft: no document " + id + "; `weft documents` lists them\n");
+  CHECK(run_on(gateway, {"ask", "fail"}).code == exit_failed);
+
+  CHECK(run_on(gateway, {"ask", ""}).code == exit_wrong_use);
+  CHECK(run_on(gateway, {"ask"}).code == exit_wrong_use);
+  CHECK(run_on(gateway, {"ask", "who?", "--max-tokens", "0"}).code == exit_wrong_use);
+
+  const auto address = gateway.server->address();
+  gateway.server->stop();
+  const auto gone = run_on(gateway, {"status", "--json"});
+  CHECK(gone.code == exit_no_cluster);
+  CHECK(gone.out.empty());
+  CHECK(gone.err == "weft: no cluster answers at " + address +
+                        " (Connection refused); start one or give the address of one that runs\n");
+}
+
+TEST_CASE("a cluster that takes too long is given up") {
+  const running_gateway gateway;
+  const auto late = run_on(gateway, {"ask", "hold", "--deadline", "0.05"});
+  CHECK(late.code == exit_failed);
+  CHECK(gateway.backend->wait_for_cancellation());
+}
