@@ -101,7 +101,9 @@ class world {
     errc outcome = errc::ok;
     if (tempers_[n] == temper::full) outcome = errc::out_of_space;
     if (tempers_[n] == temper::silent || dead_.contains(n)) outcome = errc::unreachable;
-    if (outcome == errc::ok) {
+    const bool last_words = dead_.contains(n) && random_.percent(50);  // committed, reported, died
+    if (last_words) outcome = errc::ok;
+    if (outcome == errc::ok && !last_words) {
       for (const std::uint32_t item : a.items)
         committed_[item].insert(n);
     }
