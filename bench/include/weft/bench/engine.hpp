@@ -1,0 +1,21 @@
+// The whole engine at the shape of Llama-3.2-1B with random bf16 weights: what a user waits for, each figure
+// beside its limit.
+#pragma once
+
+#include <weft/bench/report.hpp>
+
+#include <functional>
+
+namespace weft::bench {
+
+struct engine_options {
+  unsigned threads = 0;  // 0: one per CPU of this process
+  unsigned rounds = 5;   // each round measures a thing and its limit one after the other
+  // Called with every row as it is ready, on the calling thread. May be empty.
+  std::function<void(const report_row&)> progress;
+};
+
+// Takes about two minutes on two cores and 5 GiB of memory.
+report run_engine(const engine_options& options);
+
+}  // namespace weft::bench
