@@ -29,7 +29,7 @@ using nlohmann::json;
 struct up_options {
   fs::path file = default_cluster_file;
   bool detach = false;
-  unsigned wait_s = 120;
+  std::optional<unsigned> wait_s;
 };
 
 // Files of nodes that no longer run would be taken for those of the ones that are about to.
@@ -37,6 +37,12 @@ void forget_addresses(const fs::path& run_folder) {
   std::error_code ignored;
   for (const auto* name : {"seed", "gateway"})
     fs::remove(run_folder / name, ignored);
+}
+
+// Nodes of other machines may be started any time later.
+unsigned default_wait_s(const cluster_file& cluster) {
+  constexpr unsigned long_s = 10 * 365 * 86'400;
+  return cluster.nodes_here().size() == cluster.nodes.size() ? 120 : long_s;
 }
 
 std::vector<supervised_child> children_of(const cluster_file& cluster, const command_context& context) {
@@ -81,7 +87,7 @@ result<void> run_nodes(const cluster_file& cluster, const up_options& options, c
                        const told& on_started) {
   supervisor_options supervision;
   supervision.children = children_of(cluster, context);
-  supervision.rules.ready_within = std::chrono::seconds(options.wait_s);
+  supervision.rules.ready_within = std::chrono::seconds(options.wait_s.value_or(default_wait_s(cluster)));
   supervision.on_ready = [&](const std::vector<running_child>& running) {
     on_started(started_document(cluster, running));
   };
@@ -223,9 +229,11 @@ void add_cluster_commands(CLI::App& app, command_context& context) {
   up_command->add_option("FILE", options->file, "cluster file")->capture_default_str();
   up_command->add_flag("--detach", options->detach,
                        "return when all nodes are ready, and leave them running");
-  up_command->add_option("--wait", options->wait_s, "seconds that the nodes are given to become ready")
-      ->check(CLI::Range(1U, 86'400U))
-      ->capture_default_str();
+  up_command
+      ->add_option("--wait", options->wait_s,
+                   "seconds that the nodes are given to become ready (default: 120; no limit when "
+                   "other nodes run elsewhere)")
+      ->check(CLI::Range(1U, 86'400U));
   on_run(up_command, context, [options, &context] { return up(*options, context); });
 
   auto file = std::make_shared<fs::path>(default_cluster_file);

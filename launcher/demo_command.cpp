@@ -43,11 +43,7 @@ class demo {
         progress_(progress) {}
 
   result<std::vector<demo_answer>> run() {
-    for (const auto& set : sets_) {
-      for (const auto& name : set.documents) {
-        if (auto done = ingest_once(name); !done) return tl::unexpected(done.error());
-      }
-    }
+    if (auto done = ingest_by_name(); !done) return tl::unexpected(done.error());
     progress_ << std::endl;
     std::vector<demo_answer> answers;
     for (const auto& set : sets_) {
@@ -63,8 +59,18 @@ class demo {
   }
 
  private:
-  result<void> ingest_once(const std::string& name) {
-    if (texts_.contains(name)) return {};
+  // By name, which is another order than the one they are asked in: no document lands where it was encoded.
+  result<void> ingest_by_name() {
+    std::set<std::string> names;
+    for (const auto& set : sets_)
+      names.insert(set.documents.begin(), set.documents.end());
+    for (const auto& name : names) {
+      if (auto done = ingest(name); !done) return done;
+    }
+    return {};
+  }
+
+  result<void> ingest(const std::string& name) {
     auto text = read_text_file(documents_ / name);
     if (!text) return tl::unexpected(text.error());
     client::ingest_request request;
@@ -82,13 +88,10 @@ class demo {
     return {};
   }
 
-  // The documents in the opposite order of the ingest, so none is where it was encoded.
   result<demo_answer> ask(const question_set& set, const asked_question& asked) {
-    auto order = set.documents;
-    std::reverse(order.begin(), order.end());
     client::ask_request request;
     std::vector<std::string> texts;
-    for (const auto& name : order) {
+    for (const auto& name : set.documents) {
       request.documents.push_back(ids_.at(name));
       texts.push_back(texts_.at(name));
     }

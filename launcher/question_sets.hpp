@@ -16,7 +16,7 @@ struct asked_question {
 
 // Questions that need these documents, all of them in one prompt.
 struct question_set {
-  std::vector<std::string> documents;  // file names in the folder
+  std::vector<std::string> documents;  // file names in the folder, in the order of the prompt
   std::vector<asked_question> questions;
 };
 
