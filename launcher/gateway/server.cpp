@@ -14,7 +14,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <exception>
 #include <future>
 #include <string_view>
 
@@ -146,18 +145,19 @@ struct server::state {
         });
   }
 
-  // Begins to listen and waits until it does. Throws kj::Exception.
-  void start_listening() {
-    auto done = std::make_shared<std::promise<void>>();
+  // Begins to listen and waits until it does.
+  result<void> start_listening() {
+    auto done = std::make_shared<std::promise<result<void>>>();
     auto listens = done->get_future();
     thread.run([this, done] {
-      starting =
-          kj::evalNow([this] { return listen(); })
-              .then([done] { done->set_value(); },
-                    [done](kj::Exception&& e) { done->set_exception(std::make_exception_ptr(kj::mv(e))); })
-              .eagerlyEvaluate(nullptr);
+      starting = kj::evalNow([this] { return listen(); })
+                     .then([done] { done->set_value({}); },
+                           [this, done](kj::Exception&& e) {
+                             done->set_value(tl::unexpected(listen_error(options, e)));
+                           })
+                     .eagerlyEvaluate(nullptr);
     });
-    listens.get();
+    return listens.get();
   }
 
   void end() {
@@ -182,11 +182,7 @@ result<std::unique_ptr<server>> server::start(server_options options, std::share
   auto s = std::make_unique<state>();
   s->options = std::move(options);
   s->answering = std::move(answering);
-  try {
-    s->start_listening();
-  } catch (const kj::Exception& e) {
-    return tl::unexpected(listen_error(s->options, e));
-  }
+  if (auto listens = s->start_listening(); !listens) return tl::unexpected(listens.error());
   return std::unique_ptr<server>(new server(std::move(s)));
 }
 
