@@ -14,6 +14,7 @@
 #include <hwy/highway.h>
 
 #include "cpu/attention-inl.hpp"
+#include "cpu/grouped_decode-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
@@ -127,9 +128,33 @@ class piece_attention {
   const std::size_t value_bytes_;
 };
 
+#if WEFT_KERNELS_NATIVE_BF16
+void attend_grouped_piece(const decode_piece& piece) {
+  const std::size_t head_dim = piece.shape->head_dim;
+  const decode_memory memory(piece.group, head_dim, piece.scratch);
+  const float factor = piece.shape->scale * log2_e;
+  for (std::size_t head = 0; head < piece.group; head += heads_at_once) {
+    const std::size_t heads = std::min(heads_at_once, piece.group - head);
+    float q[heads_at_once * max_head_dim] = {};
+    for (std::size_t i = 0; i < heads * head_dim; ++i)
+      q[i] = piece.head->q[head * head_dim + i] * factor;
+    grouped_decode attention(head_dim, q, memory.keys);
+    run_cursor cursor(piece.head->runs, head_dim * size_bytes(dtype::bf16), piece.first_row);
+    for (std::uint32_t row = 0; row < piece.rows; row += grouped_tile_rows) {
+      const auto rows = std::min<std::uint32_t>(grouped_tile_rows, piece.rows - row);
+      const auto tile = cursor.next_padded(rows, static_cast<std::uint32_t>(padded_rows(rows)),
+                                           memory.gathered_keys, memory.gathered_values);
+      attention.attend(tile.k, tile.v, rows);
+    }
+    attention.store(heads, head, piece.result);
+  }
+}
+#endif
+
 void attend_piece(const decode_piece& piece) {
 #if WEFT_KERNELS_NATIVE_BF16
   if (operand_dtype(piece.shape->allowed, piece.shape->kv_dtype) == dtype::bf16) {
+    if (has_grouped_decode(piece.shape->head_dim)) return attend_grouped_piece(piece);
     return piece_attention<bf16_tiles>(piece).run();
   }
 #endif

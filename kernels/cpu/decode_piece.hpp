@@ -15,6 +15,8 @@ namespace weft::kernels {
 // Rows per task. Fixed, so that results do not depend on who computes them; whole tiles.
 inline constexpr std::uint32_t rows_per_piece = 2 * tile_keys;
 
+inline constexpr std::size_t gathered_rows = std::max(tile_columns, grouped_tile_rows);
+
 // What a piece adds up: out[line] = sum over rows of 2^(score - maximum) * v, and the sum of the weights.
 struct partial_result {
   float* maxima;   // [group]
@@ -36,8 +38,8 @@ struct decode_memory {
     queries = take(group * head_dim * sizeof(float));
     keys = take(subtiles_per_tile * key_subtile_bytes(head_dim));
     values = take(subtiles_per_tile * value_subtile_bytes(head_dim));
-    gathered_keys = take(tile_columns * head_dim * sizeof(float));
-    gathered_values = take(tile_columns * head_dim * sizeof(float));
+    gathered_keys = take(gathered_rows * head_dim * sizeof(float));
+    gathered_values = take(gathered_rows * head_dim * sizeof(float));
     scores = reinterpret_cast<float*>(take(tile_rows * tile_keys * sizeof(float)));
     weights = take(tile_rows * tile_keys * sizeof(float));
   }
@@ -98,6 +100,20 @@ class run_cursor {
       row_ += count;
       return view;
     }
+    return gather(count, gathered_k, gathered_v);
+  }
+
+  // The same with zeros behind, `padded` rows in all.
+  rows_view next_padded(std::uint32_t count, std::uint32_t padded, std::byte* gathered_k,
+                        std::byte* gathered_v) {
+    if (count == padded) return next(count, gathered_k, gathered_v);
+    std::memset(gathered_k + count * row_bytes_, 0, (padded - count) * row_bytes_);
+    std::memset(gathered_v + count * row_bytes_, 0, (padded - count) * row_bytes_);
+    return gather(count, gathered_k, gathered_v);
+  }
+
+ private:
+  rows_view gather(std::uint32_t count, std::byte* gathered_k, std::byte* gathered_v) {
     for (std::uint32_t done = 0; done < count;) {
       skip_finished_runs();
       const std::uint32_t some = std::min(count - done, runs_[run_].rows - row_);
@@ -109,7 +125,6 @@ class run_cursor {
     return {gathered_k, gathered_v};
   }
 
- private:
   void skip_finished_runs() {
     while (row_ == runs_[run_].rows) {
       ++run_;

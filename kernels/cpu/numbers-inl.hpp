@@ -66,6 +66,17 @@ struct bf16_elements {
   static storage narrow(float f) { return bf16_from_f32(f); }
 };
 
+#if WEFT_KERNELS_NATIVE_BF16
+// Rounded by the CPU where `native_bf16_products()`: the same, but subnormal values become zero.
+struct native_bf16_elements : bf16_elements {
+  static HWY_INLINE void store(f32_vector v, storage* p) {
+    __m256i narrow;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(v.raw));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow);
+  }
+};
+#endif
+
 struct f16_elements {
   using storage = std::uint16_t;
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3

@@ -1,3 +1,4 @@
+#include <weft/kernels/products.hpp>
 #include <weft/kernels/rotate_scatter.hpp>
 
 #include <cstring>
@@ -48,6 +49,9 @@ void rotate_keys(const scatter_rows& item) {
 }
 
 void rotate_keys_of(const scatter_rows& item, dtype type) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (type == dtype::bf16 && native_bf16_products()) return rotate_keys<native_bf16_elements>(item);
+#endif
   switch (type) {
     case dtype::bf16:
       return rotate_keys<bf16_elements>(item);

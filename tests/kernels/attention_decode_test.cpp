@@ -20,7 +20,8 @@ struct decode_case {
     shape.kv_heads = random.between(1, 2);
     group = random.between(1, 8);
     shape.query_heads = group * shape.kv_heads;
-    shape.head_dim = 2 * random.between(1, 80);
+    // Half of the cases with the sizes that models have.
+    shape.head_dim = random.coin() ? 64 * random.between(1, 3) : 2 * random.between(1, 80);
     shape.kv_dtype = testing::all_dtypes[random.between(0, 2)];
     shape.scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
     shape.allowed = random.coin() ? products::automatic : products::f32;

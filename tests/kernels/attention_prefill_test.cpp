@@ -64,7 +64,8 @@ struct prefill_case {
     const std::uint32_t group = random.between(1, 7);
     shape.kv_heads = random.between(1, 3);
     shape.query_heads = group * shape.kv_heads;
-    shape.head_dim = 2 * random.between(1, 80);
+    // Half of the cases with the sizes that models have.
+    shape.head_dim = random.coin() ? 64 * random.between(1, 3) : 2 * random.between(1, 80);
     shape.kv_dtype = testing::all_dtypes[random.between(0, 2)];
     shape.scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
     shape.allowed = random.coin() ? products::automatic : products::f32;
