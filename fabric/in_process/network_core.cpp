@@ -19,8 +19,7 @@ bool within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
 
 }  // namespace
 
-// -- events
-// ------------------------------------------------------------------------------------------------------
+// -- events ---------------------------------------------------------------------------------------
 
 node_state& in_process_network::core::add_node(std::size_t arena_bytes) {
   const auto number = static_cast<node_number>(nodes.size());
@@ -121,8 +120,7 @@ void in_process_network::core::heal(node_number a, node_number b) {
     events.add(duration{0}, std::move(event));
 }
 
-// -- connections
-// -------------------------------------------------------------------------------------------------
+// -- connections ----------------------------------------------------------------------------------
 
 void in_process_network::core::connect(node_state& node, const std::string& address, duration timeout,
                                        connect_callback done) {
@@ -194,8 +192,7 @@ void in_process_network::core::lose_link(node_state& node, peer_id peer, const e
   node.handlers.peer_down(peer, why);
 }
 
-// -- fetches
-// -----------------------------------------------------------------------------------------------------
+// -- fetches --------------------------------------------------------------------------------------
 
 void in_process_network::core::fetch(node_state& node, std::uint64_t operation, simulated_fetch fetch,
                                      duration timeout) {
@@ -292,21 +289,19 @@ void in_process_network::core::end_fetches_of(node_state& node, peer_id peer, co
     end_fetch(node, operation, why);
 }
 
-// -- messages
-// ----------------------------------------------------------------------------------------------------
+// -- messages -------------------------------------------------------------------------------------
 
 void in_process_network::core::send(node_state& node, peer_id to, std::uint16_t channel,
                                     std::vector<std::byte> payload, send_callback done) {
-  const auto answer = [&](result<void> outcome) {
-    if (done) done(std::move(outcome));
+  const auto refuse = [&](error why) {
+    if (done) done(tl::unexpected{std::move(why)});
   };
   if (payload.size() > max_message_bytes)
-    return answer(fail(errc::invalid_argument, "a message of " + std::to_string(payload.size()) +
-                                                   " bytes, at most " + std::to_string(max_message_bytes) +
-                                                   " go"));
+    return refuse({errc::invalid_argument, "a message of " + std::to_string(payload.size()) +
+                                               " bytes, at most " + std::to_string(max_message_bytes) +
+                                               " go"});
   const auto at = node.links.find(to);
-  if (at == node.links.end())
-    return answer(tl::unexpected{left_error("no connection to the peer; connect again")});
+  if (at == node.links.end()) return refuse(left_error("no connection to the peer; connect again"));
   auto& link = at->second;
   auto& other = *nodes[link.other];
   node.statistics.message_out();
@@ -318,7 +313,7 @@ void in_process_network::core::send(node_state& node, peer_id to, std::uint16_t 
           other.statistics.message_in();
           other.handlers.message(from, channel, bytes);
         });
-  answer({});
+  if (done) done({});
 }
 
 }  // namespace weft::fabric

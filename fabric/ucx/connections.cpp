@@ -50,7 +50,7 @@ connections::~connections() {
     if (leaving.flush_request != nullptr) ucp_request_free(leaving.flush_request);
 }
 
-// -- finding -----------------------------------------------------------------------------------------------
+// -- finding --------------------------------------------------------------------------------------
 
 connection* connections::find(peer_id peer) {
   const auto at = by_id_.find(peer);
@@ -77,7 +77,7 @@ connection& connections::add(std::unique_ptr<connection> fresh) {
   return *by_id_.emplace(fresh->id, std::move(fresh)).first->second;
 }
 
-// -- connecting --------------------------------------------------------------------------------------------
+// -- connecting -----------------------------------------------------------------------------------
 
 void connections::connect(const std::string& address, time_point deadline, connect_callback done) {
   auto to = parse_node_address(bytes_of(address));
@@ -136,7 +136,7 @@ bool connections::accept_waiting(time_point now) {
   return any;
 }
 
-// -- greeting ----------------------------------------------------------------------------------------------
+// -- greeting -------------------------------------------------------------------------------------
 
 void connections::send_hello(connection& to) {
   // Who only listened learns the other's nonce from its hello.
@@ -255,8 +255,7 @@ bool connections::advance_handshakes(time_point now) {
   return any;
 }
 
-// -- failing and closing
-// -------------------------------------------------------------------------------------
+// -- failing and closing --------------------------------------------------------------------------
 
 void connections::break_off(connection& which, error why) {
   if (!which.broken) which.broken = std::move(why);

@@ -36,8 +36,7 @@ error error_of_refusal(refusal reason) {
 
 }  // namespace
 
-// -- mapped
-// ------------------------------------------------------------------------------------------------------
+// -- mapped ---------------------------------------------------------------------------------------
 
 bool fetches::pump_mapped() {
   for (auto turns = mapped_.size(); turns > 0; --turns) {
@@ -74,8 +73,7 @@ bool fetches::copy_some(fetch_operation& operation, std::span<const std::byte> v
   return operation.all_asked();
 }
 
-// -- gets
-// --------------------------------------------------------------------------------------------------------
+// -- gets -----------------------------------------------------------------------------------------
 
 bool fetches::pump_gets() {
   for (auto turns = gets_.size(); turns > 0; --turns) {
@@ -179,8 +177,7 @@ void fetches::end_gets(fetch_operation& operation) {
   deadlines_.emplace(operation.deadline, number(operation.id));
 }
 
-// -- pushed
-// ------------------------------------------------------------------------------------------------------
+// -- pushed ---------------------------------------------------------------------------------------
 
 void fetches::start_pushed(fetch_operation& operation, connection& peer) {
   if (operation.ranges.size() > max_fetch_ranges)

@@ -23,8 +23,7 @@ fetches::fetches(const ucx_arena& arena, connections& peers, active_sender& send
                  node_statistics& statistics, std::uint32_t chunk_bytes)
     : arena_(arena), peers_(peers), sender_(sender), statistics_(statistics), chunk_bytes_(chunk_bytes) {}
 
-// -- beginning
-// -----------------------------------------------------------------------------------------------
+// -- beginning ------------------------------------------------------------------------------------
 
 void fetches::start(operation_pointer operation) {
   auto& added = *operation;
@@ -74,8 +73,7 @@ fetch_operation* fetches::find(operation_id id) {
   return at == operations_.end() ? nullptr : at->second.get();
 }
 
-// -- ending
-// ----------------------------------------------------------------------------------------------------
+// -- ending ---------------------------------------------------------------------------------------
 
 void fetches::end(operation_id id, const error& why) {
   auto* operation = find(id);

@@ -7,8 +7,8 @@
 namespace weft::fabric {
 
 void messages::send(peer_id to, std::uint16_t channel, std::vector<std::byte> payload, send_callback done) {
-  const auto answer = [&](result<void> outcome) {
-    if (done) done(std::move(outcome));
+  const auto answer = [&](const result<void>& outcome) {
+    if (done) done(outcome);
   };
   if (payload.size() > max_message_bytes)
     return answer(fail(errc::invalid_argument, "a message of " + std::to_string(payload.size()) +
@@ -22,7 +22,7 @@ void messages::send(peer_id to, std::uint16_t channel, std::vector<std::byte> pa
   statistics_.message_out();
   if (!peer->endpoint) {
     to_self_.push_back({to, channel, std::move(payload)});
-    return answer({});
+    return answer(result<void>{});
   }
   auto message = sender_.make(message_kind::message, encode(message_header{peer->next_sequence++, channel}));
   message->staging = std::move(payload);

@@ -52,8 +52,7 @@ progress_loop::progress_loop(ucx_worker worker, ucx_arena arena, ucx_listener li
       pushes_(arena_, connections_, sender_, statistics_),
       messages_(handlers_, connections_, sender_, statistics_) {}
 
-// -- what comes from peers
-// -------------------------------------------------------------------------------------
+// -- what comes from peers ------------------------------------------------------------------------
 
 template <message_kind Kind>
 result<void> progress_loop::handle() {
@@ -104,8 +103,7 @@ void progress_loop::dispatch(message_kind kind, connection& from, std::span<cons
   }
 }
 
-// -- what comes from this process
-// --------------------------------------------------------------------------------
+// -- what comes from this process -----------------------------------------------------------------
 
 bool progress_loop::take_commands(time_point now) {
   if (!queue_.take(taken_)) return false;
@@ -135,8 +133,7 @@ void progress_loop::execute(send_command& what, time_point) {
   messages_.send(what.to, what.channel, std::move(what.payload), std::move(what.done));
 }
 
-// -- the loop
-// ------------------------------------------------------------------------------------------------------
+// -- the loop -------------------------------------------------------------------------------------
 
 bool progress_loop::turn(time_point now) {
   bool busy = take_commands(now);
