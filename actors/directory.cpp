@@ -56,11 +56,11 @@ void adopt(self_pointer self, const cluster_ptr& now, const node_config& config)
 directory_actor::behavior_type behave(self_pointer self, const node_config& config, clock_source clock) {
   self->state.clock = std::move(clock);
   return {
-      [self](announce_atom, const announcement& a) -> caf::result<caf::unit_t> {
+      [self](announce_atom, const announcement& a) -> caf::result<std::uint64_t> {
         auto& shard = self->state.shard;
         if (const auto done = shard.announce(a.holder, a.keys); !done) return to_caf(done.error());
         if (a.complete_epoch != 0) shard.announced_all(a.holder, a.complete_epoch);
-        return caf::unit;
+        return std::uint64_t{a.keys.size()};
       },
       [self](withdraw_atom, const withdrawal& w) { self->state.shard.withdraw(w.holder, w.keys); },
       [self](locate_atom, const key_list& wanted) -> caf::result<locate_reply> {

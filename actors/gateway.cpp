@@ -203,20 +203,20 @@ id128 pool_key(const gateway_state& state, const id128& client_key) {
   return policies::opaque_key(state.parts.context->scope.tenant_salt, "client", to_hex(client_key));
 }
 
-caf::result<caf::unit_t> put(self_pointer self, const opaque_block_ptr& b) {
+caf::result<id128> put(self_pointer self, const opaque_block_ptr& b) {
   auto& state = self->state;
   if (!state.now) return not_joined();
   auto staged = stage_opaque(*b, pool_key(state, b->key), *state.parts.room);
   if (!staged) return to_caf(staged.error());
-  auto promise = self->make_response_promise<caf::unit_t>();
+  auto promise = self->make_response_promise<id128>();
   write_order order{.blocks = {std::move(*staged)}, .replicas = state.replicas, .timeout = write_timeout};
   self->request(state.parts.pool, caf::infinite, write_atom_v, std::move(order))
       .then(
-          [promise](const write_outcome& written) mutable {
+          [promise, key = b->key](const write_outcome& written) mutable {
             if (const auto& outcome = written->blocks[0]; !outcome) {
               promise.deliver(to_caf(outcome.error()));
             } else {
-              promise.deliver(caf::unit);
+              promise.deliver(key);
             }
           },
           [promise](const caf::error& e) mutable { promise.deliver(e); });

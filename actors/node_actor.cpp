@@ -49,7 +49,7 @@ struct peer {
 
 struct waiting_for_roles {
   std::uint32_t roles = 0;
-  caf::typed_response_promise<caf::unit_t> promise;
+  caf::typed_response_promise<std::uint64_t> promise;
 };
 
 struct node_state {
@@ -81,7 +81,7 @@ bool can_speak_to(const node_state& state, std::uint32_t roles) {
 void answer_waiting(node_state& state) {
   std::erase_if(state.waiting, [&](waiting_for_roles& w) {
     if (!can_speak_to(state, w.roles)) return false;
-    w.promise.deliver(caf::unit);
+    w.promise.deliver(state.enrolment->current().epoch);
     return true;
   });
 }
@@ -262,17 +262,17 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
                                                        .join_interval = state.config.heartbeat_interval});
         self->send(self, tick_atom_v);
       },
-      [self](ready_atom, std::uint32_t roles) -> caf::result<caf::unit_t> {
-        auto promise = self->make_response_promise<caf::unit_t>();
+      [self](ready_atom, std::uint32_t roles) -> caf::result<std::uint64_t> {
+        auto promise = self->make_response_promise<std::uint64_t>();
         self->state.waiting.push_back({roles, promise});
         answer_waiting(self->state);
         return promise;
       },
-      [self](leave_atom) -> caf::result<caf::unit_t> {
+      [self](leave_atom) -> caf::result<std::uint64_t> {
         auto& state = self->state;
         if (state.coordinator && state.enrolment)
           self->send(state.coordinator, leave_atom_v, state.enrolment->self().ref);
-        return caf::unit;
+        return state.enrolment ? state.enrolment->current().epoch : std::uint64_t{0};
       },
       [self, tick_interval](tick_atom) {
         auto& state = self->state;

@@ -54,10 +54,14 @@ void lease_for(pool_pointer self, std::uint64_t job, const machines::request_lea
     request.keys.push_back(find(self, job)->machine.keys()[key]);
   self->request(to->storage, action.timeout, lease_atom_v, std::move(request))
       .then(
-          [self, job, call = action.call, holder = action.holder](const lease_reply& reply) {
+          [self, job, call = action.call, holder = action.holder,
+           storage = to->storage](const lease_reply& reply) {
             auto* r = find(self, job);
             if (!r) return;
-            if (reply.holder != holder) return fail_lease(self, job, call, errc::stale);
+            if (reply.holder != holder) {  // another life of that node than the one that was located
+              if (reply.lease != 0) self->send(storage, release_atom_v, reply.lease);
+              return fail_lease(self, job, call, errc::stale);
+            }
             std::vector<machines::leased_piece> pieces;
             for (const auto& slot : reply.slots)
               pieces.push_back({slot.outcome, slot.offset, slot.bytes, slot.generation});
@@ -103,6 +107,11 @@ void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outco
   auto* r = find(self, job);
   if (!r) return;
   auto& state = self->state;
+  if (r->delivered) {  // too late for the reader; the machine still wants to know, to end the lease
+    in.outcomes.assign(in.outcomes.size(), errc::deadline_exceeded);
+    return carry_out(self, job,
+                     r->machine.on_fetched(in.action.call, std::move(in.outcomes), clock_of(self)));
+  }
   note_transfer(r->results, state.now->name_of(in.action.holder.node), fetched);
   for (std::size_t range = 0; range < in.fetched.size(); ++range) {
     const auto piece = in.fetched[range];

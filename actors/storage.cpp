@@ -100,7 +100,7 @@ void announce(self_pointer self, const std::vector<machines::announced>& items, 
     for (const auto index : parts[shard])
       news.keys.push_back(items[index]);
     self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
-        .then([finish](caf::unit_t) { finish(); }, [finish](const caf::error&) { finish(); });
+        .then([finish](std::uint64_t) { finish(); }, [finish](const caf::error&) { finish(); });
   }
 }
 
@@ -120,27 +120,30 @@ void announce_all_to(self_pointer self, std::size_t shard) {
       news.keys.push_back(item);
       if (news.keys.size() < max_keys_per_message) continue;
       self->request(to->directory, announce_timeout, announce_atom_v, news)
-          .then([](caf::unit_t) {}, [](const caf::error&) {});
+          .then([](std::uint64_t) {}, [](const caf::error&) {});
       news.keys.clear();
     }
   }
   news.complete_epoch = state.shards.epoch();
   self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
-      .then([](caf::unit_t) {}, [self, owner](const caf::error&) { self->state.announced_to.erase(owner); });
+      .then([](std::uint64_t) {},
+            [self, owner](const caf::error&) { self->state.announced_to.erase(owner); });
 }
 
 // Blocks prove which life of the node they belong to: after a new life begins they are stamped anew.
 void restamp_all(storage_state& state) {
+  std::vector<id128> broken;
   std::uint64_t cursor = 0;
   for (auto page = state.slots->held(cursor, max_keys_per_message); !page.empty();
        page = state.slots->held(cursor, max_keys_per_message)) {
     for (const auto& item : page) {
       const auto slot = state.slots->find(item.key);
       if (!slot) continue;
-      (void)block::stamp(state.arena.subspan(slot->offset, slot->bytes), slot->generation,
-                         state.now->self.incarnation);
+      const auto bytes = state.arena.subspan(slot->offset, slot->bytes);
+      if (!block::stamp(bytes, slot->generation, state.now->self.incarnation)) broken.push_back(item.key);
     }
   }
+  state.slots->drop(broken);
 }
 
 void adopt(self_pointer self, const cluster_ptr& now) {
@@ -168,6 +171,8 @@ errc prove(std::span<const std::byte> bytes, const id128& key) {
 
 // The bytes of one range are here: verify, stamp, commit.
 errc admit(storage_state& state, const offered_block& block, const machines::reservation& place) {
+  // A reservation that ran out may have become someone else's place.
+  if (!state.slots->is_reserved(place.generation)) return errc::deadline_exceeded;
   const auto bytes = state.arena.subspan(place.offset, block.bytes);
   if (const auto proof = prove(bytes, block.key); proof != errc::ok) {
     state.slots->abort(place.generation);

@@ -1,5 +1,7 @@
 // The `weft` program.
+#include <weft/launcher/client_commands.hpp>
 #include <weft/launcher/nearest_name.hpp>
+#include <weft/launcher/study.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -12,8 +14,12 @@ namespace {
 using namespace weft::launcher;
 
 void add_commands(CLI::App& app, command_context& context) {
-  add_config_commands(app, context);
+  add_demo_command(app, context);
   add_cluster_commands(app, context);
+  add_node_command(app, context);
+  add_config_commands(app, context);
+  add_client_commands(app, context);
+  study::add_study_commands(app, context);
 }
 
 std::string command_path(const CLI::App& app) {

@@ -26,8 +26,8 @@ using membership_actor = caf::typed_actor<
 
 // One shard of who holds what. Soft state. On every node.
 using directory_actor = caf::typed_actor<
-    // Committed at a holder; answered when it can be found.
-    caf::replies_to<announce_atom, announcement>::with<caf::unit_t>,
+    // Committed at a holder; answered with the number of keys when they can be found.
+    caf::replies_to<announce_atom, announcement>::with<std::uint64_t>,
     // No longer there.
     caf::reacts_to<withdraw_atom, withdrawal>,
     // Holders of each key, live ones only.
@@ -132,7 +132,7 @@ using gateway_actor = caf::typed_actor<
     caf::replies_to<pin_atom, bool, id128>::with<std::uint64_t>,
     // Opaque blocks of engines that bring their own KV.
     caf::replies_to<locate_atom, key_list>::with<block_list>,
-    caf::replies_to<put_atom, opaque_block_ptr>::with<caf::unit_t>,
+    caf::replies_to<put_atom, opaque_block_ptr>::with<id128>,
     caf::replies_to<get_atom, id128>::with<opaque_block_ptr>, caf::reacts_to<cluster_atom, cluster_ptr>>;
 
 // One per process: joins the cluster, keeps the view, connects the others, answers for this node.
@@ -145,10 +145,10 @@ using node_actor = caf::typed_actor<
     caf::replies_to<status_atom, cluster_atom>::with<cluster_report>,
     // Published at this port: join (sent once, by the starting thread).
     caf::reacts_to<join_atom, std::uint16_t>,
-    // Answered when this node has joined and can speak to a node of each of these roles (bit i: role i).
-    caf::replies_to<ready_atom, std::uint32_t>::with<caf::unit_t>,
-    // Leave the cluster; answered when the coordinator was told.
-    caf::replies_to<leave_atom>::with<caf::unit_t>,
+    // Answered when this node has joined and can speak to a node of each of these roles (bit i: role i); the epoch.
+    caf::replies_to<ready_atom, std::uint32_t>::with<std::uint64_t>,
+    // Leave the cluster; answered with the last epoch when the coordinator was told.
+    caf::replies_to<leave_atom>::with<std::uint64_t>,
     // Time to beat (sent to itself).
     caf::reacts_to<tick_atom>>;
 

@@ -12,6 +12,7 @@
 #include <weft/actors/control.hpp>
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/model_context.hpp>
+#include <weft/actors/node_assembly.hpp>
 #include <weft/actors/node_config.hpp>
 #include <weft/actors/remoting.hpp>
 #include <weft/actors/work.hpp>
@@ -20,26 +21,12 @@
 
 #include <caf/actor_system.hpp>
 
-#include <functional>
+#include <chrono>
+#include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
-#include <utility>
+#include <vector>
 
 namespace weft::actors {
-
-// What a node is made of besides its configuration. Every part that is not given is made as for a real
-// process: UCX, the middleman, the steady clock, a thread for the engine. Simulations give their own.
-struct node_environment {
-  std::shared_ptr<fabric::transport> transport;
-  std::shared_ptr<remoting> network;
-  clock_source clock;
-  std::function<std::optional<std::pair<std::string, std::uint16_t>>()> seed_address;
-  std::shared_ptr<engine::runner>
-      model;  // of `config.model_folder`; one may serve several nodes only on one thread
-  engine_thread thread = engine_thread::own;
-  std::uint64_t incarnation = 0;  // 0: from the wall clock
-};
 
 class node {
  public:
@@ -53,9 +40,9 @@ class node {
   node(const node&) = delete;
   node& operator=(const node&) = delete;
 
-  const node_actor& handle() const { return handle_; }
+  const node_actor& handle() const { return actors_.node; }
   // Null for a node without a model folder.
-  const gateway_actor& gateway() const { return gateway_; }
+  const gateway_actor& gateway() const { return actors_.gateway; }
   std::uint16_t control_port() const { return control_port_; }
 
   // Blocks until this node has joined and the cluster has a live node of each of `wanted` that this one can
@@ -69,9 +56,7 @@ class node {
   caf::actor_system* system_ = nullptr;
   std::shared_ptr<fabric::transport> transport_;
   std::shared_ptr<remoting> network_;
-  node_actor handle_;
-  gateway_actor gateway_;
-  std::vector<caf::strong_actor_ptr> actors_;  // in the order in which they are ended
+  node_actors actors_;
   std::uint16_t control_port_ = 0;
 };
 

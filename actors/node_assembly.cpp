@@ -1,0 +1,134 @@
+#include <weft/actors/cluster.hpp>
+#include <weft/actors/fabric.hpp>
+#include <weft/actors/node_actor.hpp>
+#include <weft/actors/node_assembly.hpp>
+#include <weft/actors/pool.hpp>
+#include <weft/block/model_spec.hpp>
+
+#include <caf/actor_cast.hpp>
+#include <openssl/evp.h>
+
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+
+namespace weft::actors {
+
+namespace {
+
+std::uint32_t bit(role r) {
+  return 1U << static_cast<unsigned>(r);
+}
+
+// A name's node id is the same in every life, so that what placement chose for it stays with it.
+id128 id_of(const std::string& name) {
+  const std::string text = "weft.node.1:" + name;
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  id128 id;
+  for (std::size_t i = 0; i < 8; ++i) {
+    id.high = id.high << 8 | digest[i];
+    id.low = id.low << 8 | digest[i + 8];
+  }
+  return id;
+}
+
+result<std::shared_ptr<const model_context>> describe_model(const node_config& config,
+                                                            const engine::runner& model) {
+  auto tokens = engine::tokenizer::load(config.model_folder);
+  if (!tokens) return tl::make_unexpected(tokens.error());
+  auto format = engine::prompt_format::for_model(model.config(), *tokens);
+  if (!format) return tl::make_unexpected(format.error());
+  return std::make_shared<const model_context>(
+      model_context{.config = model.config(),
+                    .tokens = std::move(*tokens),
+                    .format = std::move(*format),
+                    .shape = model.cache_shape(),
+                    .scope = {.tenant_salt = config.tenant, .fingerprint = block::fingerprint(model.spec())},
+                    .cut = {.block_tokens = config.block_tokens, .shard = {}}});
+}
+
+machines::member describe_self(const node_config& config, const node_environment& environment) {
+  return {.ref = {id_of(config.name), environment.incarnation},
+          .name = config.name,
+          .roles = bits(config.roles),
+          .host = config.host,
+          .control_port = 0,
+          .fabric_address = environment.transport->address(),
+          .capacity_bytes = has(config, role::storage) ? config.dram_bytes : 0,
+          .pid = static_cast<std::uint32_t>(getpid())};
+}
+
+}  // namespace
+
+std::uint32_t bits(const std::vector<role>& roles) {
+  std::uint32_t all = 0;
+  for (const auto r : roles)
+    all |= bit(r);
+  return all;
+}
+
+bool has(const node_config& config, role r) {
+  return (bits(config.roles) & bit(r)) != 0;
+}
+
+bool needs_model(const node_config& config) {
+  return has(config, role::prefill) || has(config, role::decode) || has(config, role::gateway);
+}
+
+result<node_actors> assemble_node(caf::actor_system& system, const node_config& config,
+                                  const node_environment& environment) {
+  std::shared_ptr<const model_context> context;
+  if (needs_model(config)) {
+    auto described = describe_model(config, *environment.model);
+    if (!described) return tl::make_unexpected(described.error());
+    context = std::move(*described);
+  }
+
+  node_actors made;
+  const auto keep = [&](const auto& actor) {
+    if (actor) made.all.push_back(caf::actor_cast<caf::strong_actor_ptr>(actor));
+  };
+
+  auto room = std::make_shared<staging>(environment.transport->arena(), config.staging_bytes);
+  node_parts parts;
+  parts.self = describe_self(config, environment);
+  parts.network = environment.network;
+  parts.clock = environment.clock;
+  parts.seed_address = environment.seed_address;
+  parts.fabric = spawn_fabric(system, environment.transport);
+  parts.pool = spawn_pool(
+      system,
+      {.fabric = parts.fabric, .room = room, .clock = environment.clock, .seed = environment.incarnation});
+  parts.roles.directory = spawn_directory(system, config, environment.clock);
+  if (config.is_seed) parts.roles.membership = spawn_membership(system, config, environment.clock);
+  if (has(config, role::storage)) {
+    parts.roles.storage =
+        spawn_storage(system, config, parts.fabric, environment.transport->arena(), environment.clock);
+  }
+  work_parts work{
+      .context = context, .pool = parts.pool, .engine = {}, .room = room, .clock = environment.clock};
+  if (has(config, role::prefill) || has(config, role::decode)) {
+    work.engine = spawn_engine(system, environment.model, context, environment.thread);
+  }
+  if (has(config, role::prefill)) parts.roles.prefill = spawn_prefill(system, config, work);
+  if (has(config, role::decode)) parts.roles.decode = spawn_decode(system, config, work);
+  if (context) parts.gateway = spawn_gateway(system, config, work);
+
+  made.gateway = parts.gateway;
+  made.node = spawn_node(system, config, parts);
+  keep(made.node);
+  keep(made.gateway);
+  keep(parts.roles.decode);
+  keep(parts.roles.prefill);
+  keep(work.engine);
+  keep(parts.roles.storage);
+  keep(parts.roles.membership);
+  keep(parts.roles.directory);
+  keep(parts.pool);
+  keep(parts.fabric);
+  return made;
+}
+
+}  // namespace weft::actors

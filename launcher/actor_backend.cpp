@@ -1,0 +1,274 @@
+#include "actor_backend.hpp"
+
+#include <weft/actors/errors.hpp>
+
+#include <caf/event_based_actor.hpp>
+#include <caf/send.hpp>
+#include <caf/typed_event_based_actor.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <stop_token>
+#include <utility>
+
+namespace weft::launcher {
+
+namespace {
+
+using namespace gateway;
+
+constexpr double microseconds_per_ms = 1000.0;
+
+document_info to_rpc(const actors::document_summary& d) {
+  return {.id = d.id,
+          .name = d.name,
+          .tokens = d.tokens,
+          .blocks = d.blocks,
+          .bytes = d.bytes,
+          .holders = d.holders,
+          .importance = "none",
+          .band_ratios = {1.0},
+          .ms = static_cast<double>(d.microseconds) / microseconds_per_ms,
+          .pinned = d.pinned};
+}
+
+ask_result to_rpc(const actors::answer& a) {
+  ask_result r;
+  r.answer = a.text;
+  r.tokens = a.tokens;
+  r.prompt_tokens = a.prompt_tokens;
+  r.recomputed_rows = a.recomputed_rows;
+  r.ttft_ms = static_cast<double>(a.ttft_microseconds) / microseconds_per_ms;
+  r.load_ms = static_cast<double>(a.load_microseconds) / microseconds_per_ms;
+  r.rotate_ms = static_cast<double>(a.rotate_microseconds) / microseconds_per_ms;
+  r.compute_ms = static_cast<double>(a.compute_microseconds) / microseconds_per_ms;
+  const auto decoded = a.tokens.empty() ? 0 : a.tokens.size() - 1;
+  if (a.decode_microseconds > 0) {
+    r.decode_tokens_per_s = static_cast<double>(decoded) * 1e6 / static_cast<double>(a.decode_microseconds);
+  }
+  for (const auto& t : a.transfers)
+    r.transfers.push_back({t.holder, t.transport, t.path, t.bytes});
+  r.misses = a.misses;
+  return r;
+}
+
+node_status to_rpc(const actors::node_report& n) {
+  node_status s;
+  s.name = n.name;
+  s.pid = n.pid;
+  s.alive = n.alive;
+  s.incarnation = n.incarnation;
+  s.roles = n.roles;
+  s.dram = {n.dram_used_bytes, n.dram_capacity_bytes};
+  for (const auto& p : n.peers) {
+    const double gb_per_s =
+        p.nanoseconds > 0 ? static_cast<double>(p.bytes) / static_cast<double>(p.nanoseconds) : 0;
+    s.peers.push_back({p.name, p.transport, p.path, gb_per_s});
+  }
+  for (const auto& c : n.counters)
+    s.counters.push_back({c.name, c.value});
+  return s;
+}
+
+std::uint32_t millionths(double value) {
+  return static_cast<std::uint32_t>(std::lround(std::clamp(value, 0.0, 4000.0) * 1e6));
+}
+
+actors::question to_message(const ask_request& r) {
+  return {.text = r.question,
+          .system = r.system,
+          .documents = r.documents,
+          .stitch = r.stitch,
+          .max_tokens = r.max_tokens,
+          .temperature_millionths = millionths(r.temperature),
+          .top_p_millionths = millionths(r.top_p),
+          .seed = r.seed};
+}
+
+std::chrono::milliseconds time_left(const call_context& context) {
+  const auto left = context.deadline - std::chrono::steady_clock::now();
+  return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(left), std::chrono::milliseconds{1});
+}
+
+std::optional<error> refuse_unserved(const ask_request& r) {
+  if (!r.retrieval.empty())
+    return error{errc::unsupported,
+                 "retrieval policy `" + r.retrieval + "` is not served by this cluster; leave it out"};
+  if (r.ratio && *r.ratio != 1)
+    return error{errc::unsupported, "documents are stored whole here; ask with ratio 1 or leave it out"};
+  return std::nullopt;
+}
+
+std::optional<error> refuse_unserved(const ingest_request& r) {
+  if (!r.importance.empty() && r.importance != "none") {
+    return error{errc::unsupported,
+                 "importance policy `" + r.importance + "` is not served by this cluster; leave it out"};
+  }
+  if (r.ratio && *r.ratio != 1)
+    return error{errc::unsupported, "documents are stored whole here; ingest with ratio 1 or leave it out"};
+  return std::nullopt;
+}
+
+// Takes the pieces of one answer and its end. Ends itself with the answer, or when the client went away.
+class asking_state {
+ public:
+  static inline const char* name = "asking";
+  std::optional<std::stop_callback<std::function<void()>>> on_cancel;
+};
+
+actors::answer_listener::behavior_type ask_and_listen(
+    actors::answer_listener::stateful_pointer<asking_state> self, const actors::gateway_actor& gateway,
+    const ask_request& request, const call_context& context, const completion<ask_result>& done) {
+  self->state.on_cancel.emplace(context.cancelled, [me = caf::actor_cast<caf::actor_addr>(self)] {
+    if (auto alive = caf::actor_cast<caf::strong_actor_ptr>(me))
+      caf::anon_send_exit(alive, caf::exit_reason::user_shutdown);
+  });
+  self->request(gateway, time_left(context), actors::ask_atom_v, to_message(request),
+                actors::answer_listener{self})
+      .then(
+          [self, done](const actors::answer& a) {
+            done(to_rpc(a));
+            self->quit();
+          },
+          [self, done](const caf::error& e) {
+            done(tl::make_unexpected(actors::from_caf(e, "answering the question")));
+            self->quit();
+          });
+  return {[on_token = request.on_token](actors::token_atom, const actors::answer_piece& piece) {
+    if (on_token) on_token({piece.token, piece.text});
+  }};
+}
+
+class actor_backend final : public backend {
+ public:
+  actor_backend(caf::actor_system& system, actors::gateway_actor gateway, actors::node_actor node)
+      : system_(system), gateway_(std::move(gateway)), node_(std::move(node)) {}
+
+  void ingest(ingest_request request, call_context context, completion<document_info> done) override {
+    if (auto refused = refuse_unserved(request)) return done(tl::make_unexpected(*refused));
+    auto text = std::make_shared<const std::string>(std::move(request.text));
+    call<actors::document_summary>(
+        gateway_, context, std::move(done), [](const actors::document_summary& d) { return to_rpc(d); },
+        actors::encode_atom_v, request.name, actors::text_ptr{std::move(text)});
+  }
+
+  void documents(call_context context, completion<std::vector<document_info>> done) override {
+    call<actors::document_list>(
+        gateway_, context, std::move(done),
+        [](const actors::document_list& list) {
+          std::vector<document_info> all;
+          for (const auto& d : list.documents)
+            all.push_back(to_rpc(d));
+          return all;
+        },
+        actors::list_atom_v);
+  }
+
+  void drop(id128 document, call_context context, completion<void> done) override {
+    call_for_nothing<std::uint64_t>(gateway_, context, std::move(done), actors::drop_atom_v, document);
+  }
+
+  void pin(id128 document, call_context context, completion<void> done) override {
+    call_for_nothing<std::uint64_t>(gateway_, context, std::move(done), actors::pin_atom_v, true, document);
+  }
+
+  void unpin(id128 document, call_context context, completion<void> done) override {
+    call_for_nothing<std::uint64_t>(gateway_, context, std::move(done), actors::pin_atom_v, false, document);
+  }
+
+  void ask(ask_request request, call_context context, completion<ask_result> done) override {
+    if (auto refused = refuse_unserved(request)) return done(tl::make_unexpected(*refused));
+    system_.spawn(ask_and_listen, gateway_, request, context, done);
+  }
+
+  void lookup(std::vector<id128> keys, call_context context,
+              completion<std::vector<block_info>> done) override {
+    call<actors::block_list>(
+        gateway_, context, std::move(done),
+        [](const actors::block_list& list) {
+          std::vector<block_info> all;
+          for (const auto& b : list.blocks)
+            all.push_back({b.key, b.present, b.bytes, b.holders});
+          return all;
+        },
+        actors::locate_atom_v, actors::key_list{std::move(keys)});
+  }
+
+  void put(block_put block, call_context context, completion<void> done) override {
+    auto owner = std::make_shared<const std::vector<std::byte>>(std::move(block.bytes));
+    auto message = std::make_shared<actors::opaque_block>();
+    message->key = block.key;
+    message->layout = std::move(block.layout.descriptor);
+    message->fingerprint = block.layout.fingerprint;
+    message->tokens = block.layout.tokens;
+    message->bytes = *owner;
+    message->owner = std::move(owner);
+    call_for_nothing<id128>(gateway_, context, std::move(done), actors::put_atom_v,
+                                  actors::opaque_block_ptr{std::move(message)});
+  }
+
+  void get(id128 key, call_context context, completion<block_payload> done) override {
+    call<actors::opaque_block_ptr>(
+        gateway_, context, std::move(done),
+        [](const actors::opaque_block_ptr& b) {
+          return block_payload{
+              .layout = {b->layout, b->fingerprint, b->tokens}, .bytes = b->bytes, .owner = b};
+        },
+        actors::get_atom_v, key);
+  }
+
+  void status(call_context context, completion<cluster_status> done) override {
+    call<actors::cluster_report>(
+        node_, context, std::move(done),
+        [](const actors::cluster_report& report) {
+          cluster_status status{.epoch = report.epoch, .nodes = {}};
+          for (const auto& n : report.nodes)
+            status.nodes.push_back(to_rpc(n));
+          return status;
+        },
+        actors::status_atom_v, actors::cluster_atom_v);
+  }
+
+ private:
+  // One request, one small actor: it lives until its answer is there.
+  template <class Answer, class Actor, class Value, class Convert, class... Ts>
+  void call(const Actor& whom, const call_context& context, completion<Value> done, Convert convert,
+            Ts... message) {
+    system_.spawn([whom, timeout = time_left(context), done = std::move(done), convert,
+                   message...](caf::event_based_actor* self) {
+      self->request(whom, timeout, message...)
+          .then([done, convert](const Answer& a) { done(convert(a)); },
+                [done](const caf::error& e) {
+                  done(tl::make_unexpected(actors::from_caf(e, "asking the node")));
+                });
+    });
+  }
+
+  template <class Answer, class Actor, class... Ts>
+  void call_for_nothing(const Actor& whom, const call_context& context, completion<void> done,
+                        Ts... message) {
+    system_.spawn([whom, timeout = time_left(context), done = std::move(done),
+                   message...](caf::event_based_actor* self) {
+      self->request(whom, timeout, message...)
+          .then([done](const Answer&) { done({}); },
+                [done](const caf::error& e) {
+                  done(tl::make_unexpected(actors::from_caf(e, "asking the node")));
+                });
+    });
+  }
+
+  caf::actor_system& system_;
+  actors::gateway_actor gateway_;
+  actors::node_actor node_;
+};
+
+}  // namespace
+
+std::shared_ptr<gateway::backend> make_actor_backend(caf::actor_system& system, actors::gateway_actor gateway,
+                                                     actors::node_actor node) {
+  return std::make_shared<actor_backend>(system, std::move(gateway), std::move(node));
+}
+
+}  // namespace weft::launcher

@@ -1,0 +1,81 @@
+// One process that has every role: the shortest way from a document to an answer, over real UCX and real CAF.
+#include <weft/actors/errors.hpp>
+#include <weft/actors/node.hpp>
+#include <weft/actors/system_config.hpp>
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/scoped_actor.hpp>
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+
+using namespace weft;
+using namespace weft::actors;
+
+namespace {
+
+struct system_with_weft : caf::actor_system_config {
+  system_with_weft() { prepare(*this, {}); }
+};
+
+node_config lone_node() {
+  node_config config;
+  config.name = "alone";
+  config.roles = {role::prefill, role::storage, role::decode, role::gateway};
+  config.is_seed = true;
+  config.model_folder = WEFT_SOURCE_DIR "/models/recall";
+  config.dram_bytes = 64 << 20;
+  config.staging_bytes = 16 << 20;
+  config.heartbeat_interval = std::chrono::milliseconds{100};
+  return config;
+}
+
+constexpr auto patience = std::chrono::seconds{60};
+
+}  // namespace
+
+TEST_CASE("a node alone encodes documents and answers from them in another order") {
+  system_with_weft config;
+  caf::actor_system system{config};
+  auto started = node::start(system, lone_node());
+  REQUIRE_MESSAGE(started, to_string(started.error()));
+  auto& here = **started;
+  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
+  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+
+  caf::scoped_actor self{system};
+  const auto ingest = [&](const std::string& text) {
+    document_summary summary;
+    self->request(here.gateway(), patience, encode_atom_v, std::string{"a name"},
+                  text_ptr{std::make_shared<const std::string>(text)})
+        .receive([&](const document_summary& s) { summary = s; },
+                 [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ingest"))); });
+    return summary;
+  };
+  const auto vault = ingest("Report of Koreth. The access code for the vault at Koreth is 4821.");
+  const auto tower = ingest("Notes of Melund. The tower at Melund is painted green.");
+  CHECK(vault.blocks == 1);
+  CHECK(vault.holders == std::vector<std::string>{"alone"});
+
+  question asked;
+  asked.text = "What is the access code for the vault at Koreth?";
+  asked.documents = {tower.id, vault.id};
+  answer got;
+  self->request(here.gateway(), patience, ask_atom_v, asked, answer_listener{})
+      .receive([&](const answer& a) { got = a; },
+               [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ask"))); });
+  CHECK(got.text == "4821");
+  CHECK(got.misses == 0);
+  CHECK(got.recomputed_rows == 0);
+
+  SUBCASE("what was dropped is not answered from") {
+    self->request(here.gateway(), patience, drop_atom_v, vault.id)
+        .receive([&](std::uint64_t copies) { CHECK(copies == 2); },
+                 [&](const caf::error& e) { FAIL(to_string(from_caf(e, "drop"))); });
+    self->request(here.gateway(), patience, ask_atom_v, asked, answer_listener{})
+        .receive([&](const answer&) { FAIL("answered from a dropped document"); },
+                 [&](const caf::error& e) { CHECK(from_caf(e, "ask").code == errc::not_found); });
+  }
+}
