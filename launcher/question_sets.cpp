@@ -39,7 +39,8 @@ result<std::vector<question_set>> read_question_sets(const fs::path& documents_f
   if (!text) return tl::unexpected(text.error());
   try {
     std::vector<question_set> sets;
-    for (const auto& entry : json::parse(*text).at("sets"))
+    const auto document = json::parse(*text);
+    for (const auto& entry : document.at("sets"))
       sets.push_back(set_from(entry));
     return sets;
   } catch (const json::exception& e) {
