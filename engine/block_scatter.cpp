@@ -10,12 +10,24 @@
 
 namespace weft::engine {
 
+namespace {
+
+// Behind the last of the consecutive slots from `begin` on. Slots ascend.
+std::size_t end_of_run(std::span<const std::uint32_t> slots, std::size_t begin) {
+  if (slots.back() - slots[begin] == slots.size() - 1 - begin) return slots.size();
+  std::size_t end = begin + 1;
+  while (end < slots.size() && slots[end] == slots[end - 1] + 1)
+    ++end;
+  return end;
+}
+
+}  // namespace
+
 void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
                        std::span<const std::uint32_t> slots) {
   const std::size_t row_bytes = cache_.shape().head_dim * kernels::size_bytes(cache_.shape().dtype);
   for (std::size_t begin = 0, end = 0; begin < slots.size(); begin = end) {
-    for (end = begin + 1; end < slots.size() && slots[end] == slots[end - 1] + 1;)
-      ++end;
+    end = end_of_run(slots, begin);
     items_.push_back({.k = source.k + begin * row_bytes,
                       .v = source.v + begin * row_bytes,
                       .source_row_stride = cache_.shape().head_dim,
@@ -25,6 +37,11 @@ void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_
                       .k_out = cache_.k(layer, kv_head) + slots[begin] * row_bytes,
                       .v_out = cache_.v(layer, kv_head) + slots[begin] * row_bytes});
   }
+}
+
+void scatter_list::take(scatter_list& other) {
+  items_.insert(items_.end(), other.items_.begin(), other.items_.end());
+  other.items_.clear();
 }
 
 void scatter_list::run(kernels::thread_pool& pool) {
@@ -84,65 +101,68 @@ struct band_part {
   std::uint32_t rows = 0;
 };
 
-// Places the bands of one block, one (layer, KV head) after the other.
-class block_placer {
+// Makes room for the rows of blocks in one layer, block after block and head after head.
+class layer_placer {
  public:
-  block_placer(kv_cache& cache, const placed_block& placed, const kernels::rotation_table& rotations)
-      : cache_(cache), placed_(placed), rotations_(rotations) {}
+  layer_placer(kv_cache& cache, std::uint32_t layer) : cache_(cache), layer_(layer) {}
 
-  void add_to(scatter_list& scatters) {
-    for (std::uint32_t layer = 0; layer < cache_.shape().layers; ++layer) {
-      first_row_.assign(placed_.bands, 0);
-      for (std::uint32_t head = 0; head < cache_.shape().kv_heads; ++head)
-        place(layer, head, scatters);
+  void place(const placed_block& placed, const kernels::rotation_table& rotations, scatter_list& scatters) {
+    first_row_.assign(placed.bands, 0);
+    bands_.clear();
+    for (std::uint32_t band = 0; band < placed.bands; ++band)
+      bands_.push_back(placed.block->layer(band, layer_));
+    for (std::uint32_t head = 0; head < cache_.shape().kv_heads; ++head) {
+      collect(head, placed.start_position, rotations);
+      slots_.resize(positions_.size());
+      segments_.assign(positions_.size(), placed.segment);
+      open_slots(cache_, layer_, head, positions_, segments_, slots_);
+      add_parts(head, placed.start_position, scatters);
     }
   }
 
  private:
-  void place(std::uint32_t layer, std::uint32_t head, scatter_list& scatters) {
-    collect(layer, head);
-    slots_.resize(positions_.size());
-    segments_.assign(positions_.size(), placed_.segment);
-    open_slots(cache_, layer, head, positions_, segments_, slots_);
-    if (parts_.size() == 1) return scatters.add(layer, head, parts_.front().source, slots_);
+  void add_parts(std::uint32_t head, std::int32_t start_position, scatter_list& scatters) {
+    if (parts_.size() == 1) return scatters.add(layer_, head, parts_.front().source, slots_);
     for (const band_part& part : parts_) {
       part_slots_.clear();
       for (std::uint32_t row = 0; row < part.rows; ++row)
-        part_slots_.push_back(slots_[slot_of_position(part.source.entries[row])]);
-      scatters.add(layer, head, part.source, part_slots_);
+        part_slots_.push_back(slots_[rank_of(start_position + part.source.entries[row])]);
+      scatters.add(layer_, head, part.source, part_slots_);
     }
   }
 
   // The bands' rows of this head, and their positions in the prompt in ascending order.
-  void collect(std::uint32_t layer, std::uint32_t head) {
+  void collect(std::uint32_t head, std::int32_t start_position, const kernels::rotation_table& rotations) {
     const std::size_t row_bytes = cache_.shape().head_dim * kernels::size_bytes(cache_.shape().dtype);
     parts_.clear();
     positions_.clear();
-    for (std::uint32_t band = 0; band < placed_.bands; ++band) {
-      const block::band_layer rows = placed_.block->layer(band, layer);
+    for (std::size_t band = 0; band < bands_.size(); ++band) {
+      const block::band_layer& rows = bands_[band];
       const std::size_t first = first_row_[band];
       const std::uint32_t count = rows.counts[head];
       first_row_[band] += count;
       parts_.push_back({{.k = rows.k + first * row_bytes,
                          .v = rows.v + first * row_bytes,
                          .entries = rows.positions + first,
-                         .rotations = &rotations_},
+                         .rotations = &rotations},
                         count});
-      for (std::uint32_t row = 0; row < count; ++row)
-        positions_.push_back(placed_.start_position + rows.positions[first + row]);
+      const std::size_t collected = positions_.size();
+      positions_.resize(collected + count);
+      std::transform(rows.positions + first, rows.positions + first + count,
+                     positions_.begin() + static_cast<std::ptrdiff_t>(collected),
+                     [start_position](std::uint16_t within) { return start_position + within; });
     }
-    if (placed_.bands > 1) std::ranges::sort(positions_);
+    if (bands_.size() > 1) std::ranges::sort(positions_);
   }
 
-  std::size_t slot_of_position(std::uint16_t within_block) const {
-    const std::int32_t position = placed_.start_position + within_block;
+  std::size_t rank_of(std::int32_t position) const {
     return static_cast<std::size_t>(std::ranges::lower_bound(positions_, position) - positions_.begin());
   }
 
   kv_cache& cache_;
-  const placed_block& placed_;
-  const kernels::rotation_table& rotations_;
-  std::vector<std::size_t> first_row_;  // by band: rows of the heads before this one
+  std::uint32_t layer_;
+  std::vector<block::band_layer> bands_;  // of the current block
+  std::vector<std::size_t> first_row_;    // by band: rows of the heads before this one
   std::vector<band_part> parts_;
   std::vector<std::int32_t> positions_, segments_;
   std::vector<std::uint32_t> slots_, part_slots_;
@@ -153,16 +173,23 @@ class block_placer {
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
   if (auto checked = check_blocks(cache, blocks); !checked) return checked;
   std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
-  scatter_list scatters(cache);
+  std::vector<scatter_list> by_layer(cache.shape().layers, scatter_list(cache));
+  scatter_list all(cache);
+  kernels::thread_pool& pool = model.threads();
   while (!blocks.empty()) {
     const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
-    model.threads().parallel_for(round.size(), [&](std::size_t i, unsigned) {
+    pool.parallel_for(round.size(), [&](std::size_t i, unsigned) {
       rotations[i].assign(model.rope_frequencies(), round[i].start_position,
                           round[i].block->dimensions().tokens);
     });
-    for (std::size_t i = 0; i < round.size(); ++i)
-      block_placer(cache, round[i], rotations[i]).add_to(scatters);
-    scatters.run(model.threads());
+    pool.parallel_for(by_layer.size(), [&](std::size_t layer, unsigned) {
+      layer_placer placer(cache, static_cast<std::uint32_t>(layer));
+      for (std::size_t i = 0; i < round.size(); ++i)
+        placer.place(round[i], rotations[i], by_layer[layer]);
+    });
+    for (auto& layer : by_layer)
+      all.take(layer);
+    all.run(pool);
     blocks = blocks.subspan(round.size());
   }
   return {};
