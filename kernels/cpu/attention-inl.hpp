@@ -114,7 +114,7 @@ struct bf16_tiles {
     }
   }
 
-  static HWY_INLINE void store_query(float value, std::uint16_t* out) { *out = bf16_from_f32(value); }
+  using query_elements = native_bf16_elements;
 
   // Two vectors of weights, to nearest even.
   static HWY_INLINE void store_weights(f32_vector low, f32_vector high, weight* out) {
@@ -187,15 +187,26 @@ struct f32_tiles {
     }
   }
 
-  static HWY_INLINE void store_query(float value, float* out) {
-    *out = value;
-  }
+  using query_elements = f32_elements;
 
   static HWY_INLINE void store_weights(f32_vector low, f32_vector high, weight* out) {
     hn::StoreU(low, f32_tag(), out);
     hn::StoreU(high, f32_tag(), out + lanes);
   }
 };
+
+// One line's query, scaled, as the products take it.
+template <class Tiles>
+HWY_INLINE void store_query(const float* q, float factor, std::size_t head_dim,
+                            typename Tiles::query_elements::storage* out) {
+  const f32_vector factors = hn::Set(f32_tag(), factor);
+  std::size_t d = 0;
+  for (; d + lanes <= head_dim; d += lanes) {
+    Tiles::query_elements::store(hn::Mul(hn::LoadU(f32_tag(), q + d), factors), out + d);
+  }
+  for (; d < head_dim; ++d)
+    out[d] = Tiles::query_elements::narrow(q[d] * factor);
+}
 
 // Scores of some lines against one subtile of keys, in base 2 (queries come scaled by log2 e).
 template <class Tiles, int lines>
@@ -227,7 +238,7 @@ struct line_state {
 
 HWY_INLINE float largest_score(const float* scores, const subtile_list& subtiles) {
   const f32_tag tag;
-  f32_vector largest = hn::Set(tag, -std::numeric_limits<float>::infinity());
+  f32_vector largest = hn::Set(tag, hidden_score);
   for (std::size_t i = 0; i < subtiles.count; ++i) {
     const float* part = scores + subtiles.index[i] * tile_columns;
     for (std::size_t column = 0; column < tile_columns; column += lanes) {
@@ -242,10 +253,9 @@ template <class Tiles>
 HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles,
                               typename Tiles::weight* weights, line_state& state) {
   const f32_tag tag;
-  constexpr float none = -std::numeric_limits<float>::infinity();
   const float maximum = std::max(state.maximum, largest_score(scores, subtiles));
-  // Of a line that has seen nothing yet every weight is 2^-infinity, whatever is subtracted.
-  const f32_vector base = hn::Set(tag, maximum == none ? 0.0F : maximum);
+  // Of a line that has seen nothing yet every weight is zero, whatever is subtracted.
+  const f32_vector base = hn::Set(tag, maximum < nothing_seen ? 0.0F : maximum);
   const float before = hn::GetLane(exp2_of<false>(hn::Sub(hn::Set(tag, state.maximum), base)));
   f32_vector sums[2] = {hn::Zero(tag), hn::Zero(tag)};
   for (std::size_t i = 0; i < subtiles.count; ++i) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #undef HWY_TARGET_INCLUDE
@@ -51,10 +50,8 @@ class piece_attention {
 
   void load_queries() {
     const float factor = piece_.shape->scale * log2_e;
-    for (std::size_t i = 0; i < piece_.group * head_dim_; ++i) {
-      Tiles::store_query(piece_.head->q[i] * factor, queries() + i);
-    }
-    std::fill_n(piece_.result.maxima, piece_.group, -std::numeric_limits<float>::infinity());
+    store_query<Tiles>(piece_.head->q, factor, piece_.group * head_dim_, queries());
+    std::fill_n(piece_.result.maxima, piece_.group, hidden_score);
     std::fill_n(piece_.result.weights, piece_.group, 0.0F);
     std::fill_n(piece_.result.sums, piece_.group * columns_, 0.0F);
   }
@@ -110,7 +107,7 @@ class piece_attention {
     float factors[lines];
     for (int i = 0; i < lines; ++i) {
       float* const scores = memory_.scores + i * tile_keys;
-      std::fill(scores + rows, scores + tile.count * tile_columns, -std::numeric_limits<float>::infinity());
+      std::fill(scores + rows, scores + tile.count * tile_columns, hidden_score);
       line_state state{piece_.result.maxima[line + i], piece_.result.weights[line + i]};
       factors[i] = weigh_scores<Tiles>(scores, tile, weights() + i * tile_keys, state);
       piece_.result.maxima[line + i] = state.maximum;

@@ -42,6 +42,11 @@ constexpr std::size_t round_to_lines(std::size_t size_bytes) {
   return (size_bytes + 63) / 64 * 64;
 }
 
+// The score of a hidden key, and the maximum of a line that has seen nothing: finite, so that differences
+// are. Any maximum below half of it means nothing was seen.
+inline constexpr float hidden_score = -1e30F;
+inline constexpr float nothing_seen = hidden_score / 2;
+
 inline constexpr float log2_e = 1.44269504F;
 
 }  // namespace weft::kernels

@@ -57,13 +57,10 @@ class block_attention {
   void load_queries() {
     const float factor = block_.shape->scale * log2_e;
     for (std::size_t line = 0; line < block_.lines(); ++line) {
-      const float* source = block_.query(line);
-      for (std::size_t d = 0; d < head_dim_; ++d) {
-        Tiles::store_query(source[d] * factor, queries() + line * q_stride_ + d);
-      }
+      store_query<Tiles>(block_.query(line), factor, head_dim_, queries() + line * q_stride_);
       memory_.positions[line] = block_.queries->positions[block_.row(line)];
       memory_.segments[line] = block_.queries->segments[block_.row(line)];
-      states(line) = {-std::numeric_limits<float>::infinity(), 0.0F};
+      states(line) = {hidden_score, 0.0F};
     }
     std::fill_n(memory_.sums, block_.lines() * columns_, 0.0F);
   }
@@ -144,7 +141,7 @@ class block_attention {
   void hide_keys(std::size_t line, std::size_t first_column) {
     const f32_tag tag;
     const i32_tag integers;
-    const f32_vector hidden_score = hn::Set(tag, -std::numeric_limits<float>::infinity());
+    const f32_vector hidden_scores = hn::Set(tag, hidden_score);
     for (int i = 0; i < lines; ++i) {
       const auto position = hn::Set(integers, memory_.positions[line + i]);
       const std::int32_t segment = memory_.segments[line + i];
@@ -157,7 +154,7 @@ class block_attention {
           hidden = hn::Or(hidden, hn::Ne(segments, hn::Set(integers, segment)));
         }
         const f32_vector score = hn::LoadU(tag, scores + column);
-        hn::StoreU(hn::IfThenElse(hn::RebindMask(tag, hidden), hidden_score, score), tag, scores + column);
+        hn::StoreU(hn::IfThenElse(hn::RebindMask(tag, hidden), hidden_scores, score), tag, scores + column);
       }
     }
   }

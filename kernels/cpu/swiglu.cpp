@@ -16,7 +16,9 @@ namespace weft::kernels::HWY_NAMESPACE {
 HWY_INLINE f32_vector gated(f32_vector gate, f32_vector up) {
   const f32_tag tag;
   constexpr float log2_e = 1.44269504F;
-  const f32_vector decay = exp2_of<false>(hn::Mul(gate, hn::Set(tag, -log2_e)));
+  // Beyond 2^127 the quotient is as good as zero.
+  const f32_vector exponent = hn::Min(hn::Mul(gate, hn::Set(tag, -log2_e)), hn::Set(tag, 127.0F));
+  const f32_vector decay = exp2_of<false>(exponent);
   return hn::Mul(hn::Div(gate, hn::Add(hn::Set(tag, 1.0F), decay)), up);
 }
 
