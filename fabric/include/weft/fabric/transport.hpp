@@ -43,7 +43,8 @@ struct fetch_report {
 
 struct peer_status {
   peer_id peer{};
-  std::string transport;  // what was really selected: "shm", "tcp", "rdma", "in_process"
+  std::string
+      transport;  // what was really selected: "shm", "tcp", "rdma", "in_process"; "self" for this node
   path way = path::get;
   bool alive = true;
   std::uint64_t bytes_fetched = 0;
@@ -70,6 +71,7 @@ inline constexpr std::size_t max_message_bytes = std::size_t{1} << 20;
 
 class transport {
  public:
+  // Every callback that is still due comes (`cancelled`) before the destructor returns.
   virtual ~transport() = default;
 
   // What peers pass to `connect`: opaque bytes, at most 1 KiB, with the arena's description inside.
@@ -78,12 +80,16 @@ class transport {
   // This node's registered memory. Peers may fetch any of it: nothing secret belongs here.
   virtual std::span<std::byte> arena() = 0;
 
-  // Calls back when the connection is flushed and usable, or failed within the timeout.
+  // Calls back when the connection is flushed and usable, or failed within the timeout: `unreachable`,
+  // `stale` (another node answers there), `deadline_exceeded`, `invalid_argument`, `unsupported`. A node that
+  // is connected already keeps its id, also when it was the one to connect; this node's own address is a peer
+  // like any other.
   virtual void connect(std::string address, duration timeout, connect_callback done) = 0;
+  // Ends what is in flight there (`cancelled`) and forgets the peer; `on_peer_down` is not told.
   virtual void disconnect(peer_id peer) = 0;
 
-  // Brings ranges of the peer's arena into this arena. After the callback no byte of the destination is
-  // written any more, whatever the outcome.
+  // Brings ranges of the peer's arena into this arena: at most 65,536 of them. After the callback no byte of
+  // the destination is written any more, whatever the outcome.
   virtual operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
                              fetch_callback done) = 0;
 
@@ -94,7 +100,7 @@ class transport {
   virtual void send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload,
                     send_callback done) = 0;
 
-  // Handlers are set before the first connection and stay.
+  // Handlers are set before the first connection and stay. What comes on a channel without one is dropped.
   virtual void on_message(std::uint16_t channel, message_handler handler) = 0;
   virtual void on_peer_down(peer_down_handler handler) = 0;
 

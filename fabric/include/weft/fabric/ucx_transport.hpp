@@ -22,8 +22,9 @@ struct ucx_options {
   // Copies out of a peer's arena through a mapping where there is one; else by gets of UCX.
   bool map_peer_arenas = true;
 
-  // Bytes of one pushed piece; more than `max_chunk_bytes` or less than `min_chunk_bytes` is refused.
-  std::uint32_t chunk_bytes = 128U << 10;
+  // Bytes of one pushed piece, which is also a receive buffer of tcp. Small ones cost CPU per byte; more than
+  // `max_chunk_bytes` or less than `min_chunk_bytes` is refused.
+  std::uint32_t chunk_bytes = 256U << 10;
 
   // Rounds without work before the progress thread sleeps. More costs CPU and saves wake-ups.
   unsigned spin_rounds = 200;
