@@ -308,7 +308,7 @@ void in_process_network::core::send(node_state& node, peer_id to, std::uint16_t 
   // In order, whatever the delays.
   link.last_arrival = std::max(link.last_arrival, events.now() + latency());
   cross(node, other, link.last_arrival - events.now(),
-        [this, &other, from = link.other_side, channel, bytes = std::move(payload)] {
+        [&other, from = link.other_side, channel, bytes = std::move(payload)] {
           if (!other.links.contains(from)) return;
           other.statistics.message_in();
           other.handlers.message(from, channel, bytes);
