@@ -21,6 +21,9 @@ constexpr std::uint32_t kv_columns = llama_layers::kv_heads * llama_layers::head
 constexpr std::uint32_t qkv_columns = q_columns + 2 * kv_columns;
 constexpr float epsilon = 1e-5F;
 
+// Rows of one pass through the layers, as the engine takes them.
+constexpr std::uint32_t chunk_rows = 512;
+
 linear random_linear(const aligned_buffer& source, std::uint32_t inputs, std::uint32_t outputs,
                      thread_pool& pool) {
   // The same values again where the source ends: the bytes that a product reads are its own.
@@ -85,7 +88,6 @@ void llama_layers::resize(std::uint32_t rows) {
   gate_up_.resize(std::size_t{rows} * 2 * intermediate);
   gated_.resize(std::size_t{rows} * intermediate);
   narrow_.resize(std::size_t{rows} * 2 * kv_columns * 2);
-  segments_.assign(rows, 0);
 }
 
 void llama_layers::multiply(const linear& weights, const std::vector<float>& x, std::uint32_t rows,
@@ -113,12 +115,13 @@ void llama_layers::write_cache(layer& l, std::uint32_t first_row, std::uint32_t 
   rotate_scatter(items, dtype::bf16, pool_);
 }
 
-void llama_layers::attend_prefill(layer& l, std::uint32_t rows) {
+void llama_layers::attend_prefill(layer& l, std::uint32_t first_row, std::uint32_t rows) {
   std::vector<prefill_kv_head> heads(kv_heads);
   for (std::uint32_t head = 0; head < kv_heads; ++head) {
-    heads[head] = {l.k[head].data(), l.v[head].data(), rows, positions_.data(), segments_.data()};
+    heads[head] = {l.k[head].data(), l.v[head].data(), first_row + rows, positions_.data(), segments_.data()};
   }
-  const prefill_queries queries{qkv_.data(), qkv_columns, rows, positions_.data(), segments_.data()};
+  const prefill_queries queries{qkv_.data(), qkv_columns, rows, positions_.data() + first_row,
+                                segments_.data() + first_row};
   attention_prefill(attention(), queries, heads, mixed_.data(), q_columns, scratch_, pool_);
 }
 
@@ -142,7 +145,7 @@ void llama_layers::run_layer(layer& l, std::uint32_t first_row, std::uint32_t ro
   if (rows == 1) {
     attend_decode(l, first_row);
   } else {
-    attend_prefill(l, rows);
+    attend_prefill(l, first_row, rows);
   }
   multiply(l.o, mixed_, rows, state_, write_mode::add);
   rms_norm(state_.data(), hidden, normed_.data(), hidden, rows, 1, hidden, norm_.data(), epsilon, pool_);
@@ -153,21 +156,28 @@ void llama_layers::run_layer(layer& l, std::uint32_t first_row, std::uint32_t ro
 }
 
 void llama_layers::prefill(std::uint32_t rows) {
-  resize(rows);
   positions_.resize(rows);
   std::iota(positions_.begin(), positions_.end(), 0);
-  rotations_.assign(frequencies_, positions_);
-  for (layer& l : layers_)
-    run_layer(l, 0, rows);
+  segments_.assign(rows, 0);
+  for (std::uint32_t first = 0; first < rows; first += chunk_rows) {
+    const std::uint32_t count = std::min(chunk_rows, rows - first);
+    resize(count);
+    rotations_.assign(frequencies_, std::span(positions_).subspan(first, count));
+    for (layer& l : layers_)
+      run_layer(l, first, count);
+  }
 }
 
 void llama_layers::prefill_products(std::uint32_t rows) {
-  resize(rows);
-  for (layer& l : layers_) {
-    multiply(l.qkv, normed_, rows, qkv_, write_mode::overwrite);
-    multiply(l.o, mixed_, rows, state_, write_mode::overwrite);
-    multiply(l.gate_up, normed_, rows, gate_up_, write_mode::overwrite);
-    multiply(l.down, gated_, rows, state_, write_mode::overwrite);
+  for (std::uint32_t first = 0; first < rows; first += chunk_rows) {
+    const std::uint32_t count = std::min(chunk_rows, rows - first);
+    resize(count);
+    for (layer& l : layers_) {
+      multiply(l.qkv, normed_, count, qkv_, write_mode::overwrite);
+      multiply(l.o, mixed_, count, state_, write_mode::overwrite);
+      multiply(l.gate_up, normed_, count, gate_up_, write_mode::overwrite);
+      multiply(l.down, gated_, count, state_, write_mode::overwrite);
+    }
   }
 }
 

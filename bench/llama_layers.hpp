@@ -47,7 +47,7 @@ class llama_layers {
   void resize(std::uint32_t rows);
   void multiply(const kernels::linear& weights, const std::vector<float>& x, std::uint32_t rows,
                 std::vector<float>& y, kernels::write_mode mode);
-  void attend_prefill(layer& l, std::uint32_t rows);
+  void attend_prefill(layer& l, std::uint32_t first_row, std::uint32_t rows);
   void attend_decode(layer& l, std::uint32_t depth);
   void write_cache(layer& l, std::uint32_t first_row, std::uint32_t rows);
   void run_layer(layer& l, std::uint32_t first_row, std::uint32_t rows);

@@ -46,9 +46,9 @@ struct tile_product {
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
 
-// Inputs per pass over a block of rows: the tile's part (64 KiB of bf16) stays in the second-level cache
+// Inputs per pass over a block of rows: the tile's part (128 KiB of bf16) stays in the second-level cache
 // while the rows stream past.
-constexpr std::size_t inputs_per_pass = 512;
+constexpr std::size_t inputs_per_pass = 1024;
 
 // From here on rows stream past a cached tile; below, the tile itself streams from memory.
 constexpr std::size_t rows_that_reuse_a_tile = 2 * tile_rows;
