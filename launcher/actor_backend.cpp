@@ -206,7 +206,7 @@ class actor_backend final : public backend {
     message->bytes = *owner;
     message->owner = std::move(owner);
     call_for_nothing<id128>(gateway_, context, std::move(done), actors::put_atom_v,
-                                  actors::opaque_block_ptr{std::move(message)});
+                            actors::opaque_block_ptr{std::move(message)});
   }
 
   void get(id128 key, call_context context, completion<block_payload> done) override {

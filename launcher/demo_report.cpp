@@ -49,6 +49,19 @@ std::string joined(const std::set<std::string>& names, std::string_view separato
   return text;
 }
 
+// "260.9 KiB from storage-1 by shm, 261.0 KiB from storage-2 by tcp"
+std::string sources_of(const client::ask_result& result) {
+  std::map<std::pair<std::string, std::string>, std::uint64_t> bytes;
+  for (const auto& transfer : result.transfers)
+    bytes[{transfer.holder, transfer.transport}] += transfer.bytes;
+  std::string text;
+  for (const auto& [source, amount] : bytes) {
+    text +=
+        (text.empty() ? "" : ", ") + format_bytes(amount) + " from " + source.first + " by " + source.second;
+  }
+  return text.empty() ? "nothing from the pool" : text;
+}
+
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -72,10 +85,9 @@ bool same_as_local(const demo_answer& a) {
 void print_answer(std::ostream& out, const demo_answer& a) {
   out << "Q  " << a.question << "\nA  " << a.stitched.answer;
   if (!is_correct(a)) out << "  (right: " << a.expected << ")";
-  out << "\n   " << format_bytes(bytes_of(a.stitched)) << " from " << joined(holders_of(a.stitched), ", ")
-      << " by " << joined(transports_of(a.stitched), "+") << std::fixed << std::setprecision(1)
-      << "; first token after " << a.stitched.ttft_ms << " ms, " << a.recomputed.ttft_ms
-      << " ms when all is recomputed; " << (same_as_local(a) ? "same as" : "DIFFERS from") << " one process\n"
+  out << "\n   " << sources_of(a.stitched) << std::fixed << std::setprecision(1) << "; first token "
+      << a.stitched.ttft_ms << " ms, recomputing all " << a.recomputed.ttft_ms << " ms; "
+      << (same_as_local(a) ? "same as" : "DIFFERS from") << " one process\n"
       << std::flush;
 }
 

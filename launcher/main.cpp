@@ -20,6 +20,7 @@ void add_commands(CLI::App& app, command_context& context) {
   add_config_commands(app, context);
   add_client_commands(app, context);
   study::add_study_commands(app, context);
+  add_bench_commands(app, context);
 }
 
 std::string command_path(const CLI::App& app) {

@@ -1,0 +1,107 @@
+#include <weft/bench/engine.hpp>
+#include <weft/bench/kernels.hpp>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+
+namespace weft::launcher {
+namespace {
+
+using nlohmann::json;
+
+struct bench_options {
+  unsigned threads = 0;
+  unsigned rounds = 5;
+};
+
+template <class Value>
+void put(json& row, const char* key, const std::optional<Value>& value) {
+  if (value) row[key] = *value;
+}
+
+json json_of(const bench::report_row& row) {
+  json out = {{"name", row.name}, {"operation", row.operation}};
+  put(out, "gb_per_s", row.gb_per_s);
+  put(out, "gflop_per_s", row.gflop_per_s);
+  if (!row.limit_name.empty()) out["limit_name"] = row.limit_name;
+  put(out, "limit_gb_per_s", row.limit_gb_per_s);
+  put(out, "limit_gflop_per_s", row.limit_gflop_per_s);
+  put(out, "ratio", row.ratio);
+  put(out, "tokens_per_s", row.tokens_per_s);
+  return out;
+}
+
+std::string figure(const std::optional<double>& gb_per_s, const std::optional<double>& gflop_per_s) {
+  char text[64] = "";
+  if (gb_per_s) std::snprintf(text, sizeof text, "%.1f GB/s", *gb_per_s);
+  if (gflop_per_s) std::snprintf(text, sizeof text, "%.0f GFLOP/s", *gflop_per_s);
+  return text;
+}
+
+// "decode depth=2048    11.9 tokens/s    30.1 GB/s    0.91 of read bandwidth (33.0 GB/s)"
+void print_row(std::ostream& out, const bench::report_row& row) {
+  char text[512];
+  std::string speed = figure(row.gb_per_s, row.gflop_per_s);
+  if (row.tokens_per_s) {
+    std::snprintf(text, sizeof text, "%.1f tokens/s  ", *row.tokens_per_s);
+    speed = text + speed;
+  }
+  std::snprintf(text, sizeof text, "%-44s %30s", row.name.c_str(), speed.c_str());
+  out << text;
+  if (row.ratio && !row.limit_name.empty()) {
+    const auto limit = figure(row.limit_gb_per_s, row.limit_gflop_per_s);
+    std::snprintf(text, sizeof text, "   %.2f of %s", *row.ratio, row.limit_name.c_str());
+    out << text << (limit.empty() ? "" : " (" + limit + ")");
+  }
+  out << std::endl;
+}
+
+// Every figure of the kernels, then those of the whole engine that is made of them.
+int bench_kernels(const bench_options& options, const command_context& context) {
+  auto& progress = context.json ? std::cerr : std::cout;
+  const auto show = [&](const bench::report_row& row) {
+    if (!context.quiet || !context.json) print_row(progress, row);
+  };
+  auto report = bench::run_kernels({options.threads, options.rounds, show});
+  const auto engine = bench::run_engine({options.threads, options.rounds, show});
+  report.rows.insert(report.rows.end(), engine.rows.begin(), engine.rows.end());
+  if (!context.json) return exit_done;
+  json rows = json::array();
+  for (const auto& row : report.rows)
+    rows.push_back(json_of(row));
+  print_json({{"machine",
+               {{"cpu", report.machine.cpu},
+                {"threads", report.machine.threads},
+                {"native_bf16", report.machine.native_bf16}}},
+              {"rows", rows}});
+  return exit_done;
+}
+
+}  // namespace
+
+void add_bench_commands(CLI::App& app, command_context& context) {
+  auto* group =
+      app.add_subcommand("bench", "measure this machine: figures beside their limit, of the same run");
+  group->require_subcommand(1);
+
+  auto options = std::make_shared<bench_options>();
+  auto* kernels = add_command(
+      *group, "kernels", "the model runner at the shape of Llama-3.2-1B, beside products and memory alone",
+      "weft bench kernels --threads 2", context);
+  kernels->add_option("--threads", options->threads, "threads (0: one for each CPU of this process)")
+      ->check(CLI::Range(0U, 1024U))
+      ->capture_default_str();
+  kernels->add_option("--rounds", options->rounds, "a thing and its limit are measured so often, in turn")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  on_run(kernels, context, [options, &context] { return bench_kernels(*options, context); });
+}
+
+}  // namespace weft::launcher
