@@ -6,7 +6,6 @@
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <caf/scoped_actor.hpp>
-
 #include <doctest/doctest.h>
 
 #include <chrono>

@@ -1,0 +1,169 @@
+// Ingest and ask under seeded delays and orders, with a node that dies: the answer is right, or there is a
+// clear error in time, and never a wrong token.
+#include <weft/actors/errors.hpp>
+
+#include <doctest/doctest.h>
+
+#include "simulated_cluster.hpp"
+
+#include <cstdlib>
+
+using namespace weft;
+using namespace weft::simulation;
+using actors::role;
+
+namespace {
+
+constexpr auto join_limit = std::chrono::seconds{10};
+constexpr auto job_limit = std::chrono::seconds{40};
+
+std::shared_ptr<engine::runner> recall_model() {
+  engine::runner_options options;
+  options.threads = 1;
+  auto model = engine::runner::load(WEFT_SOURCE_DIR "/models/recall", options);
+  REQUIRE_MESSAGE(model, to_string(model.error()));
+  return std::make_shared<engine::runner>(std::move(*model));
+}
+
+// WEFT_SEED=n repeats one run, WEFT_SEEDS=n does that many.
+std::vector<std::uint64_t> seeds(std::uint64_t usual) {
+  if (const char* one = std::getenv("WEFT_SEED")) return {std::strtoull(one, nullptr, 10)};
+  if (const char* many = std::getenv("WEFT_SEEDS")) usual = std::strtoull(many, nullptr, 10);
+  std::vector<std::uint64_t> all;
+  for (std::uint64_t seed = 1; seed <= usual; ++seed)
+    all.push_back(seed);
+  return all;
+}
+
+cluster_plan four_nodes(std::uint64_t seed, std::uint32_t replicas,
+                        const std::shared_ptr<engine::runner>& model) {
+  return {.seed = seed,
+          .replicas = replicas,
+          .nodes = {{"decode", {role::decode, role::gateway}},
+                    {"prefill", {role::prefill}},
+                    {"storage-1", {role::storage}},
+                    {"storage-2", {role::storage}}},
+          .model = model};
+}
+
+const char* const vault = "Report of Koreth. The access code for the vault at Koreth is 4821.";
+const char* const tower = "Notes of Melund. The tower at Melund is painted green.";
+const char* const asked = "What is the access code for the vault at Koreth?";
+const char* const right = "4821";
+
+struct ingested {
+  std::vector<id128> documents;
+};
+
+ingested ingest_both(simulated_cluster& cluster) {
+  REQUIRE(cluster.run_until([&] { return cluster.settled(); }, join_limit));
+  // A node that has reached one node of each role may not have reached every node yet.
+  cluster.run_until([] { return false; }, std::chrono::seconds{1});
+  ingested all;
+  for (const auto* text : {vault, tower}) {
+    const auto done = cluster.ingest("decode", text);
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    if (done->failure) FAIL(to_string(*done->failure));
+    all.documents.push_back(done->value->id);
+  }
+  return all;
+}
+
+std::shared_ptr<eventual<actors::answer>> ask_about(simulated_cluster& cluster, const ingested& from) {
+  actors::question q;
+  q.text = asked;
+  q.documents = {from.documents[1], from.documents[0]};
+  return cluster.ask("decode", q);
+}
+
+}  // namespace
+
+TEST_CASE("documents encoded on one node answer questions on another, whatever the order of events") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(40)) {
+    CAPTURE(seed);
+    simulated_cluster cluster{four_nodes(seed, 1, model)};
+    const auto from = ingest_both(cluster);
+    const auto done = ask_about(cluster, from);
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    if (done->failure) FAIL(to_string(*done->failure));
+    CHECK(done->value->text == right);
+    CHECK(done->value->misses == 0);
+    CHECK(done->value->recomputed_rows == 0);
+  }
+}
+
+TEST_CASE("the same seed gives the same run") {
+  const auto model = recall_model();
+  const auto run = [&](std::uint64_t seed) {
+    simulated_cluster cluster{four_nodes(seed, 2, model)};
+    ingest_both(cluster);
+    return std::pair{cluster.trace_digest(), cluster.now()};
+  };
+  CHECK(run(7) == run(7));
+  CHECK(run(7) != run(8));
+}
+
+TEST_CASE("with two replicas a storage node may die at any moment") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(40)) {
+    CAPTURE(seed);
+    simulated_cluster cluster{four_nodes(seed, 2, model)};
+    const auto from = ingest_both(cluster);
+    const auto done = ask_about(cluster, from);
+    cluster.run_until([&] { return done->done(); }, std::chrono::microseconds{seed * 700});
+    cluster.kill(seed % 2 == 0 ? "storage-1" : "storage-2");
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    if (done->failure) FAIL(to_string(*done->failure));
+    CHECK(done->value->text == right);
+
+    const auto again = ask_about(cluster, from);
+    REQUIRE(cluster.run_until([&] { return again->done(); }, job_limit));
+    if (again->failure) FAIL(to_string(*again->failure));
+    CHECK(again->value->text == right);
+    CHECK(again->value->misses == 0);
+  }
+}
+
+TEST_CASE("the encoding node may die after ingest") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(10)) {
+    CAPTURE(seed);
+    simulated_cluster cluster{four_nodes(seed, 1, model)};
+    const auto from = ingest_both(cluster);
+    cluster.kill("prefill");
+    const auto done = ask_about(cluster, from);
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    if (done->failure) FAIL(to_string(*done->failure));
+    CHECK(done->value->text == right);
+    CHECK(done->value->misses == 0);
+  }
+}
+
+TEST_CASE("blocks whose only holder died are computed anew from the manifest's tokens") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(20)) {
+    CAPTURE(seed);
+    simulated_cluster cluster{four_nodes(seed, 1, model)};
+    const auto from = ingest_both(cluster);
+    cluster.kill(seed % 2 == 0 ? "storage-1" : "storage-2");
+    const auto done = ask_about(cluster, from);
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    if (done->failure) FAIL(to_string(*done->failure));
+    CHECK(done->value->text == right);
+  }
+}
+
+TEST_CASE("when every holder is dead there is a clear error within the deadline") {
+  const auto model = recall_model();
+  simulated_cluster cluster{four_nodes(3, 2, model)};
+  const auto from = ingest_both(cluster);
+  cluster.kill("storage-1");
+  cluster.kill("storage-2");
+  const auto done = ask_about(cluster, from);
+  const auto before = cluster.now();
+  REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+  REQUIRE(done->failure);
+  CHECK(cluster.now() - before < std::chrono::seconds{3});
+  CHECK(done->failure->context.find("manifest") != std::string::npos);
+}
