@@ -121,8 +121,7 @@ void demo_cluster::watch_signals(const std::stop_token& done) {
 result<std::string> demo_cluster::wait_for_gateway() {
   const auto document = nlohmann::json::parse(read_line(news_.get()), nullptr, false);
   if (stop_.stop_requested()) return fail(errc::cancelled, "stopped before the cluster was up");
-  // Why is on stderr already, said by the child.
-  if (!document.is_object()) return fail(errc::internal, "the cluster did not start");
+  if (!document.is_object()) return fail(errc::internal, {});
   return document.at("gateway").get<std::string>();
 }
 

@@ -41,7 +41,8 @@ class demo_cluster {
   demo_cluster& operator=(const demo_cluster&) = delete;
   ~demo_cluster();
 
-  // Waits until all nodes are ready; HOST:PORT of the gateway. `cancelled` after Ctrl-C.
+  // Waits until all nodes are ready; HOST:PORT of the gateway. `cancelled` after Ctrl-C. An
+  // error without context: the cluster did not start, and has said why on stderr.
   result<std::string> wait_for_gateway();
   std::stop_token stop() const { return stop_.get_token(); }
 

@@ -132,6 +132,11 @@ result<demo_options> complete(demo_options options) {
     options.documents = *shipped;
   }
   options.model = fs::absolute(options.model).lexically_normal();
+  std::error_code ignored;
+  if (!fs::is_regular_file(options.model / "config.json", ignored)) {
+    return fail(errc::not_found, "no config.json in " + options.model.string() +
+                                     "; --model takes a Hugging Face model folder");
+  }
   return options;
 }
 
@@ -158,7 +163,7 @@ result<std::vector<demo_answer>> run_demo(const demo_options& wished, const comm
 
 int run(const demo_options& options, const command_context& context) {
   const auto answers = run_demo(options, context, context.json ? std::cerr : std::cout);
-  if (!answers) return report(answers.error());
+  if (!answers) return answers.error().context.empty() ? exit_failed : report(answers.error());
   if (context.json) print_json(demo_document(*answers));
   if (!std::all_of(answers->begin(), answers->end(), same_as_local)) {
     return report(

@@ -75,7 +75,13 @@ result<pid_t> start_process(const process_options& options) {
   const auto argument_pointers = pointers_to(arguments);
   const auto environment_pointers = pointers_to(environment);
   const pid_t parent = getpid();
+  // Until the child has handlers of its own, a signal to it would run this process's.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
   const pid_t child = fork();
+  if (child != 0) pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (child < 0) return fail_io("cannot start " + options.arguments.front());
   if (child == 0) {
     become_program(options, const_cast<char**>(argument_pointers.data()),
