@@ -2,7 +2,6 @@
 
 #include <weft/kernels/convert.hpp>
 #include <weft/kernels/rms_norm.hpp>
-#include <weft/kernels/swiglu.hpp>
 
 #include "kernels_run.hpp"
 
@@ -150,9 +149,9 @@ void llama_layers::run_layer(layer& l, std::uint32_t first_row, std::uint32_t ro
   multiply(l.o, mixed_, rows, state_, write_mode::add);
   rms_norm(state_.data(), hidden, normed_.data(), hidden, rows, 1, hidden, norm_.data(), epsilon, pool_);
   multiply(l.gate_up, normed_, rows, gate_up_, write_mode::overwrite);
-  swiglu(gate_up_.data(), gate_up_.data() + intermediate, 2 * intermediate, gated_.data(), intermediate, rows,
-         intermediate, pool_);
-  multiply(l.down, gated_, rows, state_, write_mode::add);
+  input_.pack_swiglu(gate_up_.data(), gate_up_.data() + intermediate, rows, intermediate, 2 * intermediate,
+                     l.down.input_dtype(), pool_);
+  l.down.apply(input_, state_.data(), hidden, pool_, write_mode::add);
 }
 
 void llama_layers::prefill(std::uint32_t rows) {

@@ -15,6 +15,7 @@
 #include "cpu/attention_layout.hpp"
 #include "cpu/numbers-inl.hpp"
 #include "cpu/tile-inl.hpp"
+#include "cpu/transpose-inl.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -22,60 +23,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
-
-#if HWY_TARGET != HWY_SCALAR
-using quad_tag = hn::FixedTag<std::uint32_t, 4>;
-using quad = hn::Vec<quad_tag>;
-
-HWY_INLINE void transpose_four(quad& a, quad& b, quad& c, quad& d) {
-  const quad_tag tag;
-  const hn::Repartition<std::uint64_t, quad_tag> wide;
-  const auto ab_low = hn::BitCast(wide, hn::InterleaveLower(tag, a, b));
-  const auto ab_high = hn::BitCast(wide, hn::InterleaveUpper(tag, a, b));
-  const auto cd_low = hn::BitCast(wide, hn::InterleaveLower(tag, c, d));
-  const auto cd_high = hn::BitCast(wide, hn::InterleaveUpper(tag, c, d));
-  a = hn::BitCast(tag, hn::InterleaveLower(wide, ab_low, cd_low));
-  b = hn::BitCast(tag, hn::InterleaveUpper(wide, ab_low, cd_low));
-  c = hn::BitCast(tag, hn::InterleaveLower(wide, ab_high, cd_high));
-  d = hn::BitCast(tag, hn::InterleaveUpper(wide, ab_high, cd_high));
-}
-#endif
-
-// rows[64][units] (row_units apart) -> out[units][64]. `units` may be any number; rows >= `rows` are zero.
-HWY_INLINE void transpose_rows(const std::uint32_t* in, std::size_t row_units, std::size_t rows,
-                               std::size_t units, std::uint32_t* out) {
-  std::size_t done = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const quad_tag tag;
-  const std::size_t whole_rows = rows / 4 * 4;
-  for (std::size_t row = 0; row < whole_rows; row += 4) {
-    const std::uint32_t* first = in + row * row_units;
-    for (std::size_t unit = 0; unit + 4 <= units; unit += 4) {
-      quad a = hn::LoadU(tag, first + unit);
-      quad b = hn::LoadU(tag, first + row_units + unit);
-      quad c = hn::LoadU(tag, first + 2 * row_units + unit);
-      quad d = hn::LoadU(tag, first + 3 * row_units + unit);
-      transpose_four(a, b, c, d);
-      std::uint32_t* to = out + unit * tile_columns + row;
-      hn::StoreU(a, tag, to);
-      hn::StoreU(b, tag, to + tile_columns);
-      hn::StoreU(c, tag, to + 2 * tile_columns);
-      hn::StoreU(d, tag, to + 3 * tile_columns);
-    }
-  }
-  done = units / 4 * 4;
-  for (std::size_t row = whole_rows; row < tile_columns; ++row) {
-    for (std::size_t unit = 0; unit < done; ++unit) {
-      out[unit * tile_columns + row] = row < rows ? in[row * row_units + unit] : 0;
-    }
-  }
-#endif
-  for (std::size_t unit = done; unit < units; ++unit) {
-    for (std::size_t row = 0; row < tile_columns; ++row) {
-      out[unit * tile_columns + row] = row < rows ? in[row * row_units + unit] : 0;
-    }
-  }
-}
 
 // bf16 keys and values as they are stored, multiplied natively.
 #if WEFT_KERNELS_NATIVE_BF16

@@ -1,6 +1,7 @@
 #include <weft/kernels/convert.hpp>
 #include <weft/kernels/linear.hpp>
 
+#include "cpu/swiglu_row.hpp"
 #include "cpu/tile_layout.hpp"
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include <hwy/highway.h>
 
 #include "cpu/tile-inl.hpp"
+#include "cpu/transpose-inl.hpp"
 
 #ifndef WEFT_KERNELS_LINEAR_ONCE
 #define WEFT_KERNELS_LINEAR_ONCE
@@ -171,6 +173,17 @@ void multiply_tile(const tile_product& p) {
   multiply_by_type(p, p.y, p.y_stride);
 }
 
+// A whole tile from rows of 32-bit units that follow each other.
+void pack_whole_tile(const std::byte* rows, std::size_t units, std::byte* tile) {
+  constexpr std::size_t block_units = 16;  // a cache line of every row at a time
+  const auto* in = reinterpret_cast<const std::uint32_t*>(rows);
+  auto* out = reinterpret_cast<std::uint32_t*>(tile);
+  for (std::size_t first = 0; first < units; first += block_units) {
+    transpose_rows(in + first, units, tile_columns, std::min(block_units, units - first),
+                   out + first * tile_columns);
+  }
+}
+
 }  // namespace weft::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -178,6 +191,7 @@ HWY_AFTER_NAMESPACE();
 namespace weft::kernels {
 
 HWY_EXPORT(multiply_tile);
+HWY_EXPORT(pack_whole_tile);
 
 namespace {
 
@@ -211,10 +225,33 @@ class stacked_rows {
   std::size_t row_bytes_;
 };
 
+// The rows of one tile; null beyond the last output.
+class tile_source {
+ public:
+  tile_source(const stacked_rows& source, std::size_t first_output, std::size_t outputs) {
+    for (std::size_t column = 0; column < tile_columns; ++column) {
+      const std::size_t output = first_output + column;
+      rows_[column] = output < outputs ? source.row(output) : nullptr;
+    }
+  }
+
+  const std::byte* at(std::size_t column) const { return rows_[column]; }
+
+  // As 32-bit units can be read: all there, one after the other, aligned.
+  bool follow_each_other(std::size_t row_bytes) const {
+    for (std::size_t column = 0; column < tile_columns; ++column) {
+      if (rows_[column] != rows_[0] + column * row_bytes) return false;
+    }
+    return reinterpret_cast<std::uintptr_t>(rows_[0]) % 4 == 0;
+  }
+
+ private:
+  const std::byte* rows_[tile_columns];
+};
+
 // One unit is what a column of a step is made of: a pair of bf16, or one value of the other types.
 template <class Unit>
-void pack_tile(const std::byte* const* rows, std::size_t row_bytes, std::size_t inputs_bytes_padded,
-               Unit* tile) {
+void pack_tile(const tile_source& rows, std::size_t row_bytes, std::size_t inputs_bytes_padded, Unit* tile) {
   constexpr std::size_t block_units = 16;  // a cache line of every row at a time
   const std::size_t units = inputs_bytes_padded / sizeof(Unit);
   for (std::size_t first = 0; first < units; first += block_units) {
@@ -222,9 +259,9 @@ void pack_tile(const std::byte* const* rows, std::size_t row_bytes, std::size_t 
     for (std::size_t column = 0; column < tile_columns; ++column) {
       for (std::size_t unit = first; unit < last; ++unit) {
         Unit value = 0;
-        if (rows[column] != nullptr) {
+        if (rows.at(column) != nullptr) {
           const std::size_t offset = unit * sizeof(Unit);
-          std::memcpy(&value, rows[column] + offset, std::min(sizeof(Unit), row_bytes - offset));
+          std::memcpy(&value, rows.at(column) + offset, std::min(sizeof(Unit), row_bytes - offset));
         }
         tile[unit * tile_columns + column] = value;
       }
@@ -254,19 +291,35 @@ void check(bool holds, const char* what) {
 
 }  // namespace
 
-void linear_input::pack(const float* x, std::uint32_t rows, std::uint32_t inputs, std::size_t row_stride,
-                        dtype input_dtype, thread_pool& pool) {
+void linear_input::shape(std::uint32_t rows, std::uint32_t inputs, dtype input_dtype) {
   rows_ = rows;
   inputs_ = inputs;
   dtype_ = input_dtype;
   const std::size_t row_bytes = even(inputs) * size_bytes(input_dtype);
   row_stride_bytes_ = (row_bytes + 63) / 64 * 64 + row_padding_bytes;
   data_ = memory_.reserve(row_stride_bytes_ * rows).data();
-  pool.parallel_for(rows, [&](std::size_t row, unsigned) {
-    std::byte* out = data_ + row * row_stride_bytes_;
-    from_f32(input_dtype, x + row * row_stride, out, inputs);
-    const std::size_t used = inputs * size_bytes(input_dtype);
-    std::memset(out + used, 0, row_bytes - used);
+}
+
+void linear_input::pack_row(std::size_t row, const float* x) {
+  std::byte* const out = data_ + row * row_stride_bytes_;
+  from_f32(dtype_, x, out, inputs_);
+  const std::size_t used = inputs_ * size_bytes(dtype_);
+  std::memset(out + used, 0, even(inputs_) * size_bytes(dtype_) - used);
+}
+
+void linear_input::pack(const float* x, std::uint32_t rows, std::uint32_t inputs, std::size_t row_stride,
+                        dtype input_dtype, thread_pool& pool) {
+  shape(rows, inputs, input_dtype);
+  pool.parallel_for(rows, [&](std::size_t row, unsigned) { pack_row(row, x + row * row_stride); });
+}
+
+void linear_input::pack_swiglu(const float* gate, const float* up, std::uint32_t rows, std::uint32_t inputs,
+                               std::size_t row_stride, dtype input_dtype, thread_pool& pool) {
+  shape(rows, inputs, input_dtype);
+  pool.parallel_for(rows, [&](std::size_t row, unsigned worker) {
+    auto* const gated = reinterpret_cast<float*>(pool.scratch(worker).reserve(inputs * sizeof(float)).data());
+    swiglu_row(gate + row * row_stride, up + row * row_stride, gated, inputs);
+    pack_row(row, gated);
   });
 }
 
@@ -283,13 +336,14 @@ linear::linear(std::span<const weight_part> parts, dtype weights_dtype, std::uin
   const std::size_t bytes_per_tile = tile_bytes(weights_dtype, inputs);
   memory_ = aligned_buffer(tiles * bytes_per_tile);
   const stacked_rows source(parts, row_bytes);
+  auto* const pack_whole = &HWY_DYNAMIC_DISPATCH(pack_whole_tile);
   pool.parallel_for(tiles, [&](std::size_t tile, unsigned) {
-    const std::byte* rows[tile_columns];
-    for (std::size_t column = 0; column < tile_columns; ++column) {
-      const std::size_t output = tile * tile_columns + column;
-      rows[column] = output < outputs_ ? source.row(output) : nullptr;
-    }
     std::byte* out = memory_.data() + tile * bytes_per_tile;
+    const tile_source rows(source, tile * tile_columns, outputs_);
+    if (rows.follow_each_other(row_bytes) && weights_dtype != dtype::f16 && row_bytes % 4 == 0) {
+      pack_whole(rows.at(0), row_bytes / 4, out);
+      return;
+    }
     const std::size_t padded = bytes_per_tile / tile_columns;
     if (weights_dtype == dtype::f16) {
       pack_tile(rows, row_bytes, padded, reinterpret_cast<std::uint16_t*>(out));

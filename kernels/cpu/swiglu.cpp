@@ -1,5 +1,7 @@
 #include <weft/kernels/swiglu.hpp>
 
+#include "cpu/swiglu_row.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -44,6 +46,10 @@ HWY_AFTER_NAMESPACE();
 namespace weft::kernels {
 
 HWY_EXPORT(swiglu_span);
+
+void swiglu_row(const float* gate, const float* up, float* out, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(swiglu_span)(gate, up, out, count);
+}
 
 void swiglu(const float* gate, const float* up, std::size_t in_stride, float* out, std::size_t out_stride,
             std::uint32_t rows, std::uint32_t columns, thread_pool& pool) {

@@ -1,4 +1,5 @@
 #include <weft/kernels/linear.hpp>
+#include <weft/kernels/swiglu.hpp>
 
 #include <doctest/doctest.h>
 
@@ -6,6 +7,7 @@
 #include "random_rows.hpp"
 #include <reference/linear.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <vector>
@@ -109,6 +111,30 @@ TEST_CASE("a row's result is the same bits whatever the other rows and the threa
             REQUIRE(alone[output] == together[row * p.outputs + output]);
           }
         }
+      }
+    }
+  });
+}
+
+TEST_CASE("packing SwiGLU at once gives the bytes of packing its result") {
+  testing::on_every_target([] {
+    thread_pool pool(2);
+    for (const dtype type : {dtype::f32, dtype::bf16}) {
+      testing::random_source random(2);
+      const std::uint32_t rows = 5;
+      const std::uint32_t inputs = 403;
+      const std::vector<float> in = random.values(std::size_t{2} * rows * inputs);
+      std::vector<float> gated(std::size_t{rows} * inputs);
+      swiglu(in.data(), in.data() + inputs, 2 * inputs, gated.data(), inputs, rows, inputs, pool);
+      linear_input apart;
+      apart.pack(gated.data(), rows, inputs, inputs, type, pool);
+      linear_input at_once;
+      at_once.pack_swiglu(in.data(), in.data() + inputs, rows, inputs, 2 * inputs, type, pool);
+      REQUIRE(at_once.row_stride_bytes() == apart.row_stride_bytes());
+      const std::size_t used = (inputs + 1) * size_bytes(type);
+      for (std::size_t row = 0; row < rows; ++row) {
+        const std::size_t at = row * apart.row_stride_bytes();
+        CHECK(std::equal(apart.data() + at, apart.data() + at + used, at_once.data() + at));
       }
     }
   });

@@ -31,6 +31,10 @@ class linear_input {
   void pack(const float* x, std::uint32_t rows, std::uint32_t inputs, std::size_t row_stride,
             dtype input_dtype, thread_pool& pool);
 
+  // The same of silu(gate) * up (see swiglu.hpp), without a pass through memory for the product.
+  void pack_swiglu(const float* gate, const float* up, std::uint32_t rows, std::uint32_t inputs,
+                   std::size_t row_stride, dtype input_dtype, thread_pool& pool);
+
   std::uint32_t rows() const { return rows_; }
   std::uint32_t inputs() const { return inputs_; }
   dtype type() const { return dtype_; }
@@ -38,6 +42,9 @@ class linear_input {
   std::size_t row_stride_bytes() const { return row_stride_bytes_; }
 
  private:
+  void shape(std::uint32_t rows, std::uint32_t inputs, dtype input_dtype);
+  void pack_row(std::size_t row, const float* x);
+
   workspace memory_;
   std::byte* data_ = nullptr;
   std::size_t row_stride_bytes_ = 0;
