@@ -40,6 +40,7 @@ struct tile_product {
   std::size_t outputs;  // of this tile, at most tile_columns
   const float* bias;    // [tile_columns] or null
   bool add;
+  bool from_zero;  // neither bias nor what y held before
 };
 
 }  // namespace weft::kernels
@@ -66,6 +67,14 @@ HWY_INLINE void load_sums(const float* y, std::size_t stride, accumulators* acc)
 }
 
 template <int rows>
+HWY_INLINE void clear_sums(accumulators* acc) {
+  for (int row = 0; row < rows; ++row) {
+    for (int v = 0; v < tile_vectors; ++v)
+      acc[row][v] = hn::Zero(f32_tag());
+  }
+}
+
+template <int rows>
 HWY_INLINE void store_sums(const accumulators* acc, float* y, std::size_t stride) {
   for (int row = 0; row < rows; ++row) {
     for (int v = 0; v < tile_vectors; ++v)
@@ -73,16 +82,20 @@ HWY_INLINE void store_sums(const accumulators* acc, float* y, std::size_t stride
   }
 }
 
-// y[rows][tile_columns] += x * part of the tile. y holds the sums so far.
+// y[rows][tile_columns] += x * part of the tile; `from_zero`: y holds no sums yet.
 template <class Steps, int rows, std::size_t ahead_bytes>
 void multiply_rows(const std::byte* x, std::size_t x_stride_bytes, const std::byte* tile, std::size_t steps,
-                   float* y, std::size_t y_stride) {
+                   float* y, std::size_t y_stride, bool from_zero) {
   using operand = typename Steps::operand;
   constexpr std::size_t step_bytes = tile_columns * Steps::column_bytes;
   const auto* a = reinterpret_cast<const operand*>(x);
   for (std::size_t column = 0; column < tile_columns; column += group_columns) {
     accumulators acc[rows];
-    load_sums<rows>(y + column, y_stride, acc);
+    if (from_zero) {
+      clear_sums<rows>(acc);
+    } else {
+      load_sums<rows>(y + column, y_stride, acc);
+    }
     multiply_steps<Steps, rows, ahead_bytes>(a, x_stride_bytes / sizeof(operand),
                                              tile + column * Steps::column_bytes, step_bytes, steps, acc);
     store_sums<rows>(acc, y + column, y_stride);
@@ -91,21 +104,22 @@ void multiply_rows(const std::byte* x, std::size_t x_stride_bytes, const std::by
 
 template <class Steps, std::size_t ahead_bytes>
 void multiply_some_rows(std::size_t rows, const std::byte* x, std::size_t x_stride_bytes,
-                        const std::byte* tile, std::size_t steps, float* y, std::size_t y_stride) {
+                        const std::byte* tile, std::size_t steps, float* y, std::size_t y_stride,
+                        bool from_zero) {
   static_assert(tile_rows == 6);
   switch (rows) {
     case 1:
-      return multiply_rows<Steps, 1, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 1, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
     case 2:
-      return multiply_rows<Steps, 2, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 2, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
     case 3:
-      return multiply_rows<Steps, 3, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 3, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
     case 4:
-      return multiply_rows<Steps, 4, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 4, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
     case 5:
-      return multiply_rows<Steps, 5, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 5, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
     default:
-      return multiply_rows<Steps, 6, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride);
+      return multiply_rows<Steps, 6, ahead_bytes>(x, x_stride_bytes, tile, steps, y, y_stride, from_zero);
   }
 }
 
@@ -127,7 +141,8 @@ void multiply_all_rows(const tile_product& p, float* y, std::size_t y_stride) {
     const std::byte* tile = p.tile + step * tile_columns * Steps::column_bytes;
     for (std::size_t row = 0; row < p.rows; row += tile_rows) {
       multiply_some_rows<Steps, ahead_bytes>(std::min(tile_rows, p.rows - row), x + row * p.x_stride_bytes,
-                                             p.x_stride_bytes, tile, steps, y + row * y_stride, y_stride);
+                                             p.x_stride_bytes, tile, steps, y + row * y_stride, y_stride,
+                                             p.from_zero && step == 0);
     }
   }
 }
@@ -380,6 +395,7 @@ void linear::apply(const linear_input& x, float* y, std::size_t row_stride, thre
     p.outputs = std::min<std::size_t>(tile_columns, outputs_ - tile * tile_columns);
     p.bias = bias_.empty() ? nullptr : bias_.data() + tile * tile_columns;
     p.add = mode == write_mode::add;
+    p.from_zero = !p.add && p.bias == nullptr;
     multiply(p);
   });
 }
