@@ -5,6 +5,7 @@
 #include "kv_cache_slots.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <numeric>
 #include <string>
 
@@ -37,11 +38,6 @@ void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_
                       .k_out = cache_.k(layer, kv_head) + slots[begin] * row_bytes,
                       .v_out = cache_.v(layer, kv_head) + slots[begin] * row_bytes});
   }
-}
-
-void scatter_list::take(scatter_list& other) {
-  items_.insert(items_.end(), other.items_.begin(), other.items_.end());
-  other.items_.clear();
 }
 
 void scatter_list::run(kernels::thread_pool& pool) {
@@ -172,24 +168,26 @@ class layer_placer {
 
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
   if (auto checked = check_blocks(cache, blocks); !checked) return checked;
-  std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
-  std::vector<scatter_list> by_layer(cache.shape().layers, scatter_list(cache));
-  scatter_list all(cache);
   kernels::thread_pool& pool = model.threads();
+  std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
+  // A layer is one thread's work from placing to copying: threads that take turns at neighbouring pieces
+  // halve the speed of memory.
+  std::deque<kernels::thread_pool> alone;
+  while (alone.size() < pool.threads())
+    alone.emplace_back(1U);
   while (!blocks.empty()) {
     const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
     pool.parallel_for(round.size(), [&](std::size_t i, unsigned) {
       rotations[i].assign(model.rope_frequencies(), round[i].start_position,
                           round[i].block->dimensions().tokens);
     });
-    pool.parallel_for(by_layer.size(), [&](std::size_t layer, unsigned) {
+    pool.parallel_for(cache.shape().layers, [&](std::size_t layer, unsigned worker) {
       layer_placer placer(cache, static_cast<std::uint32_t>(layer));
+      scatter_list scatters(cache);
       for (std::size_t i = 0; i < round.size(); ++i)
-        placer.place(round[i], rotations[i], by_layer[layer]);
+        placer.place(round[i], rotations[i], scatters);
+      scatters.run(alone[worker]);
     });
-    for (auto& layer : by_layer)
-      all.take(layer);
-    all.run(pool);
     blocks = blocks.subspan(round.size());
   }
   return {};

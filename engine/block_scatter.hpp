@@ -27,9 +27,6 @@ class scatter_list {
   void add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
            std::span<const std::uint32_t> slots);
 
-  // Everything that was added to another list of the same cache.
-  void take(scatter_list& other);
-
   // Rotates and copies what was added, and forgets it.
   void run(kernels::thread_pool& pool);
 
