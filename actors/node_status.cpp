@@ -58,6 +58,12 @@ void add(node_report& report, const pool_report& pool) {
   add(report, "pool.staging_used_bytes", pool.staging_used_bytes);
 }
 
+void add(node_report& report, const mailbox_meter& meter) {
+  add(report, "mailbox.messages", meter.messages());
+  add(report, "mailbox.bytes", meter.bytes());
+  add(report, "mailbox.largest_bytes", meter.largest_bytes());
+}
+
 // One report that several answers fill in.
 template <class Report>
 struct gathering {
@@ -91,6 +97,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
         return {[self, parts](status_atom) -> caf::result<node_report> {
           auto all = std::make_shared<gathering<node_report>>();
           all->report = describe(parts.self, true);
+          add(all->report, mailbox_meter::of_process());
           all->promise = self->make_response_promise<node_report>();
           ask<machines::storage_stats>(self, parts.storage, all);
           ask<fabric_report>(self, parts.fabric, all);

@@ -1,6 +1,7 @@
 // How messages become bytes (CAF finds these by their types' namespaces).
 #pragma once
 
+#include <weft/actors/mailbox_meter.hpp>
 #include <weft/actors/messages.hpp>
 
 #include <caf/meta/type_name.hpp>
@@ -9,6 +10,14 @@
 #define WEFT_INSPECT(type, ...)                                    \
   template <class Inspector>                                       \
   typename Inspector::result_type inspect(Inspector& f, type& x) { \
+    return f(caf::meta::type_name("weft::" #type), __VA_ARGS__);   \
+  }
+
+// The same for a struct that is a message by itself: its bytes are counted when they leave the process.
+#define WEFT_INSPECT_MESSAGE(type, ...)                            \
+  template <class Inspector>                                       \
+  typename Inspector::result_type inspect(Inspector& f, type& x) { \
+    weft::actors::meter(f, x);                                     \
     return f(caf::meta::type_name("weft::" #type), __VA_ARGS__);   \
   }
 
@@ -30,32 +39,34 @@ WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.larg
 }  // namespace weft::machines
 
 namespace weft::actors {
-WEFT_INSPECT(join_request, x.who, x.known_epoch)
-WEFT_INSPECT(heartbeat, x.from, x.known_epoch)
-WEFT_INSPECT(membership_reply, x.answer, x.view)
+WEFT_INSPECT_MESSAGE(join_request, x.who, x.known_epoch)
+WEFT_INSPECT_MESSAGE(heartbeat, x.from, x.known_epoch)
+WEFT_INSPECT_MESSAGE(membership_reply, x.answer, x.view)
 WEFT_INSPECT(offered_block, x.key, x.kind, x.offset, x.bytes)
-WEFT_INSPECT(offer, x.writer, x.blocks, x.timeout_ns)
-WEFT_INSPECT(offer_reply, x.outcomes)
-WEFT_INSPECT(lease_request, x.reader, x.keys)
-WEFT_INSPECT(lease_reply, x.holder, x.lease, x.slots)
-WEFT_INSPECT(key_list, x.keys)
-WEFT_INSPECT(announcement, x.holder, x.keys, x.complete_epoch)
-WEFT_INSPECT(withdrawal, x.holder, x.keys)
+WEFT_INSPECT_MESSAGE(offer, x.writer, x.blocks, x.timeout_ns)
+WEFT_INSPECT_MESSAGE(offer_reply, x.outcomes)
+WEFT_INSPECT_MESSAGE(lease_request, x.reader, x.keys)
+WEFT_INSPECT_MESSAGE(lease_reply, x.holder, x.lease, x.slots)
+WEFT_INSPECT_MESSAGE(key_list, x.keys)
+WEFT_INSPECT_MESSAGE(announcement, x.holder, x.keys, x.complete_epoch)
+WEFT_INSPECT_MESSAGE(withdrawal, x.holder, x.keys)
 WEFT_INSPECT(located_key, x.holders, x.maybe)
-WEFT_INSPECT(locate_reply, x.keys)
-WEFT_INSPECT(encode_request, x.name, x.tokens)
-WEFT_INSPECT(document_summary, x.id, x.name, x.tokens, x.blocks, x.bytes, x.holders, x.microseconds, x.pinned)
-WEFT_INSPECT(question, x.text, x.system, x.documents, x.stitch, x.max_tokens, x.temperature_millionths,
-             x.top_p_millionths, x.seed)
+WEFT_INSPECT_MESSAGE(locate_reply, x.keys)
+WEFT_INSPECT_MESSAGE(encode_request, x.name, x.tokens)
+WEFT_INSPECT_MESSAGE(document_summary, x.id, x.name, x.tokens, x.blocks, x.bytes, x.holders, x.microseconds,
+                     x.pinned)
+WEFT_INSPECT_MESSAGE(question, x.text, x.system, x.documents, x.stitch, x.max_tokens,
+                     x.temperature_millionths, x.top_p_millionths, x.seed)
 WEFT_INSPECT(transfer_summary, x.holder, x.transport, x.path, x.bytes)
-WEFT_INSPECT(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_rows, x.ttft_microseconds,
-             x.load_microseconds, x.rotate_microseconds, x.compute_microseconds, x.decode_microseconds,
-             x.transfers, x.misses)
-WEFT_INSPECT(answer_piece, x.token, x.text)
+WEFT_INSPECT_MESSAGE(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_rows, x.ttft_microseconds,
+                     x.load_microseconds, x.rotate_microseconds, x.compute_microseconds,
+                     x.decode_microseconds, x.transfers, x.misses)
+WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
 WEFT_INSPECT(peer_report, x.name, x.transport, x.path, x.bytes, x.nanoseconds)
 WEFT_INSPECT(counter, x.name, x.value)
-WEFT_INSPECT(node_report, x.name, x.pid, x.alive, x.incarnation, x.roles, x.dram_used_bytes,
-             x.dram_capacity_bytes, x.peers, x.counters)
+WEFT_INSPECT_MESSAGE(node_report, x.name, x.pid, x.alive, x.incarnation, x.roles, x.dram_used_bytes,
+                     x.dram_capacity_bytes, x.peers, x.counters)
 }  // namespace weft::actors
 
+#undef WEFT_INSPECT_MESSAGE
 #undef WEFT_INSPECT

@@ -1,0 +1,197 @@
+// Real processes that are killed and frozen: the answer is right, or a clear error comes in time; never a
+// wrong token.
+#include <doctest/doctest.h>
+
+#include "running_cluster.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <numeric>
+
+using namespace weft;
+using namespace weft::testing;
+
+namespace {
+
+struct fact {
+  const char* text;
+  const char* question;
+  const char* answer;
+};
+
+constexpr fact facts[] = {
+    {"Report of Koreth. The access code for the vault at Koreth is 4821.",
+     "What is the access code for the vault at Koreth?", "4821"},
+    {"Notes of Melund. The tower at Melund is painted green.", "What colour is the tower at Melund?",
+     "green"},
+    {"Letter of Tavora. Station Tavora was founded in the year 1307.",
+     "In which year was station Tavora founded?", "1307"},
+    {"Diary of Linane. The access code for the cellar at Linane is 0936.",
+     "What is the access code for the cellar at Linane?", "0936"},
+};
+
+std::vector<id128> ingest_all(running_cluster& cluster, std::size_t holders) {
+  std::vector<id128> ids;
+  for (const auto& f : facts) {
+    client::ingest_request request;
+    request.name = "fact";
+    request.text = f.text;
+    const auto info = cluster.client().ingest(request);
+    REQUIRE_MESSAGE(info, to_string(info.error()));
+    CHECK(info->holders.size() >= holders);
+    ids.insert(ids.begin(), info->id);
+  }
+  return ids;
+}
+
+result<client::ask_result> ask(running_cluster& cluster, const std::vector<id128>& documents, const fact& f) {
+  client::ask_request request;
+  request.question = f.question;
+  request.documents = documents;
+  return cluster.client().ask(request);
+}
+
+void check_all_answers(running_cluster& cluster, const std::vector<id128>& documents) {
+  for (const auto& f : facts) {
+    CAPTURE(f.question);
+    const auto answer = ask(cluster, documents, f);
+    REQUIRE_MESSAGE(answer, to_string(answer.error()));
+    CHECK(answer->answer == f.answer);
+  }
+}
+
+std::int64_t counter(const schema::node_status& node, const std::string& name) {
+  for (const auto& c : node.counters) {
+    if (c.name == name) return c.value;
+  }
+  return -1;
+}
+
+std::uint64_t bytes_of(const client::ask_result& answer) {
+  return std::accumulate(answer.transfers.begin(), answer.transfers.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const client::transfer_info& t) { return sum + t.bytes; });
+}
+
+constexpr auto in_time = std::chrono::seconds{10};
+
+}  // namespace
+
+TEST_CASE("two replicas: the encoding node and a holder are killed, every question is still answered") {
+  running_cluster cluster{2};
+  const auto documents = ingest_all(cluster, 2);
+
+  SUBCASE("and bulk bytes cross by the fabric only, no mailbox message is large") {
+    const auto before = counter(cluster.node("decode"), "fabric.bytes_in");
+    const auto answer = ask(cluster, documents, facts[0]);
+    REQUIRE(answer);
+    CHECK(answer->answer == facts[0].answer);
+    CHECK(bytes_of(*answer) > 64 * 1024);
+    const auto after = cluster.node("decode");
+    CHECK(counter(after, "fabric.bytes_in") - before >= static_cast<std::int64_t>(bytes_of(*answer)));
+    for (const auto* name : {"prefill", "storage-1", "storage-2", "decode"}) {
+      const auto node = cluster.node(name);
+      CHECK(counter(node, "mailbox.largest_bytes") > 0);
+      CHECK(counter(node, "mailbox.largest_bytes") <= 1 << 20);
+      CHECK(counter(node, "mailbox.bytes") < static_cast<std::int64_t>(bytes_of(*answer)));
+    }
+  }
+  SUBCASE("kill -9") {
+    cluster.signal("prefill", SIGKILL);
+    check_all_answers(cluster, documents);
+    cluster.signal("storage-1", SIGKILL);
+    check_all_answers(cluster, documents);
+  }
+  SUBCASE("a frozen holder costs time, not answers, and joins again when it thaws") {
+    const auto before = cluster.node("storage-2");
+    cluster.signal("storage-2", SIGSTOP);
+    const auto start = std::chrono::steady_clock::now();
+    check_all_answers(cluster, documents);
+    CHECK(std::chrono::steady_clock::now() - start < in_time);
+    const auto gone = [](const client::cluster_status& s) { return s.nodes.size() == 3; };
+    CHECK(cluster.wait_for(gone, in_time));
+    REQUIRE(kill(static_cast<pid_t>(before.pid), SIGCONT) == 0);
+    CHECK(cluster.wait_for(
+        [&](const client::cluster_status& s) {
+          return std::any_of(s.nodes.begin(), s.nodes.end(), [&](const schema::node_status& n) {
+            return n.name == "storage-2" && n.alive && n.incarnation > before.incarnation;
+          });
+        },
+        in_time));
+    check_all_answers(cluster, documents);
+  }
+  CHECK(cluster.stop() == 0);
+}
+
+TEST_CASE("one replica: what only the dead held is computed anew, or refused in time") {
+  running_cluster cluster{1};
+  const auto documents = ingest_all(cluster, 1);
+
+  SUBCASE("one of two storage nodes is killed: the manifests know the tokens") {
+    cluster.signal("storage-1", SIGKILL);
+    check_all_answers(cluster, documents);
+  }
+  SUBCASE("both are killed: a clear error") {
+    cluster.signal("storage-1", SIGKILL);
+    cluster.signal("storage-2", SIGKILL);
+    const auto start = std::chrono::steady_clock::now();
+    const auto answer = ask(cluster, documents, facts[0]);
+    CHECK(std::chrono::steady_clock::now() - start < in_time);
+    REQUIRE(!answer);
+    CHECK(!answer.error().context.empty());
+  }
+  CHECK(cluster.stop() == 0);
+}
+
+TEST_CASE("bad input is refused by name and the cluster goes on") {
+  running_cluster cluster{1};
+  const auto refused = [&](const std::string& text, errc code) {
+    client::ingest_request request;
+    request.name = "odd.txt";
+    request.text = text;
+    const auto info = cluster.client().ingest(request);
+    REQUIRE(!info);
+    CHECK(info.error().code == code);
+    CHECK(info.error().context.find('\n') == std::string::npos);
+  };
+  refused("", errc::invalid_argument);
+  refused(std::string(10'000'000, 'a') + " end", errc::invalid_argument);
+
+  const auto unknown = ask(cluster, {id128{1, 2}}, facts[0]);
+  REQUIRE(!unknown);
+  CHECK(unknown.error().code == errc::not_found);
+
+  const auto documents = ingest_all(cluster, 1);
+  std::string endless = "What is";
+  for (int i = 0; i < 5000; ++i)
+    endless += " the vault";
+  const auto too_long = ask(cluster, documents, {"", endless.c_str(), ""});
+  REQUIRE(!too_long);
+  CHECK(too_long.error().code == errc::invalid_argument);
+
+  client::ingest_request broken_utf8;
+  broken_utf8.text = std::string{"Notes of Melund. \xff\xfe\x80 The tower at Melund is painted green."};
+  CHECK(cluster.client().ingest(broken_utf8));
+  check_all_answers(cluster, documents);
+
+  SUBCASE("blocks of other engines come back as they were put") {
+    std::vector<std::byte> bytes(300'000);
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<std::byte>(i * 7);
+    const id128 key{7, 9};
+    const client::block_layout layout{
+        .descriptor = "engine x, layout y", .fingerprint = {3, 4}, .tokens = 64};
+    CHECK(!cluster.client().get(key));
+    REQUIRE(cluster.client().put(key, layout, bytes));
+    const auto got = cluster.client().get(key);
+    REQUIRE(got);
+    CHECK(got->bytes == bytes);
+    CHECK(got->layout.descriptor == layout.descriptor);
+    CHECK(got->layout.tokens == layout.tokens);
+    const auto found = cluster.client().lookup(std::array{key, id128{8, 8}});
+    REQUIRE(found);
+    CHECK((*found)[0].present);
+    CHECK((*found)[0].bytes >= bytes.size());
+    CHECK(!(*found)[1].present);
+  }
+  CHECK(cluster.stop() == 0);
+}

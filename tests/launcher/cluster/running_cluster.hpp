@@ -1,0 +1,41 @@
+// A real cluster of processes on this machine, started by `weft up --detach` in a temporary folder and ended
+// by `weft down`.
+#pragma once
+
+#include <weft/client/client.hpp>
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace weft::testing {
+
+class running_cluster {
+ public:
+  explicit running_cluster(unsigned replicas);
+  ~running_cluster();
+  running_cluster(const running_cluster&) = delete;
+  running_cluster& operator=(const running_cluster&) = delete;
+
+  client::connection& client() { return *client_; }
+  schema::node_status node(const std::string& name);
+  void signal(const std::string& node, int number);
+
+  // Asks for the status until it fits; false after the limit.
+  bool wait_for(const std::function<bool(const client::cluster_status&)>& fits, std::chrono::seconds limit);
+
+  // Exit code of `weft down`.
+  int stop();
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+  std::optional<client::connection> client_;
+  bool running_ = false;
+};
+
+}  // namespace weft::testing
