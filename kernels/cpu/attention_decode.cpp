@@ -4,6 +4,7 @@
 #include "cpu/decode_piece.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 
@@ -175,11 +176,14 @@ HWY_EXPORT(attend_piece);
 
 namespace {
 
+constexpr std::size_t counter_bytes(std::size_t heads) {
+  return round_to_lines(heads * sizeof(std::uint32_t));
+}
+
 // The pieces of one head, each worth sums * 2^maximum, put together in order.
 void merge_pieces(std::byte* first, std::size_t piece_bytes, std::size_t count, std::size_t group,
                   std::size_t head_dim, float* out) {
   std::fill_n(out, group * head_dim, 0.0F);
-  if (count == 0) return;
   const auto piece = [&](std::size_t i) { return partial_result::at(first + i * piece_bytes, group); };
   for (std::size_t line = 0; line < group; ++line) {
     float maximum = piece(0).maxima[line];
@@ -217,7 +221,8 @@ void decode_plan::assign(std::span<const std::uint32_t> rows, const attention_sh
   }
   first_piece_.push_back(static_cast<std::uint32_t>(pieces_.size()));
   const std::size_t group = shape.query_heads / shape.kv_heads;
-  scratch_bytes_ = pieces_.size() * partial_result::size_bytes(group, shape.head_dim);
+  scratch_bytes_ =
+      counter_bytes(rows.size()) + pieces_.size() * partial_result::size_bytes(group, shape.head_dim);
 }
 
 void attention_decode(const attention_shape& shape, const decode_plan& plan,
@@ -228,9 +233,14 @@ void attention_decode(const attention_shape& shape, const decode_plan& plan,
   const std::size_t group = shape.query_heads / shape.kv_heads;
   const std::size_t worker_bytes = decode_memory::size_bytes(group, shape.head_dim);
   const std::size_t partial_bytes = partial_result::size_bytes(group, shape.head_dim);
-  std::byte* const partials = scratch.data();
+  // Whoever finishes the last piece of a head puts its pieces together.
+  auto* const unfinished = reinterpret_cast<std::uint32_t*>(scratch.data());
+  std::byte* const partials = scratch.data() + counter_bytes(heads.size());
+  for (std::size_t head = 0; head < heads.size(); ++head) {
+    unfinished[head] = plan.first_piece_[head + 1] - plan.first_piece_[head];
+    if (unfinished[head] == 0) std::fill_n(heads[head].out, group * shape.head_dim, 0.0F);
+  }
   auto* const attend = &HWY_DYNAMIC_DISPATCH(attend_piece);
-
   pool.parallel_for(plan.pieces_.size(), [&](std::size_t index, unsigned worker) {
     const decode_plan::piece& planned = plan.pieces_[index];
     decode_piece piece{};
@@ -242,13 +252,12 @@ void attention_decode(const attention_shape& shape, const decode_plan& plan,
     piece.scratch = pool.scratch(worker).reserve(worker_bytes).data();
     piece.result = partial_result::at(partials + index * partial_bytes, group);
     attend(piece);
-  });
 
-  pool.parallel_for(heads.size(), [&](std::size_t head, unsigned) {
-    const std::size_t first = plan.first_piece_[head];
-    const std::size_t count = plan.first_piece_[head + 1] - first;
-    merge_pieces(partials + first * partial_bytes, partial_bytes, count, group, shape.head_dim,
-                 heads[head].out);
+    const std::atomic_ref left(unfinished[planned.head]);
+    if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const std::size_t first = plan.first_piece_[planned.head];
+    merge_pieces(partials + first * partial_bytes, partial_bytes, plan.first_piece_[planned.head + 1] - first,
+                 group, shape.head_dim, heads[planned.head].out);
   });
 }
 
