@@ -11,6 +11,8 @@
 #include "opaque_blocks.hpp"
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 #include <utility>
 
 namespace weft::actors {
@@ -99,23 +101,39 @@ document_summary summary_of(const cluster& now, const schema::manifest& m,
 
 using list_promise = caf::typed_response_promise<document_list>;
 
-void list_located(self_pointer self, std::vector<manifest_ptr> manifests, list_promise promise) {
-  key_list blocks;
+void list_located(self_pointer self, std::vector<manifest_ptr> manifests, std::vector<located_key> located,
+                  list_promise promise) {
+  key_list first_blocks;
   for (const auto& m : manifests)
-    blocks.keys.insert(blocks.keys.end(), m->block_keys.begin(), m->block_keys.end());
-  self->request(self->state.parts.pool, caf::infinite, locate_atom_v, std::move(blocks))
+    first_blocks.keys.push_back(m->block_keys.front());
+  self->request(self->state.parts.pool, caf::infinite, pin_atom_v, std::move(first_blocks))
       .then(
-          [self, manifests = std::move(manifests), promise](const locate_reply& located) mutable {
+          [self, manifests = std::move(manifests), located = std::move(located),
+           promise](const key_list& pinned) mutable {
+            const std::set<id128> kept{pinned.keys.begin(), pinned.keys.end()};
             document_list list;
             std::size_t first = 0;
             for (const auto& m : manifests) {
-              list.documents.push_back(summary_of(*self->state.now, *m, located.keys, first));
+              list.documents.push_back(summary_of(*self->state.now, *m, located, first));
+              list.documents.back().pinned = kept.contains(m->block_keys.front());
               first += m->block_keys.size();
             }
             std::sort(list.documents.begin(), list.documents.end(), [](const auto& a, const auto& b) {
               return std::tie(a.name, a.id) < std::tie(b.name, b.id);
             });
             promise.deliver(std::move(list));
+          },
+          [promise](const caf::error& e) mutable { promise.deliver(e); });
+}
+
+void locate_documents(self_pointer self, std::vector<manifest_ptr> manifests, list_promise promise) {
+  key_list blocks;
+  for (const auto& m : manifests)
+    blocks.keys.insert(blocks.keys.end(), m->block_keys.begin(), m->block_keys.end());
+  self->request(self->state.parts.pool, caf::infinite, locate_atom_v, std::move(blocks))
+      .then(
+          [self, manifests = std::move(manifests), promise](const locate_reply& located) mutable {
+            list_located(self, std::move(manifests), located.keys, promise);
           },
           [promise](const caf::error& e) mutable { promise.deliver(e); });
 }
@@ -130,7 +148,7 @@ void list_manifests(self_pointer self, const std::vector<id128>& keys, list_prom
               if (!block.outcome) continue;
               if (auto m = open_manifest(block.bytes->bytes())) manifests.push_back(std::move(*m));
             }
-            list_located(self, std::move(manifests), promise);
+            locate_documents(self, std::move(manifests), promise);
           },
           [promise](const caf::error& e) mutable { promise.deliver(e); });
 }

@@ -67,14 +67,16 @@ caf::result<std::uint64_t> ask_all_storages(pool_pointer self, Ts... message) {
   return promise;
 }
 
-caf::result<key_list> list_all_manifests(pool_pointer self) {
+// Asks every actor of one kind for keys and puts the answers together; who does not answer counts as none.
+template <class Handle, class... Ts>
+caf::result<key_list> collect_keys(pool_pointer self, Handle role_handles::*role, Ts... message) {
   auto all = std::make_shared<collection<key_list>>();
   all->promise = self->make_response_promise<key_list>();
   all->open = 1;
   for (const auto& [node, handles] : self->state.now->handles) {
-    if (!handles.directory) continue;
+    if (!(handles.*role)) continue;
     ++all->open;
-    self->request(handles.directory, ask_around_timeout, list_atom_v)
+    self->request(handles.*role, ask_around_timeout, message...)
         .then(
             [all](const key_list& part) {
               all->sum.keys.insert(all->sum.keys.end(), part.keys.begin(), part.keys.end());
@@ -122,9 +124,13 @@ pool_actor::behavior_type behave(pool_pointer self, pool_parts parts) {
         if (!self->state.now) return not_joined();
         return ask_all_storages(self, pin_atom_v, pinned, which);
       },
+      [self](pin_atom, const key_list& which) -> caf::result<key_list> {
+        if (!self->state.now) return not_joined();
+        return collect_keys(self, &role_handles::storage, pin_atom_v, which);
+      },
       [self](list_atom) -> caf::result<key_list> {
         if (!self->state.now) return not_joined();
-        return list_all_manifests(self);
+        return collect_keys(self, &role_handles::directory, list_atom_v);
       },
       [self](status_atom) -> caf::result<pool_report> {
         auto report = self->state.counters;

@@ -243,6 +243,14 @@ void take(self_pointer self, const intake_ptr& job) {
             });
 }
 
+// Pins of clients are a state, not a count. False where the key is not held.
+bool set_pinned(machines::storage& slots, const id128& key, bool pinned) {
+  const auto slot = slots.find(key);
+  if (!slot) return false;
+  if (slot->pinned == pinned) return true;
+  return pinned ? slots.pin(key) : slots.unpin(key);
+}
+
 storage_actor::behavior_type behave(self_pointer self, const node_config& config, fabric_actor fabric,
                                     std::span<std::byte> arena, clock_source clock) {
   auto& initial = self->state;
@@ -282,10 +290,17 @@ storage_actor::behavior_type behave(self_pointer self, const node_config& config
       },
       [self](pin_atom, bool pinned, const key_list& which) -> caf::result<std::uint64_t> {
         auto& slots = *self->state.slots;
-        const auto changed = std::count_if(which.keys.begin(), which.keys.end(), [&](const id128& key) {
-          return pinned ? slots.pin(key) : slots.unpin(key);
-        });
+        const auto changed = std::count_if(which.keys.begin(), which.keys.end(),
+                                           [&](const id128& key) { return set_pinned(slots, key, pinned); });
         return static_cast<std::uint64_t>(changed);
+      },
+      [self](pin_atom, const key_list& which) -> caf::result<key_list> {
+        key_list pinned;
+        for (const auto& key : which.keys) {
+          const auto slot = self->state.slots->find(key);
+          if (slot && slot->pinned) pinned.keys.push_back(key);
+        }
+        return pinned;
       },
       [self](status_atom) -> caf::result<machines::storage_stats> { return self->state.slots->stats(); },
       [self](cluster_atom, const cluster_ptr& now) { adopt(self, now); },

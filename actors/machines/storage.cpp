@@ -255,7 +255,8 @@ struct storage::state {
             .kind = it.kind,
             .offset = arena.offset(it.at),
             .bytes = it.bytes,
-            .generation = it.generation};
+            .generation = it.generation,
+            .pinned = it.pins != 0};
   }
 
   void expire(time_point now) {

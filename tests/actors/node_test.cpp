@@ -8,6 +8,7 @@
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 
 using namespace weft;
@@ -68,6 +69,26 @@ TEST_CASE("a node alone encodes documents and answers from them in another order
   CHECK(got.text == "4821");
   CHECK(got.misses == 0);
   CHECK(got.recomputed_rows == 0);
+
+  SUBCASE("a pin is a state: twice is as once") {
+    const auto pinned = [&](bool wanted) {
+      self->request(here.gateway(), patience, pin_atom_v, wanted, vault.id)
+          .receive([&](std::uint64_t copies) { CHECK(copies == 2); },
+                   [&](const caf::error& e) { FAIL(to_string(from_caf(e, "pin"))); });
+      std::vector<bool> shown;
+      self->request(here.gateway(), patience, list_atom_v)
+          .receive(
+              [&](const document_list& list) {
+                for (const auto& d : list.documents)
+                  shown.push_back(d.id == vault.id && d.pinned);
+              },
+              [&](const caf::error& e) { FAIL(to_string(from_caf(e, "list"))); });
+      return std::count(shown.begin(), shown.end(), true);
+    };
+    CHECK(pinned(true) == 1);
+    CHECK(pinned(true) == 1);
+    CHECK(pinned(false) == 0);
+  }
 
   SUBCASE("what was dropped is not answered from") {
     self->request(here.gateway(), patience, drop_atom_v, vault.id)

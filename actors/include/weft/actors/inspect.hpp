@@ -32,7 +32,7 @@ WEFT_INSPECT(member, x.ref, x.name, x.roles, x.host, x.control_port, x.fabric_ad
 WEFT_INSPECT(view, x.epoch, x.members)
 WEFT_INSPECT(membership_answer, x.verdict, x.incarnation_floor, x.epoch, x.view_changed, x.send_view)
 WEFT_INSPECT(announced, x.key, x.kind)
-WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation)
+WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned)
 WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.largest_hole_bytes,
              x.committed_items, x.committed_bytes, x.reserved_items, x.pinned_items, x.leases, x.hits,
              x.misses, x.evictions, x.expired_reservations)

@@ -52,6 +52,8 @@ using storage_actor = caf::typed_actor<
     caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
     // Keep blocks from eviction, or let them go again; how many were there.
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
+    // Which of these are kept from eviction.
+    caf::replies_to<pin_atom, key_list>::with<key_list>,
     // Use and counters.
     caf::replies_to<status_atom>::with<machines::storage_stats>,
     // The view has changed (local).
@@ -77,6 +79,8 @@ using pool_actor = caf::typed_actor<
     // Forget, pin or unpin everywhere; how many copies there were.
     caf::replies_to<drop_atom, key_list>::with<std::uint64_t>,
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
+    // Which of these are kept from eviction by any holder.
+    caf::replies_to<pin_atom, key_list>::with<key_list>,
     // Keys of all manifests in the pool.
     caf::replies_to<list_atom>::with<key_list>, caf::replies_to<status_atom>::with<pool_report>,
     caf::reacts_to<cluster_atom, cluster_ptr>,

@@ -66,6 +66,7 @@ struct leased_slot {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::uint64_t generation = 0;
+  bool pinned = false;
 };
 
 struct lease_grant {
