@@ -2,7 +2,6 @@
 
 #include <weft/kernels/convert.hpp>
 #include <weft/kernels/rms_norm.hpp>
-#include <weft/kernels/swiglu.hpp>
 
 #include "kv_cache_slots.hpp"
 
@@ -241,9 +240,8 @@ void forward_pass::finish_layer(const layer_weights& layer, std::uint32_t rows) 
   packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.gate_up.input_dtype(), pool_);
   const std::size_t mlp_stride = std::size_t{2} * config_.intermediate_size;
   layer.gate_up.apply(packed_, mlp_, mlp_stride, pool_);
-  kernels::swiglu(mlp_, mlp_ + config_.intermediate_size, mlp_stride, mlp_, mlp_stride, rows,
-                  config_.intermediate_size, pool_);
-  packed_.pack(mlp_, rows, config_.intermediate_size, mlp_stride, layer.down.input_dtype(), pool_);
+  packed_.pack_swiglu(mlp_, mlp_ + config_.intermediate_size, rows, config_.intermediate_size, mlp_stride,
+                      layer.down.input_dtype(), pool_);
   layer.down.apply(packed_, x_, config_.hidden_size, pool_, kernels::write_mode::add);
 }
 
