@@ -133,7 +133,7 @@ int run_node(const node_options& options, const command_context& context) {
 void add_node_command(CLI::App& app, command_context& context) {
   const auto options = std::make_shared<node_options>();
   auto* command =
-      add_command(app, "node", "Run one node of a cluster file in the foreground (ssh, systemd, Slurm)",
+      add_command(app, "node", "run one node of a cluster file in the foreground (ssh, systemd, Slurm)",
                   "weft node cluster.toml storage-1", context);
   command->add_option("CLUSTER", options->file, "cluster file")->required();
   command->add_option("NAME", options->name, "the node's name in it")->required();
