@@ -64,15 +64,18 @@ void add(node_report& report, const mailbox_meter& meter) {
   add(report, "mailbox.largest_bytes", meter.largest_bytes());
 }
 
-// One report that several answers fill in.
+// One report that several answers fill in. Its actor ends with it.
 template <class Report>
 struct gathering {
   Report report;
   std::size_t open = 1;
   caf::typed_response_promise<Report> promise;
+  caf::scheduled_actor* gatherer = nullptr;
 
   void close_one() {
-    if (--open == 0) promise.deliver(std::move(report));
+    if (--open != 0) return;
+    promise.deliver(std::move(report));
+    gatherer->quit();
   }
 };
 
@@ -99,6 +102,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           all->report = describe(parts.self, true);
           add(all->report, mailbox_meter::of_process());
           all->promise = self->make_response_promise<node_report>();
+          all->gatherer = self;
           ask<machines::storage_stats>(self, parts.storage, all);
           ask<fabric_report>(self, parts.fabric, all);
           ask<pool_report>(self, parts.pool, all);
@@ -117,6 +121,7 @@ cluster_gatherer spawn_cluster_gatherer(caf::actor_system& system, std::uint64_t
           auto all = std::make_shared<gathering<cluster_report>>();
           all->report.epoch = epoch;
           all->promise = self->make_response_promise<cluster_report>();
+          all->gatherer = self;
           for (std::size_t i = 0; i < nodes.size(); ++i) {
             all->report.nodes.push_back(describe(nodes[i].member, false));
             if (!nodes[i].node) continue;

@@ -108,6 +108,8 @@ int run_node(const node_options& options, const command_context& context) {
   caf::actor_system_config system_config;
   actors::prepare(system_config, config->tls);
   caf::actor_system system{system_config};
+  // The node waits for its own actors; nothing else is worth waiting for.
+  system.await_actors_before_shutdown(false);
   auto node = actors::node::start(system, *config);
   if (!node) return report(node.error());
   std::unique_ptr<gateway::server> server;
