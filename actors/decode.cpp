@@ -8,6 +8,7 @@
 #include <caf/typed_response_promise.hpp>
 
 #include "manifests.hpp"
+#include "transfers.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -67,19 +68,6 @@ result<policies::stitch_plan> plan_of(const asking& job) {
 }
 
 // -- from the cache to the answer --
-
-void add_transfers(std::vector<transfer_summary>& all, const std::vector<transfer_summary>& more) {
-  for (const auto& t : more) {
-    auto same = std::find_if(all.begin(), all.end(), [&](const transfer_summary& known) {
-      return known.holder == t.holder && known.transport == t.transport && known.path == t.path;
-    });
-    if (same == all.end()) {
-      all.push_back(t);
-    } else {
-      same->bytes += t.bytes;
-    }
-  }
-}
 
 void answer_with(self_pointer self, const asking_ptr& job, const generate_outcome& generated,
                  std::uint64_t before_prefill) {
@@ -145,7 +133,8 @@ load_order order_for(asking& job, std::size_t first, std::size_t last, const rea
 
 void load_read(self_pointer self, const asking_ptr& job, std::size_t first, std::size_t last,
                const read_results& read) {
-  add_transfers(job->result.transfers, read.transfers);
+  for (const auto& t : read.transfers)
+    add_transfer(job->result.transfers, t);
   self->request(self->state.parts.engine, caf::infinite, load_atom_v, order_for(*job, first, last, read))
       .then(
           [self, job](const load_outcome& loaded) {

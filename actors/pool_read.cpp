@@ -2,6 +2,7 @@
 #include <weft/block/layout.hpp>
 
 #include "pool_state.hpp"
+#include "transfers.hpp"
 
 #include <algorithm>
 #include <variant>
@@ -91,18 +92,6 @@ errc prove(std::span<const std::byte> bytes, const block::identity& expected) {
   return verified ? errc::ok : verified.error().code;
 }
 
-void note_transfer(read_results& results, const std::string& holder, const fetch_outcome& fetched) {
-  auto same =
-      std::find_if(results.transfers.begin(), results.transfers.end(), [&](const transfer_summary& t) {
-        return t.holder == holder && t.transport == fetched.transport && t.path == fetched.path;
-      });
-  if (same != results.transfers.end()) {
-    same->bytes += fetched.bytes;
-  } else if (fetched.bytes > 0) {
-    results.transfers.push_back({holder, fetched.transport, fetched.path, fetched.bytes});
-  }
-}
-
 void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
   auto* r = find(self, job);
   if (!r) return;
@@ -112,7 +101,8 @@ void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outco
     return carry_out(self, job,
                      r->machine.on_fetched(in.action.call, std::move(in.outcomes), clock_of(self)));
   }
-  note_transfer(r->results, state.now->name_of(in.action.holder.node), fetched);
+  add_transfer(r->results.transfers,
+               {state.now->name_of(in.action.holder.node), fetched.transport, fetched.path, fetched.bytes});
   for (std::size_t range = 0; range < in.fetched.size(); ++range) {
     const auto piece = in.fetched[range];
     const auto& wanted = in.action.pieces[piece];
