@@ -1,33 +1,40 @@
 #include <weft/actors/staging.hpp>
-#include <weft/block/layout.hpp>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 namespace weft::actors {
 
 namespace {
-std::uint64_t rounded(std::uint64_t bytes) {
-  constexpr std::uint64_t unit = block::block_alignment_bytes;
-  return (bytes + unit - 1) / unit * unit;
+
+using machines::arena_allocator;
+
+constexpr std::uint32_t nobody = 0;  // the allocator's mark on a place, which nothing here asks for
+
+std::uint64_t whole_units(std::uint64_t bytes) {
+  return bytes / arena_allocator::unit_bytes * arena_allocator::unit_bytes;
 }
+
 }  // namespace
 
-staged_bytes::staged_bytes(std::shared_ptr<staging> owner, std::uint64_t offset, std::uint64_t bytes)
-    : owner_(std::move(owner)), offset_(offset), bytes_(bytes) {}
+staged_bytes::staged_bytes(std::shared_ptr<staging> owner, arena_allocator::place place, std::uint64_t offset,
+                           std::uint64_t bytes)
+    : owner_(std::move(owner)), place_(place), offset_(offset), bytes_(bytes) {}
 
 staged_bytes::staged_bytes(staged_bytes&& other) noexcept
-    : owner_(std::move(other.owner_)), offset_(other.offset_), bytes_(other.bytes_) {}
+    : owner_(std::move(other.owner_)), place_(other.place_), offset_(other.offset_), bytes_(other.bytes_) {}
 
 staged_bytes& staged_bytes::operator=(staged_bytes&& other) noexcept {
   std::swap(owner_, other.owner_);
+  std::swap(place_, other.place_);
   std::swap(offset_, other.offset_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
 
 staged_bytes::~staged_bytes() {
-  if (owner_) owner_->give_back(offset_, bytes_);
+  if (owner_) owner_->give_back(place_);
 }
 
 std::span<std::byte> staged_bytes::bytes() const {
@@ -36,52 +43,30 @@ std::span<std::byte> staged_bytes::bytes() const {
 }
 
 staging::staging(std::span<std::byte> arena, std::uint64_t capacity_bytes)
-    : arena_(arena), capacity_(std::min<std::uint64_t>(capacity_bytes, arena.size())) {
-  if (capacity_ > 0) free_.emplace(0, capacity_);
-}
+    : arena_(arena), places_(0, whole_units(std::min<std::uint64_t>(capacity_bytes, arena.size()))) {}
 
 result<staged_bytes> staging::take(std::uint64_t bytes) {
-  const std::uint64_t wanted = rounded(bytes);
-  if (bytes == 0 || wanted > capacity_) {
+  const auto capacity = std::to_string(places_.capacity_bytes());
+  if (bytes == 0 || bytes > places_.capacity_bytes()) {
     return fail(errc::invalid_argument, std::to_string(bytes) +
-                                            " bytes do not fit into the staging area of " +
-                                            std::to_string(capacity_) + " bytes; raise `staging`");
+                                            " bytes do not fit into the staging area of " + capacity +
+                                            " bytes; raise `staging`");
   }
   const std::lock_guard lock{mutex_};
-  for (auto piece = free_.begin(); piece != free_.end(); ++piece) {
-    const auto [offset, length] = *piece;
-    if (length < wanted) continue;
-    free_.erase(piece);
-    if (length > wanted) free_.emplace(offset + wanted, length - wanted);
-    used_ += wanted;
-    return staged_bytes{shared_from_this(), offset, bytes};
-  }
-  return fail(errc::out_of_space, "the staging area is full (" + std::to_string(used_) + " of " +
-                                      std::to_string(capacity_) + " bytes); try again or raise `staging`");
+  const auto place = places_.allocate(bytes, nobody);
+  if (place) return staged_bytes{shared_from_this(), *place, places_.offset(*place), bytes};
+  return fail(errc::out_of_space, "the staging area is full (" + std::to_string(places_.used_bytes()) +
+                                      " of " + capacity + " bytes); try again or raise `staging`");
 }
 
 std::uint64_t staging::used_bytes() const {
   const std::lock_guard lock{mutex_};
-  return used_;
+  return places_.used_bytes();
 }
 
-void staging::give_back(std::uint64_t offset, std::uint64_t bytes) {
-  std::uint64_t length = rounded(bytes);
+void staging::give_back(arena_allocator::place place) {
   const std::lock_guard lock{mutex_};
-  used_ -= length;
-  auto next = free_.lower_bound(offset);
-  if (next != free_.end() && next->first == offset + length) {
-    length += next->second;
-    next = free_.erase(next);
-  }
-  if (next != free_.begin()) {
-    auto before = std::prev(next);
-    if (before->first + before->second == offset) {
-      before->second += length;
-      return;
-    }
-  }
-  free_.emplace_hint(next, offset, length);
+  places_.free(place);
 }
 
 }  // namespace weft::actors

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <weft/base/error.hpp>
+#include <weft/machines/arena_allocator.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -18,7 +18,8 @@ class staging;
 class staged_bytes {
  public:
   staged_bytes() = default;
-  staged_bytes(std::shared_ptr<staging> owner, std::uint64_t offset, std::uint64_t bytes);
+  staged_bytes(std::shared_ptr<staging> owner, machines::arena_allocator::place place, std::uint64_t offset,
+               std::uint64_t bytes);
   staged_bytes(staged_bytes&& other) noexcept;
   staged_bytes& operator=(staged_bytes&& other) noexcept;
   ~staged_bytes();
@@ -30,11 +31,12 @@ class staged_bytes {
 
  private:
   std::shared_ptr<staging> owner_;
+  machines::arena_allocator::place place_{};
   std::uint64_t offset_ = 0;
   std::uint64_t bytes_ = 0;
 };
 
-// Thread-safe. First fit over the first `capacity_bytes` of the arena; pieces start on 4 KiB.
+// Thread-safe. The first `capacity_bytes` of the arena, in whole units of 4 KiB; pieces start on one.
 class staging : public std::enable_shared_from_this<staging> {
  public:
   // `arena` must outlive the staging area and everything taken from it.
@@ -43,18 +45,16 @@ class staging : public std::enable_shared_from_this<staging> {
   // `out_of_space` when nothing that large is free now; `invalid_argument` when it never can be.
   result<staged_bytes> take(std::uint64_t bytes);
 
-  std::uint64_t capacity_bytes() const { return capacity_; }
+  std::uint64_t capacity_bytes() const { return places_.capacity_bytes(); }
   std::uint64_t used_bytes() const;
 
  private:
   friend class staged_bytes;
-  void give_back(std::uint64_t offset, std::uint64_t bytes);
+  void give_back(machines::arena_allocator::place place);
 
   std::span<std::byte> arena_;
-  std::uint64_t capacity_;
   mutable std::mutex mutex_;
-  std::map<std::uint64_t, std::uint64_t> free_;  // offset -> bytes, coalesced
-  std::uint64_t used_ = 0;
+  machines::arena_allocator places_;
 };
 
 }  // namespace weft::actors
