@@ -129,10 +129,11 @@ node::~node() {
     self->wait_for(caf::actor_cast<caf::actor>(actor));
 }
 
-result<void> node::wait_until_ready(std::chrono::milliseconds timeout, std::vector<role> wanted) {
+result<void> node::wait_until_ready(std::chrono::milliseconds timeout, std::vector<std::string> nodes) {
+  const std::vector needed{role::prefill, role::storage, role::decode};
   caf::scoped_actor self{*system_};
   result<void> outcome;
-  self->request(actors_.node, timeout, ready_atom_v, bits(wanted))
+  self->request(actors_.node, timeout, ready_atom_v, readiness{bits(needed), std::move(nodes)})
       .receive([](std::uint64_t) {},
                [&](const caf::error&) {
                  outcome = fail(errc::deadline_exceeded,

@@ -14,6 +14,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <string_view>
 #include <utility>
 #include <variant>
 
@@ -47,8 +49,8 @@ struct peer {
   node_actor node;
 };
 
-struct waiting_for_roles {
-  std::uint32_t roles = 0;
+struct waiting_for_cluster {
+  readiness wanted;
   caf::typed_response_promise<std::uint64_t> promise;
 };
 
@@ -62,25 +64,29 @@ struct node_state {
   bool seeking_coordinator = false;
   std::map<id128, peer> peers;
   std::map<id128, role_handles> handles;  // of nodes in the view
-  std::vector<waiting_for_roles> waiting;
+  std::vector<waiting_for_cluster> waiting;
 };
 
 using self_pointer = node_port::stateful_pointer<node_state>;
 
 void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions);
 
-bool can_speak_to(const node_state& state, std::uint32_t roles) {
+bool is_ready(const node_state& state, const readiness& wanted) {
   if (!state.enrolment || state.enrolment->state() != machines::enrolment_state::active) return false;
-  std::uint32_t reached = state.enrolment->self().roles;
+  std::uint32_t roles = state.enrolment->self().roles;
+  std::set<std::string_view> nodes{state.enrolment->self().name};
   for (const auto& member : state.enrolment->current().members) {
-    if (state.handles.contains(member.ref.node)) reached |= member.roles;
+    if (!state.handles.contains(member.ref.node)) continue;
+    roles |= member.roles;
+    nodes.insert(member.name);
   }
-  return (reached & roles) == roles;
+  return (roles & wanted.roles) == wanted.roles &&
+         std::ranges::all_of(wanted.nodes, [&](const auto& name) { return nodes.contains(name); });
 }
 
 void answer_waiting(node_state& state) {
-  std::erase_if(state.waiting, [&](waiting_for_roles& w) {
-    if (!can_speak_to(state, w.roles)) return false;
+  std::erase_if(state.waiting, [&](waiting_for_cluster& w) {
+    if (!is_ready(state, w.wanted)) return false;
     w.promise.deliver(state.enrolment->current().epoch);
     return true;
   });
@@ -262,9 +268,9 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
                                                        .join_interval = state.config.heartbeat_interval});
         self->send(self, tick_atom_v);
       },
-      [self](ready_atom, std::uint32_t roles) -> caf::result<std::uint64_t> {
+      [self](ready_atom, const readiness& wanted) -> caf::result<std::uint64_t> {
         auto promise = self->make_response_promise<std::uint64_t>();
-        self->state.waiting.push_back({roles, promise});
+        self->state.waiting.push_back({wanted, promise});
         answer_waiting(self->state);
         return promise;
       },

@@ -53,9 +53,11 @@ void forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_
   for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
     const layer_weights& weights = weights_.layers[layer];
     project(weights, rows);
+    if (observer != nullptr) observer->layer_input(layer, chunk.first_row, rows, normed_);
     round_keys_and_values(rows);
     if (observer != nullptr) observer->layer_kv(layer, chunk.first_row, rows, k_, v_);
     write_cache(layer, chunk);
+    if (observer != nullptr) observer->layer_queries(layer, chunk.first_row, rows, qkv_, qkv_width_);
     if (layer + 1 == config_.layers) active = keep_wanted(chunk);
     if (active.rows == 0) return;
     attend(layer, active);

@@ -87,11 +87,16 @@ result<std::unique_ptr<gateway::server>> start_gateway(const cluster_file& clust
   return server;
 }
 
-// Until the cluster can work with this node in it, which is when `weft up` is told; or until a signal.
-std::optional<int> wait_for_cluster(actors::node& node, const stop_signals& signals) {
+// Until the cluster can work with this node in it and all that `weft up` starts with it know each other,
+// which is when that is told; or until a signal.
+std::optional<int> wait_for_cluster(const cluster_file& cluster, actors::node& node,
+                                    const stop_signals& signals) {
+  std::vector<std::string> companions;
+  for (const auto* other : cluster.nodes_here())
+    companions.push_back(other->name);
   for (;;) {
     if (const auto signal = signals.take()) return signal;
-    if (node.wait_until_ready(std::chrono::milliseconds(250))) break;
+    if (node.wait_until_ready(std::chrono::milliseconds(250), companions)) break;
   }
   announce_ready();
   return std::nullopt;
@@ -120,7 +125,7 @@ int run_node(const node_options& options, const command_context& context) {
   }
   spdlog::info("{}: running, control port {}", config->name, (*node)->control_port());
   if (context.json) print_json({{"name", config->name}, {"control_port", (*node)->control_port()}});
-  const auto early = wait_for_cluster(**node, signals);
+  const auto early = wait_for_cluster(*cluster, **node, signals);
   const int signal = early ? *early : signals.wait();
   // A peer that hangs must not keep this process alive.
   alarm(stop_within_s);

@@ -139,7 +139,7 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     all_roles |= bits(m->config.roles);
   for (auto& [name, m] : members_) {
     keep(system_->spawn([node = m->actors.node, all_roles, m = m.get()](caf::event_based_actor* self) {
-      self->request(node, caf::infinite, ready_atom_v, all_roles)
+      self->request(node, caf::infinite, ready_atom_v, readiness{all_roles, {}})
           .then([m](std::uint64_t) { m->ready = true; }, [](const caf::error&) {});
     }));
   }

@@ -42,6 +42,7 @@ namespace weft::actors {
 WEFT_INSPECT_MESSAGE(join_request, x.who, x.known_epoch)
 WEFT_INSPECT_MESSAGE(heartbeat, x.from, x.known_epoch)
 WEFT_INSPECT_MESSAGE(membership_reply, x.answer, x.view)
+WEFT_INSPECT_MESSAGE(readiness, x.roles, x.nodes)
 WEFT_INSPECT(offered_block, x.key, x.kind, x.offset, x.bytes)
 WEFT_INSPECT_MESSAGE(offer, x.writer, x.blocks, x.timeout_ns)
 WEFT_INSPECT_MESSAGE(offer_reply, x.outcomes)

@@ -149,9 +149,8 @@ using node_actor = caf::typed_actor<
     caf::replies_to<status_atom, cluster_atom>::with<cluster_report>,
     // Published at this port: join (sent once, by the starting thread).
     caf::reacts_to<join_atom, std::uint16_t>,
-    // Answered when this node has joined and can speak to a node of each of these roles (bit i: role i); the
-    // epoch.
-    caf::replies_to<ready_atom, std::uint32_t>::with<std::uint64_t>,
+    // Answered when this node is ready in that sense; the epoch.
+    caf::replies_to<ready_atom, readiness>::with<std::uint64_t>,
     // Leave the cluster; answered with the last epoch when the coordinator was told.
     caf::replies_to<leave_atom>::with<std::uint64_t>,
     // Time to beat (sent to itself).

@@ -38,6 +38,13 @@ struct membership_reply {
   machines::view view;  // epoch 0: the asking node has the latest
 };
 
+// When a node is of use: it has joined, and can speak to a live node of each of these roles and to each of
+// these nodes.
+struct readiness {
+  std::uint32_t roles = 0;  // bit i: role i
+  std::vector<std::string> nodes;
+};
+
 // -- storage --
 
 // A finished block in the writer's arena.

@@ -24,6 +24,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace weft::actors {
@@ -45,10 +46,9 @@ class node {
   const gateway_actor& gateway() const { return actors_.gateway; }
   std::uint16_t control_port() const { return control_port_; }
 
-  // Blocks until this node has joined and the cluster has a live node of each of `wanted` that this one can
-  // speak to, or until the timeout: `deadline_exceeded`, and what is missing.
-  result<void> wait_until_ready(std::chrono::milliseconds timeout,
-                                std::vector<role> wanted = {role::prefill, role::storage, role::decode});
+  // Blocks until this node has joined and can speak to a live prefill, storage and decode node and to each of
+  // `nodes`, or until the timeout: `deadline_exceeded`.
+  result<void> wait_until_ready(std::chrono::milliseconds timeout, std::vector<std::string> nodes = {});
 
  private:
   node() = default;

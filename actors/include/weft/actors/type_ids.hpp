@@ -33,6 +33,7 @@ struct node_report;
 struct offer;
 struct offer_reply;
 struct question;
+struct readiness;
 struct role_handles;
 struct withdrawal;
 }  // namespace weft::actors
@@ -60,6 +61,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(weft, (weft::actors::offer))
   CAF_ADD_TYPE_ID(weft, (weft::actors::offer_reply))
   CAF_ADD_TYPE_ID(weft, (weft::actors::question))
+  CAF_ADD_TYPE_ID(weft, (weft::actors::readiness))
   CAF_ADD_TYPE_ID(weft, (weft::actors::role_handles))
   CAF_ADD_TYPE_ID(weft, (weft::actors::withdrawal))
   CAF_ADD_ATOM(weft, weft::actors, announce_atom, "announce")

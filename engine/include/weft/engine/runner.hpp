@@ -44,14 +44,22 @@ struct row_batch {
   std::size_t size() const { return tokens.size(); }
 };
 
-// Sees what a forward pass computes, layer by layer, on the calling thread.
+// Sees what a forward pass computes, layer by layer, on the calling thread: rows `first_row`... of the batch.
+// What it is shown is valid during the call.
 class forward_observer {
  public:
   virtual ~forward_observer() = default;
+  // What the layer's attention block projects, the hidden states after RMSNorm: [row][hidden_size].
+  virtual void layer_input(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                           const float* /*normed*/) {}
   // K before RoPE (after the key norm, where the model has one) and V, rounded to the cache dtype:
-  // [row][kv_head][head_dim], rows `first_row`... of the batch.
-  virtual void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
-                        const std::byte* v) = 0;
+  // [row][kv_head][head_dim].
+  virtual void layer_kv(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                        const std::byte* /*k*/, const std::byte* /*v*/) {}
+  // Queries after RoPE, [row][query_head][head_dim], rows `row_stride` floats apart. The rows' keys and
+  // values are in their caches by now; whatever this call does to the caches, the layer's attention will see.
+  virtual void layer_queries(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                             const float* /*q*/, std::size_t /*row_stride*/) {}
 };
 
 class weight_source;
