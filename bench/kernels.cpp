@@ -2,23 +2,9 @@
 #include <weft/kernels/products.hpp>
 
 #include "kernels_run.hpp"
-
-#include <fstream>
-#include <string>
+#include "machine.hpp"
 
 namespace weft::bench {
-
-namespace {
-
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
-  }
-  return "unknown";
-}
-
-}  // namespace
 
 report run_kernels(const kernels_options& options) {
   kernels_run run(options);

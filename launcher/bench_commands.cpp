@@ -1,4 +1,5 @@
 #include <weft/bench/engine.hpp>
+#include <weft/bench/fabric.hpp>
 #include <weft/bench/kernels.hpp>
 
 #include <CLI/CLI.hpp>
@@ -35,6 +36,13 @@ json json_of(const bench::report_row& row) {
   put(out, "limit_gflop_per_s", row.limit_gflop_per_s);
   put(out, "ratio", row.ratio);
   put(out, "tokens_per_s", row.tokens_per_s);
+  if (!row.transport.empty()) out["transport"] = row.transport;
+  put(out, "verified", row.verified);
+  put(out, "size_bytes", row.size_bytes);
+  put(out, "batch", row.batch);
+  put(out, "clients", row.clients);
+  put(out, "us_p50", row.us_p50);
+  put(out, "us_p99", row.us_p99);
   return out;
 }
 
@@ -60,18 +68,20 @@ void print_row(std::ostream& out, const bench::report_row& row) {
     std::snprintf(text, sizeof text, "   %.2f of %s", *row.ratio, row.limit_name.c_str());
     out << text << (limit.empty() ? "" : " (" + limit + ")");
   }
+  if (row.us_p50 && row.us_p99) {
+    std::snprintf(text, sizeof text, "   p50 %.1f us, p99 %.1f us", *row.us_p50, *row.us_p99);
+    out << text;
+  }
   out << std::endl;
 }
 
-// Every figure of the kernels, then those of the whole engine that is made of them.
-int bench_kernels(const bench_options& options, const command_context& context) {
-  auto& progress = context.json ? std::cerr : std::cout;
-  const auto show = [&](const bench::report_row& row) {
-    if (!context.quiet || !context.json) print_row(progress, row);
+auto shower(const command_context& context) {
+  return [&context](const bench::report_row& row) {
+    if (!context.quiet || !context.json) print_row(context.json ? std::cerr : std::cout, row);
   };
-  auto report = bench::run_kernels({options.threads, options.rounds, show});
-  const auto engine = bench::run_engine({options.threads, options.rounds, show});
-  report.rows.insert(report.rows.end(), engine.rows.begin(), engine.rows.end());
+}
+
+int finish(const bench::report& report, const command_context& context) {
   if (!context.json) return exit_done;
   json rows = json::array();
   for (const auto& row : report.rows)
@@ -82,6 +92,37 @@ int bench_kernels(const bench_options& options, const command_context& context) 
                 {"native_bf16", report.machine.native_bf16}}},
               {"rows", rows}});
   return exit_done;
+}
+
+// Every figure of the kernels, then those of the whole engine that is made of them.
+int bench_kernels(const bench_options& options, const command_context& context) {
+  const auto show = shower(context);
+  auto report = bench::run_kernels({options.threads, options.rounds, show});
+  const auto engine = bench::run_engine({options.threads, options.rounds, show});
+  report.rows.insert(report.rows.end(), engine.rows.begin(), engine.rows.end());
+  return finish(report, context);
+}
+
+int bench_fabric(const bench::fabric_options& options, const command_context& context) {
+  auto wanted = options;
+  wanted.progress = shower(context);
+  const auto measured = bench::run_fabric(wanted);
+  return measured ? finish(*measured, context) : report(measured.error());
+}
+
+void add_fabric(CLI::App& group, command_context& context) {
+  auto options = std::make_shared<bench::fabric_options>();
+  auto* fabric = add_command(group, "fabric",
+                             "transfers between two processes, beside memcpy, raw UCX and a plain socket",
+                             "weft bench fabric --transport shm", context);
+  fabric->add_option("--transport", options->transports, "shm, tcp, or both")
+      ->check(CLI::IsMember({"shm", "tcp"}))
+      ->delimiter(',')
+      ->capture_default_str();
+  fabric->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  on_run(fabric, context, [options, &context] { return bench_fabric(*options, context); });
 }
 
 }  // namespace
@@ -102,6 +143,7 @@ void add_bench_commands(CLI::App& app, command_context& context) {
       ->check(CLI::Range(1U, 1000U))
       ->capture_default_str();
   on_run(kernels, context, [options, &context] { return bench_kernels(*options, context); });
+  add_fabric(*group, context);
 }
 
 }  // namespace weft::launcher

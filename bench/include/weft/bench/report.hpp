@@ -1,6 +1,7 @@
 // What every bench gives: figures beside the limit that was measured in the same run.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,13 @@ struct report_row {
   std::optional<double> limit_gflop_per_s{};
   std::optional<double> ratio{};  // median over interleaved rounds of limit time / time
   std::optional<double> tokens_per_s{};
+  std::string transport{};  // shm, view, tcp, file, local; empty where it does not apply
+  std::optional<bool> verified{};
+  std::optional<std::size_t> size_bytes{};  // of one block
+  std::optional<std::size_t> batch{};       // blocks of one operation
+  std::optional<std::size_t> clients{};
+  std::optional<double> us_p50{};  // of one operation at a time
+  std::optional<double> us_p99{};
 };
 
 struct machine_facts {

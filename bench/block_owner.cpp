@@ -1,0 +1,236 @@
+#include "block_owner.hpp"
+
+#include <weft/fabric/ucx_transport.hpp>
+
+#include "raw_ucx.hpp"
+#include "stream_socket.hpp"
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <random>
+#include <utility>
+#include <vector>
+
+namespace weft::bench {
+
+namespace {
+
+constexpr std::size_t max_packet_bytes = 16 << 10;
+
+enum class order_kind : std::uint32_t { connect_raw, fill, stream, raw_send };
+
+struct order {
+  order_kind kind{};
+  std::uint64_t at = 0;
+  std::uint64_t piece_bytes = 0;
+  std::uint64_t count = 0;
+};
+
+result<void> put_packet(int socket, std::string_view bytes) {
+  if (::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()))
+    return {};
+  return fail(errc::io, "the other process of the measurement is gone: " + std::string(strerror(errno)));
+}
+
+result<std::string> take_packet(int socket) {
+  std::string bytes(max_packet_bytes, '\0');
+  const auto size = ::recv(socket, bytes.data(), bytes.size(), 0);
+  if (size <= 0) return fail(errc::io, "the other process of the measurement has ended");
+  bytes.resize(static_cast<std::size_t>(size));
+  return bytes;
+}
+
+// First '!' where something went wrong, else ' '.
+std::string answer_of(bool good, std::string_view rest) {
+  return std::string(1, good ? ' ' : '!').append(rest);
+}
+
+std::string answer_of(const result<void>& outcome) {
+  return answer_of(outcome.has_value(), outcome ? std::string{} : to_string(outcome.error()));
+}
+
+std::string packet_of(const order& o, std::string_view more = {}) {
+  std::string packet(reinterpret_cast<const char*>(&o), sizeof o);
+  return packet.append(more);
+}
+
+void fill_with_blocks(std::span<std::byte> arena, std::size_t block_bytes) {
+  const auto overhead = block::opaque_size_bytes(block::part_alignment_bytes) - block::part_alignment_bytes;
+  std::vector<std::byte> payload(block_bytes - overhead);
+  std::mt19937_64 random{block_bytes};
+  for (std::size_t i = 0; i + 8 <= payload.size(); i += 8) {
+    const auto word = random();
+    std::memcpy(payload.data() + i, &word, sizeof word);
+  }
+  for (std::size_t index = 0; (index + 1) * block_bytes <= arena.size(); ++index) {
+    std::memcpy(payload.data(), &index, sizeof index);
+    (void)block::write_opaque(arena.subspan(index * block_bytes, block_bytes),
+                              identity_of(block_bytes, index), payload, 0);
+  }
+}
+
+// -- the other process ----------------------------------------------------------------------------
+
+struct owner_side {
+  std::unique_ptr<fabric::transport> node;
+  std::unique_ptr<raw_ucx> raw;
+  stream_socket listener;
+  stream_socket stream;
+
+  result<void> carry_out(const order& o, std::string_view more) {
+    switch (o.kind) {
+      case order_kind::connect_raw:
+        return raw->connect(std::string(more));
+      case order_kind::fill:
+        fill_with_blocks(node->arena(), o.piece_bytes);
+        return {};
+      case order_kind::stream:
+        return stream_pieces(o);
+      case order_kind::raw_send:
+        return raw->send(o.at, o.piece_bytes, o.count);
+    }
+    return fail(errc::internal, "an order that nobody gives");
+  }
+
+  result<void> stream_pieces(const order& o) {
+    if (!stream) {
+      auto accepted = listener.accept();
+      if (!accepted) return tl::unexpected{accepted.error()};
+      stream = std::move(*accepted);
+    }
+    for (std::uint64_t i = 0; i < o.count; ++i) {
+      const auto sent = stream.write_all(node->arena().subspan(o.at + i * o.piece_bytes, o.piece_bytes));
+      if (!sent) return sent;
+    }
+    return {};
+  }
+};
+
+result<owner_side> make_owner(const std::string& transport, std::size_t arena_bytes) {
+  fabric::ucx_options options;
+  options.transports = transport;
+  options.arena_bytes = arena_bytes;
+  auto node = fabric::make_ucx_transport(options);
+  if (!node) return tl::unexpected{node.error()};
+  auto raw = raw_ucx::make(transport, arena_bytes);
+  if (!raw) return tl::unexpected{raw.error()};
+  auto listener = stream_socket::listen();
+  if (!listener) return tl::unexpected{listener.error()};
+  return owner_side{std::move(*node), std::move(*raw), std::move(*listener), {}};
+}
+
+result<void> serve(int control, const std::string& transport, std::size_t arena_bytes) {
+  auto owner = make_owner(transport, arena_bytes);
+  if (!owner) return put_packet(control, answer_of(false, to_string(owner.error())));
+  const auto port = owner->listener.port();
+  for (const auto& beginning :
+       {owner->node->address(), owner->raw->address(), std::string(reinterpret_cast<const char*>(&port), 2)})
+    if (auto told = put_packet(control, answer_of(true, beginning)); !told) return told;
+  for (;;) {
+    const auto packet = take_packet(control);
+    if (!packet || packet->size() < sizeof(order)) return {};
+    order o;
+    std::memcpy(&o, packet->data(), sizeof o);
+    const auto done = owner->carry_out(o, std::string_view(*packet).substr(sizeof o));
+    if (auto told = put_packet(control, answer_of(done)); !told) return told;
+  }
+}
+
+result<std::string> take_answer(int control) {
+  auto packet = take_packet(control);
+  if (!packet) return packet;
+  if (packet->empty() || packet->front() == '!')
+    return fail(errc::io, "the other process of the measurement: " + packet->substr(packet->empty() ? 0 : 1));
+  return packet->substr(1);
+}
+
+}  // namespace
+
+block::identity identity_of(std::size_t block_bytes, std::size_t index) {
+  return {.key = {block_bytes, index}, .fingerprint = {}, .generation = index + 1, .incarnation = 1};
+}
+
+result<block_owner> block_owner::start(const std::string& transport, std::size_t arena_bytes) {
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return fail(errc::io, "a socket pair: " + std::string(strerror(errno)));
+  const auto parent = getpid();
+  const auto process = fork();
+  if (process < 0) return fail(errc::io, "a second process: " + std::string(strerror(errno)));
+  if (process == 0) {
+    close(ends[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    const auto served = serve(ends[1], transport, arena_bytes);
+    _exit(served ? 0 : 1);
+  }
+  close(ends[1]);
+  return block_owner{transport, process, ends[0]};
+}
+
+block_owner::block_owner(block_owner&& other) noexcept
+    : transport_(std::move(other.transport_)),
+      process_(std::exchange(other.process_, -1)),
+      control_(std::exchange(other.control_, -1)),
+      fabric_address_(std::move(other.fabric_address_)),
+      raw_address_(std::move(other.raw_address_)),
+      stream_port_(other.stream_port_) {}
+
+block_owner::~block_owner() {
+  if (control_ >= 0) close(control_);
+  if (process_ < 0) return;
+  kill(process_, SIGKILL);
+  waitpid(process_, nullptr, 0);
+}
+
+result<void> block_owner::await_ready() {
+  auto fabric = take_answer(control_);
+  if (!fabric) return tl::unexpected{fabric.error()};
+  auto raw = take_answer(control_);
+  if (!raw) return tl::unexpected{raw.error()};
+  auto port = take_answer(control_);
+  if (!port) return tl::unexpected{port.error()};
+  fabric_address_ = std::move(*fabric);
+  raw_address_ = std::move(*raw);
+  std::memcpy(&stream_port_, port->data(), sizeof stream_port_);
+  return {};
+}
+
+result<void> block_owner::await_done(const std::function<void()>& meanwhile) {
+  pollfd readable{control_, POLLIN, 0};
+  while (meanwhile && poll(&readable, 1, 0) == 0)
+    meanwhile();
+  const auto answer = take_answer(control_);
+  if (!answer) return tl::unexpected{answer.error()};
+  return {};
+}
+
+result<void> block_owner::connect_raw(const std::string& address) {
+  if (auto told = put_packet(control_, packet_of({.kind = order_kind::connect_raw}, address)); !told)
+    return told;
+  return await_done();
+}
+
+result<void> block_owner::fill(std::size_t block_bytes) {
+  if (auto told = put_packet(control_, packet_of({.kind = order_kind::fill, .piece_bytes = block_bytes}));
+      !told)
+    return told;
+  return await_done();
+}
+
+result<void> block_owner::begin_stream(std::uint64_t at, std::size_t piece_bytes, std::size_t count) {
+  return put_packet(control_, packet_of({order_kind::stream, at, piece_bytes, count}));
+}
+
+result<void> block_owner::begin_raw_send(std::uint64_t at, std::size_t piece_bytes, std::size_t count) {
+  return put_packet(control_, packet_of({order_kind::raw_send, at, piece_bytes, count}));
+}
+
+}  // namespace weft::bench

@@ -1,0 +1,105 @@
+#include "fetch_load.hpp"
+
+#include <weft/block/layout.hpp>
+
+#include "block_owner.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+
+namespace weft::bench {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+constexpr auto fetch_timeout = std::chrono::seconds{30};
+
+class running_load {
+ public:
+  running_load(fabric::transport& node, const fetch_load& load, std::vector<double>* microseconds)
+      : node_(node), load_(load), microseconds_(microseconds) {}
+
+  result<double> run() {
+    const auto at_once = std::min(load_.under_way, load_.fetches);
+    open_ = at_once;
+    next_ = at_once;
+    // An empty fetch wakes the transport's thread, which begins the load.
+    node_.fetch(load_.from, {}, fetch_timeout, [this, at_once](const fabric::fetch_report&) {
+      began_ = clock::now();
+      for (std::size_t i = 0; i < at_once; ++i)
+        begin(i);
+    });
+    std::unique_lock lock{mutex_};
+    all_ended_.wait(lock, [&] { return open_ == 0; });
+    if (failure_) return tl::unexpected{*failure_};
+    return std::chrono::duration<double>(ended_ - began_).count();
+  }
+
+ private:
+  std::size_t first_block(std::size_t fetch) const {
+    return load_.at / load_.block_bytes + fetch * load_.blocks_per_fetch;
+  }
+
+  void begin(std::size_t fetch) {
+    std::vector<fabric::fetch_range> ranges(load_.blocks_per_fetch);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      const auto offset = (first_block(fetch) + i) * load_.block_bytes;
+      ranges[i] = {offset, load_.block_bytes, offset};
+    }
+    node_.fetch(load_.from, std::move(ranges), fetch_timeout,
+                [this, fetch, began = clock::now()](const fabric::fetch_report& report) {
+                  end(fetch, began, report);
+                });
+  }
+
+  result<void> prove(std::size_t fetch) const {
+    for (std::size_t i = 0; i < load_.blocks_per_fetch; ++i) {
+      const auto index = first_block(fetch) + i;
+      const auto bytes = node_.arena().subspan(index * load_.block_bytes, load_.block_bytes);
+      if (const auto proof = block::verify(bytes, identity_of(load_.block_bytes, index)); !proof)
+        return tl::unexpected{proof.error()};
+    }
+    return {};
+  }
+
+  void end(std::size_t fetch, clock::time_point began, const fabric::fetch_report& report) {
+    auto outcome = report.outcome;
+    if (outcome && load_.verified) outcome = prove(fetch);
+    const auto took = std::chrono::duration<double, std::micro>(clock::now() - began).count();
+    std::optional<std::size_t> follower;
+    {
+      const std::lock_guard lock{mutex_};
+      if (microseconds_ != nullptr) microseconds_->push_back(took);
+      if (!outcome && !failure_) failure_ = outcome.error();
+      if (next_ < load_.fetches && !failure_) follower = next_++;
+      if (!follower && --open_ == 0) {
+        ended_ = clock::now();
+        all_ended_.notify_one();
+      }
+    }
+    if (follower) begin(*follower);
+  }
+
+  fabric::transport& node_;
+  const fetch_load& load_;
+  std::vector<double>* microseconds_;
+  clock::time_point began_;
+  clock::time_point ended_;
+  std::mutex mutex_;
+  std::condition_variable all_ended_;
+  std::size_t open_ = 0;
+  std::size_t next_ = 0;
+  std::optional<error> failure_;
+};
+
+}  // namespace
+
+result<double> run_load(fabric::transport& node, const fetch_load& load, std::vector<double>* microseconds) {
+  return running_load{node, load, microseconds}.run();
+}
+
+}  // namespace weft::bench
