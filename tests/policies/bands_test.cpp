@@ -1,0 +1,84 @@
+#include <weft/policies/bands.hpp>
+#include <weft/policies/budget.hpp>
+
+#include <doctest/doctest.h>
+
+#include "random_scores.hpp"
+
+using namespace weft;
+using namespace weft::policies;
+
+namespace {
+
+std::vector<decimal_ratio> ratios_of(const std::vector<double>& values) {
+  std::vector<decimal_ratio> ratios;
+  for (const double value : values)
+    ratios.push_back(decimal_ratio::from(value).value());
+  return ratios;
+}
+
+}  // namespace
+
+TEST_CASE("bands up to a ratio are what the global budget keeps there") {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const score_table scores = testing::some_scores(random);
+    const auto protected_rows = static_cast<std::uint32_t>(random() % 3) % (scores.shape.tokens + 1);
+    const auto bands = cut_bands(scores, default_band_ratios(), protected_rows);
+    REQUIRE(bands);
+    for (std::size_t k = 0; k < bands->ratios.size(); ++k) {
+      const auto kept = keep_rows(scores, {.ratio = bands->ratios[k], .protected_rows = protected_rows});
+      REQUIRE(kept);
+      std::vector<std::uint8_t> upto(scores.shape.rows());
+      for (std::size_t i = 0; i < upto.size(); ++i)
+        upto[i] = bands->band[i] <= k ? 1 : 0;
+      CHECK(upto == kept->kept);
+      CHECK(bands->rows[k] == kept->count());
+    }
+  }
+}
+
+TEST_CASE("a document's blocks hold every row of it once, in its band") {
+  std::mt19937 random(3);
+  const score_table scores = testing::some_scores(random, 100);
+  const auto bands = cut_bands(scores, default_band_ratios());
+  REQUIRE(bands);
+  constexpr std::uint32_t block_tokens = 16;
+  std::vector<std::uint8_t> found(scores.shape.rows(), banded_rows::no_band);
+  for (std::uint32_t first = 0; first < scores.shape.tokens; first += block_tokens) {
+    const std::uint32_t tokens = std::min(block_tokens, scores.shape.tokens - first);
+    const auto cut = block_bands(*bands, first, tokens);
+    REQUIRE(cut.size() == 6);
+    for (std::size_t band = 0; band < cut.size(); ++band) {
+      std::size_t next = 0;
+      for (std::size_t head = 0; head < scores.shape.heads(); ++head)
+        for (std::uint16_t row = 0; row < cut[band].counts[head]; ++row) {
+          const std::uint16_t position = cut[band].positions[next++];
+          CHECK(position < tokens);
+          if (row > 0) CHECK(cut[band].positions[next - 2] < position);
+          found[head * scores.shape.tokens + first + position] = static_cast<std::uint8_t>(band);
+        }
+      CHECK(next == cut[band].positions.size());
+    }
+  }
+  CHECK(found == bands->band);
+}
+
+TEST_CASE("bands may end before the last row") {
+  const score_table scores = recency_scores({.layers = 1, .kv_heads = 1, .tokens = 10});
+  const auto bands = cut_bands(scores, ratios_of({0.2, 0.5}));
+  REQUIRE(bands);
+  CHECK(bands->rows == std::vector<std::uint64_t>{2, 5});
+  CHECK(bands->band == std::vector<std::uint8_t>{0, 0, 1, 1, 255, 255, 255, 255, 255, 1});
+  CHECK(bands->least_score == std::vector<float>{2.0F, 1.0F});
+}
+
+TEST_CASE("ratios of bands ascend") {
+  const score_table scores({.layers = 1, .kv_heads = 1, .tokens = 4});
+  CHECK(!cut_bands(scores, ratios_of({0.5, 0.5})));
+  CHECK(!cut_bands(scores, ratios_of({0.5, 0.2})));
+  CHECK(!cut_bands(scores, {}));
+  CHECK(!cut_bands(scores, std::vector<decimal_ratio>(17)));
+  CHECK(!cut_bands(scores, default_band_ratios(), 5));
+}
