@@ -177,6 +177,28 @@ HWY_INLINE void score_keys(const typename Tiles::steps::operand* q, std::size_t 
   }
 }
 
+// Gives the keys of one subtile that a line does not see the hidden score; scores: [lines][tile_keys].
+template <int lines>
+HWY_INLINE void hide_keys(const std::int32_t* positions, const std::int32_t* segments,
+                          const std::int32_t* key_positions, const std::int32_t* key_segments,
+                          float* scores) {
+  const f32_tag tag;
+  const i32_tag integers;
+  const f32_vector hidden_scores = hn::Set(tag, hidden_score);
+  for (int line = 0; line < lines; ++line, scores += tile_keys) {
+    const auto position = hn::Set(integers, positions[line]);
+    for (std::size_t column = 0; column < tile_columns; column += lanes) {
+      auto hidden = hn::Gt(hn::LoadU(integers, key_positions + column), position);
+      if (segments[line] != 0) {
+        const auto of_keys = hn::LoadU(integers, key_segments + column);
+        hidden = hn::Or(hidden, hn::Ne(of_keys, hn::Set(integers, segments[line])));
+      }
+      const f32_vector score = hn::LoadU(tag, scores + column);
+      hn::StoreU(hn::IfThenElse(hn::RebindMask(tag, hidden), hidden_scores, score), tag, scores + column);
+    }
+  }
+}
+
 // The running softmax of one line: scores seen so far are worth sum * 2^maximum.
 struct line_state {
   float maximum;

@@ -125,7 +125,11 @@ class block_attention {
       seen.index[seen.count++] = static_cast<std::uint8_t>(i);
       score_keys<Tiles, lines>(queries() + line * q_stride_, q_stride_, memory_.keys + i * key_bytes_,
                                head_dim_, memory_.scores + i * tile_columns, tile_keys);
-      if (sight == visibility::some) hide_keys<lines>(line, i * tile_columns);
+      if (sight == visibility::some) {
+        const std::size_t column = i * tile_columns;
+        hide_keys<lines>(memory_.positions + line, memory_.segments + line, memory_.key_positions + column,
+                         memory_.key_segments + column, memory_.scores + column);
+      }
     }
     if (seen.count == 0) return;
     float factors[lines];
@@ -135,28 +139,6 @@ class block_attention {
     }
     add_values<Tiles, lines>(weights(), tile_keys, seen, memory_.values, value_bytes_, columns_, factors,
                              memory_.sums + line * columns_);
-  }
-
-  template <int lines>
-  void hide_keys(std::size_t line, std::size_t first_column) {
-    const f32_tag tag;
-    const i32_tag integers;
-    const f32_vector hidden_scores = hn::Set(tag, hidden_score);
-    for (int i = 0; i < lines; ++i) {
-      const auto position = hn::Set(integers, memory_.positions[line + i]);
-      const std::int32_t segment = memory_.segments[line + i];
-      float* scores = memory_.scores + i * tile_keys + first_column;
-      for (std::size_t column = 0; column < tile_columns; column += lanes) {
-        const std::size_t key = first_column + column;
-        auto hidden = hn::Gt(hn::LoadU(integers, memory_.key_positions + key), position);
-        if (segment != 0) {
-          const auto segments = hn::LoadU(integers, memory_.key_segments + key);
-          hidden = hn::Or(hidden, hn::Ne(segments, hn::Set(integers, segment)));
-        }
-        const f32_vector score = hn::LoadU(tag, scores + column);
-        hn::StoreU(hn::IfThenElse(hn::RebindMask(tag, hidden), hidden_scores, score), tag, scores + column);
-      }
-    }
   }
 
   void store_results() {
