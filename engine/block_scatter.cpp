@@ -53,7 +53,8 @@ result<void> check_room(const kv_cache& cache, std::span<const std::uint64_t> ad
   const kv_shape& shape = cache.shape();
   for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
-      if (cache.rows(layer, head) + added[std::size_t{layer} * shape.kv_heads + head] > cache.capacity_rows())
+      if (cache.rows(layer, head) + added[std::size_t{layer} * shape.kv_heads + head] >
+          cache.capacity_rows(layer, head))
         return fail(errc::out_of_space, "the documents' rows do not fit into a KV cache of " +
                                             std::to_string(cache.capacity_rows()) +
                                             "; ask with fewer documents");

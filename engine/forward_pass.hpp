@@ -36,6 +36,8 @@ class forward_pass {
   // Adds the rows to their caches, which have room, and writes the logits of the wanted ones.
   void run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer);
 
+  const kernels::attention_shape& attention() const { return attention_shape_; }
+
  private:
   // The rows that go on: all of a chunk, or, behind the last layer's keys and values, the wanted ones only.
   struct active_rows {

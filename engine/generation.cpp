@@ -12,7 +12,7 @@ bool is_full(const kv_cache& cache) {
   const kv_shape& shape = cache.shape();
   for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
-      if (cache.rows(layer, head) == cache.capacity_rows()) return true;
+      if (cache.rows(layer, head) == cache.capacity_rows(layer, head)) return true;
   return false;
 }
 

@@ -19,33 +19,48 @@ constexpr std::size_t aligned(std::size_t bytes) {
 // One allocation: per (layer, KV head) the K rows, the V rows, the positions and the segments, each from a
 // 64-byte boundary on.
 struct kv_cache::state {
-  kv_shape shape;
-  std::uint32_t capacity_rows = 0;
-  std::size_t rows_bytes = 0;  // of K, and of V
-  std::size_t ids_bytes = 0;   // of the positions, and of the segments
-  kernels::aligned_buffer memory;
-  std::vector<std::uint32_t> rows;  // [layer][kv_head]
+  struct head {
+    std::size_t offset = 0;  // of its memory
+    std::uint32_t capacity_rows = 0;
+    std::uint32_t rows = 0;
+  };
 
-  std::size_t head_bytes() const { return 2 * (rows_bytes + ids_bytes); }
-  std::size_t index(std::uint32_t layer, std::uint32_t kv_head) const {
-    return std::size_t{layer} * shape.kv_heads + kv_head;
+  kv_shape shape;
+  kernels::aligned_buffer memory;
+  std::vector<head> heads;  // [layer][kv_head]
+
+  // Of K, and of V; of the positions, and of the segments.
+  std::size_t rows_bytes(std::uint32_t rows) const {
+    return aligned(std::size_t{rows} * shape.head_dim * kernels::size_bytes(shape.dtype));
   }
-  std::byte* head(std::uint32_t layer, std::uint32_t kv_head) {
-    return memory.data() + index(layer, kv_head) * head_bytes();
+  static std::size_t ids_bytes(std::uint32_t rows) {
+    return aligned(std::size_t{rows} * sizeof(std::int32_t));
+  }
+  head& at(std::uint32_t layer, std::uint32_t kv_head) {
+    return heads[std::size_t{layer} * shape.kv_heads + kv_head];
+  }
+  std::byte* first_byte(std::uint32_t layer, std::uint32_t kv_head) {
+    return memory.data() + at(layer, kv_head).offset;
   }
 };
 
-kv_cache::kv_cache(const kv_shape& shape, std::uint32_t capacity_rows) : state_(std::make_unique<state>()) {
-  if (shape.layers == 0 || shape.kv_heads == 0 || shape.head_dim == 0 || capacity_rows == 0)
-    throw std::invalid_argument("a KV cache needs layers, heads, a head dimension and room for one row");
+kv_cache::kv_cache(const kv_shape& shape, std::uint32_t capacity_rows)
+    : kv_cache(shape, std::vector<std::uint32_t>(std::size_t{shape.layers} * shape.kv_heads, capacity_rows)) {
+}
+
+kv_cache::kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows)
+    : state_(std::make_unique<state>()) {
+  if (shape.layers == 0 || shape.kv_heads == 0 || shape.head_dim == 0 ||
+      capacity_rows.size() != std::size_t{shape.layers} * shape.kv_heads ||
+      std::ranges::find(capacity_rows, 0U) != capacity_rows.end())
+    throw std::invalid_argument("a KV cache needs layers, heads, a head dimension and room for one row each");
   state_->shape = shape;
-  state_->capacity_rows = capacity_rows;
-  state_->rows_bytes =
-      aligned(std::size_t{capacity_rows} * shape.head_dim * kernels::size_bytes(shape.dtype));
-  state_->ids_bytes = aligned(std::size_t{capacity_rows} * sizeof(std::int32_t));
-  const std::size_t heads = std::size_t{shape.layers} * shape.kv_heads;
-  state_->memory = kernels::aligned_buffer(heads * state_->head_bytes());
-  state_->rows.assign(heads, 0);
+  std::size_t bytes = 0;
+  for (const std::uint32_t rows : capacity_rows) {
+    state_->heads.push_back({.offset = bytes, .capacity_rows = rows});
+    bytes += 2 * (state_->rows_bytes(rows) + state::ids_bytes(rows));
+  }
+  state_->memory = kernels::aligned_buffer(bytes);
 }
 
 kv_cache::kv_cache(kv_cache&&) noexcept = default;
@@ -57,37 +72,44 @@ const kv_shape& kv_cache::shape() const {
 }
 
 std::uint32_t kv_cache::capacity_rows() const {
-  return state_->capacity_rows;
+  return std::ranges::max(state_->heads, {}, &state::head::capacity_rows).capacity_rows;
+}
+
+std::uint32_t kv_cache::capacity_rows(std::uint32_t layer, std::uint32_t kv_head) const {
+  return state_->at(layer, kv_head).capacity_rows;
 }
 
 std::uint32_t kv_cache::rows(std::uint32_t layer, std::uint32_t kv_head) const {
-  return state_->rows[state_->index(layer, kv_head)];
+  return state_->at(layer, kv_head).rows;
 }
 
 std::size_t kv_cache::allocated_bytes() const {
-  return state_->memory.size_bytes() + state_->rows.capacity() * sizeof(std::uint32_t);
+  return state_->memory.size_bytes() + state_->heads.capacity() * sizeof(state::head);
 }
 
 std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) {
-  return state_->head(layer, kv_head);
+  return state_->first_byte(layer, kv_head);
 }
 
 std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) {
-  return state_->head(layer, kv_head) + state_->rows_bytes;
+  return k(layer, kv_head) + state_->rows_bytes(capacity_rows(layer, kv_head));
 }
 
 std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) {
-  return reinterpret_cast<std::int32_t*>(state_->head(layer, kv_head) + 2 * state_->rows_bytes);
+  return reinterpret_cast<std::int32_t*>(k(layer, kv_head) +
+                                         2 * state_->rows_bytes(capacity_rows(layer, kv_head)));
 }
 
 std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) {
-  return reinterpret_cast<std::int32_t*>(state_->head(layer, kv_head) + 2 * state_->rows_bytes +
-                                         state_->ids_bytes);
+  const std::uint32_t capacity = capacity_rows(layer, kv_head);
+  return reinterpret_cast<std::int32_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
+                                         state::ids_bytes(capacity));
 }
 
 void kv_cache::set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows) {
-  if (rows > state_->capacity_rows) throw std::out_of_range("more rows than the KV cache has room for");
-  state_->rows[state_->index(layer, kv_head)] = rows;
+  if (rows > capacity_rows(layer, kv_head))
+    throw std::out_of_range("more rows than the KV cache has room for");
+  state_->at(layer, kv_head).rows = rows;
 }
 
 void kv_cache::truncate(std::int32_t position) {

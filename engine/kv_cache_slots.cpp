@@ -101,7 +101,8 @@ std::uint32_t missing_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t k
 bool has_room(kv_cache& cache, std::span<const std::int32_t> positions) {
   for (std::uint32_t layer = 0; layer < cache.shape().layers; ++layer)
     for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
-      if (missing_rows(cache, layer, head, positions) > cache.capacity_rows() - cache.rows(layer, head))
+      if (missing_rows(cache, layer, head, positions) >
+          cache.capacity_rows(layer, head) - cache.rows(layer, head))
         return false;
   return true;
 }

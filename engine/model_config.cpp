@@ -177,6 +177,32 @@ kernels::dtype weights_dtype_of(const json& config) {
          "weights of dtype " + name + " are not supported; bfloat16, float16 and float32 are");
 }
 
+std::uint32_t length_or(const json& object, const char* key, std::uint32_t otherwise) {
+  const json* value = present(object, key);
+  if (value == nullptr) return otherwise;
+  return *value == 0 ? 0 : count_of(*value, std::string("weft.repeat_prompt.") + key);
+}
+
+std::optional<repeat_metadata> repeat_prompt_of(const json& weft) {
+  const json* object = present(weft, "repeat_prompt");
+  if (object == nullptr) return std::nullopt;
+  if (!object->is_object()) refuse(errc::invalid_argument, "\"weft.repeat_prompt\" must be an object");
+  repeat_metadata found;
+  found.prefix = text_of(*object, "prefix");
+  found.suffix = text_of(*object, "suffix");
+  found.hint_tokens = length_or(*object, "hint_tokens", found.hint_tokens);
+  const std::string hint_from = text_of(*object, "hint_from");
+  if (!hint_from.empty() && hint_from != "chunk_head" && hint_from != "previous_tail")
+    refuse(errc::invalid_argument,
+           "\"weft.repeat_prompt.hint_from\" is " + hint_from + "; chunk_head and previous_tail are known");
+  found.hint_from_chunk_head = hint_from == "chunk_head";
+  const json* chunk = present(*object, "chunk");
+  if (chunk != nullptr)
+    found.chunk_tokens = *chunk == "document" ? 0 : count_of(*chunk, "weft.repeat_prompt.chunk");
+  found.skip_tokens = length_or(*object, "skip_tokens", 0);
+  return found;
+}
+
 std::optional<weft_metadata> metadata_of(const json& config) {
   const json* object = present(config, "weft");
   if (object == nullptr) return std::nullopt;
@@ -193,6 +219,7 @@ std::optional<weft_metadata> metadata_of(const json& config) {
     for (const auto& [text, id] : specials->items())
       found.special_tokens[text] = token_of(id, "weft.special_tokens");
   }
+  found.repeat = repeat_prompt_of(*object);
   return found;
 }
 

@@ -172,6 +172,23 @@ kernels::thread_pool& runner::threads() {
   return state_->pool;
 }
 
+const kernels::attention_shape& runner::attention() const {
+  return state_->pass->attention();
+}
+
+void runner::output_columns(std::uint32_t layer, std::uint32_t query_head, std::span<float> out) {
+  state& s = *state_;
+  const std::uint32_t head_dim = s.config.head_dim;
+  const std::size_t width = std::size_t{s.config.query_heads} * head_dim;
+  std::vector<float> unit_vectors(head_dim * width, 0.0F);
+  for (std::uint32_t i = 0; i < head_dim; ++i)
+    unit_vectors[i * width + std::size_t{query_head} * head_dim + i] = 1.0F;
+  const kernels::linear& projection = s.weights.layers[layer].attention_out;
+  kernels::linear_input packed;
+  packed.pack(unit_vectors.data(), head_dim, projection.inputs(), width, projection.input_dtype(), s.pool);
+  projection.apply(packed, out.data(), s.config.hidden_size, s.pool);
+}
+
 result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> caches,
                              std::span<float> logits, forward_observer* observer) {
   state& s = *state_;

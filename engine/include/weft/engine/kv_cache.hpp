@@ -27,12 +27,15 @@ class kv_cache {
  public:
   // Room for `capacity_rows` rows in every (layer, KV head).
   kv_cache(const kv_shape& shape, std::uint32_t capacity_rows);
+  // Each (layer, KV head) its own capacity, [layer][kv_head]: what is not kept takes no memory.
+  kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows);
   kv_cache(kv_cache&&) noexcept;
   kv_cache& operator=(kv_cache&&) noexcept;
   ~kv_cache();
 
   const kv_shape& shape() const;
-  std::uint32_t capacity_rows() const;
+  std::uint32_t capacity_rows() const;  // of the largest head
+  std::uint32_t capacity_rows(std::uint32_t layer, std::uint32_t kv_head) const;
   std::uint32_t rows(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t allocated_bytes() const;
 

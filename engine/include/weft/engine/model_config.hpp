@@ -18,11 +18,23 @@ using token_id = std::int32_t;
 
 enum class architecture : std::uint8_t { llama, qwen2, qwen3 };
 
+// How a model was taught to repeat a passage (`weft.repeat_prompt`): prefix, some tokens of the passage as a
+// hint, suffix.
+struct repeat_metadata {
+  std::string prefix;  // special tokens are recognised in both
+  std::string suffix;
+  std::uint32_t hint_tokens = 8;
+  bool hint_from_chunk_head = false;  // else from the end of the chunk before
+  std::uint32_t chunk_tokens = 2000;  // 0: every document is a chunk
+  std::uint32_t skip_tokens = 0;      // leading tokens of a chunk that are not repeated
+};
+
 // The `weft` object of config.json: what a model says about itself to weft. Absent for ordinary models.
 struct weft_metadata {
   std::uint32_t link_tokens = 0;  // trained link rows per document: 0, 1 or 5
   bool segment_masked = false;    // trained with documents that see only themselves
   std::map<std::string, token_id> special_tokens;
+  std::optional<repeat_metadata> repeat;
 };
 
 struct model_config {

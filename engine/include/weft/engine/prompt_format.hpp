@@ -25,6 +25,10 @@ class prompt_format {
   std::vector<token_id> document(const tokenizer& tokens, std::string_view text) const;
   std::vector<token_id> question(const tokenizer& tokens, std::string_view text) const;
 
+  // What stands around a question's text.
+  const std::vector<token_id>& question_prefix() const { return question_prefix_; }
+  const std::vector<token_id>& question_suffix() const { return question_suffix_; }
+
   // The answer's text: without the end token and the marker space in front.
   std::string answer(const tokenizer& tokens, std::span<const token_id> ids) const;
   // An answer as generation would have produced it, without the end token.

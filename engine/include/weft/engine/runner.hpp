@@ -10,6 +10,7 @@
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/safetensors.hpp>
+#include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/dtype.hpp>
 #include <weft/kernels/thread_pool.hpp>
 
@@ -82,6 +83,11 @@ class runner {
   // What rows from the pool are rotated with, and on which threads: between calls of `forward` only.
   std::span<const float> rope_frequencies() const;
   kernels::thread_pool& threads();
+
+  // What the forward pass calls attention with, and what it multiplies a query head's result with: W_O e_i
+  // for the head's i-th channel, [head_dim][hidden_size]. The latter between calls of `forward` only.
+  const kernels::attention_shape& attention() const;
+  void output_columns(std::uint32_t layer, std::uint32_t query_head, std::span<float> out);
 
   // Computes the rows, adds their K and V to their caches (or overwrites the row at the same position) and
   // writes the logits of the wanted rows: [logits_rows][vocab]. `out_of_space` when a cache is full,
