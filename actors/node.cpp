@@ -14,7 +14,6 @@ namespace weft::actors {
 
 namespace {
 
-constexpr const char* seed_file = "seed";
 constexpr auto farewell_timeout = std::chrono::milliseconds{500};
 
 std::uint64_t incarnation_from_wall_clock() {
@@ -48,11 +47,15 @@ result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config
   return std::shared_ptr<fabric::transport>(std::move(*made));
 }
 
+std::filesystem::path address_file(const node_config& config, const std::string& name) {
+  return config.run_folder / (node_address_prefix + name);
+}
+
 // Written whole or not at all: others read it while it is replaced.
-result<void> write_seed_file(const node_config& config, std::uint16_t port) {
+result<void> write_address_file(const node_config& config, std::uint16_t port) {
   if (config.run_folder.empty()) return {};
-  const auto path = config.run_folder / seed_file;
-  const auto fresh = config.run_folder / (std::string{seed_file} + ".new");
+  const auto path = address_file(config, config.name);
+  const auto fresh = std::filesystem::path{path}.concat(".new");
   std::ofstream out{fresh};
   out << config.host << ':' << port << '\n';
   out.close();
@@ -60,9 +63,11 @@ result<void> write_seed_file(const node_config& config, std::uint16_t port) {
   return fail(errc::io, "cannot write " + path.string() + "; is the run folder writable?");
 }
 
-std::optional<std::pair<std::string, std::uint16_t>> read_seed_address(const node_config& config) {
-  if (config.seed_port != 0) return std::pair{config.seed_host, config.seed_port};
-  std::ifstream in{config.run_folder / seed_file};
+std::optional<std::pair<std::string, std::uint16_t>> read_address(const node_config& config, unsigned rank) {
+  if (rank >= config.candidates.size()) return std::nullopt;
+  const auto& wanted = config.candidates[rank];
+  if (wanted.control_port != 0) return std::pair{wanted.host, wanted.control_port};
+  std::ifstream in{address_file(config, wanted.name)};
   std::string address;
   std::getline(in, address);
   const auto colon = address.rfind(':');
@@ -78,7 +83,8 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
     environment.clock = [] {
       return std::chrono::time_point_cast<duration>(std::chrono::steady_clock::now());
     };
-  if (!environment.seed_address) environment.seed_address = [config] { return read_seed_address(config); };
+  if (!environment.candidate_address)
+    environment.candidate_address = [config](unsigned rank) { return read_address(config, rank); };
   if (!environment.network) environment.network = make_middleman_remoting(system, config.tls);
   if (environment.incarnation == 0) environment.incarnation = incarnation_from_wall_clock();
   if (!environment.model && needs_model(config)) {
@@ -111,10 +117,8 @@ result<std::unique_ptr<node>> node::start(caf::actor_system& system, const node_
   auto port = environment.network->publish(made->actors_.node, config.host, config.control_port);
   if (!port) return tl::make_unexpected(port.error());
   made->control_port_ = *port;
-  if (config.is_seed) {
-    if (const auto written = write_seed_file(config, *port); !written)
-      return tl::make_unexpected(written.error());
-  }
+  if (const auto written = write_address_file(config, *port); !written)
+    return tl::make_unexpected(written.error());
   caf::anon_send(made->actors_.node, join_atom_v, *port);
   return made;
 }

@@ -1,15 +1,12 @@
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/errors.hpp>
 #include <weft/actors/node_actor.hpp>
-#include <weft/machines/enrolment.hpp>
 
 #include <caf/actor_cast.hpp>
 #include <caf/send.hpp>
-#include <caf/stateful_actor.hpp>
-#include <caf/typed_event_based_actor.hpp>
-#include <caf/typed_response_promise.hpp>
 #include <spdlog/spdlog.h>
 
+#include "node_state.hpp"
 #include "node_status.hpp"
 
 #include <algorithm>
@@ -23,53 +20,7 @@ namespace weft::actors {
 
 namespace {
 
-struct opened_link {
-  machines::node_ref to;  // node 0: the seed
-  result<node_actor> node;
-};
-
-}  // namespace
-
-}  // namespace weft::actors
-
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::opened_link)
-
-namespace weft::actors {
-
-namespace {
-
-using node_port = node_actor::extend<caf::reacts_to<connected_atom, opened_link>>;
-
-constexpr auto roles_timeout = std::chrono::seconds{2};
-
-// The way to another node's actors.
-struct peer {
-  std::uint64_t incarnation = 0;
-  bool connecting = false;
-  node_actor node;
-};
-
-struct waiting_for_cluster {
-  readiness wanted;
-  caf::typed_response_promise<std::uint64_t> promise;
-};
-
-struct node_state {
-  static inline const char* name = "node";
-
-  node_config config;
-  node_parts parts;
-  std::optional<machines::enrolment> enrolment;
-  membership_actor coordinator;
-  bool seeking_coordinator = false;
-  std::map<id128, peer> peers;
-  std::map<id128, role_handles> handles;  // of nodes in the view
-  std::vector<waiting_for_cluster> waiting;
-};
-
-using self_pointer = node_port::stateful_pointer<node_state>;
-
-void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions);
+using self_pointer = node_pointer;
 
 bool is_ready(const node_state& state, const readiness& wanted) {
   if (!state.enrolment || state.enrolment->state() != machines::enrolment_state::active) return false;
@@ -109,26 +60,6 @@ void tell_everyone(self_pointer self) {
   answer_waiting(state);
 }
 
-void open_link(self_pointer self, const machines::node_ref& to, const std::string& host, std::uint16_t port) {
-  self->state.parts.network->connect(host, port,
-                                     [to, me = caf::actor_cast<node_port>(self)](result<node_actor> node) {
-                                       caf::anon_send(me, connected_atom_v, opened_link{to, std::move(node)});
-                                     });
-}
-
-void seek_coordinator(self_pointer self) {
-  auto& state = self->state;
-  if (state.coordinator || state.seeking_coordinator) return;
-  if (state.config.is_seed) {
-    state.coordinator = state.parts.roles.membership;
-    return;
-  }
-  const auto address = state.parts.seed_address();
-  if (!address) return;
-  state.seeking_coordinator = true;
-  open_link(self, {}, address->first, address->second);
-}
-
 void connect_peers(self_pointer self) {
   auto& state = self->state;
   for (const auto& member : state.enrolment->current().members) {
@@ -152,19 +83,22 @@ void answered(self_pointer self, std::uint64_t ticket, const membership_reply& r
   if (reply.view.epoch != 0) carry_out(self, state.enrolment->on_view(reply.view, state.parts.clock()));
 }
 
-void unanswered(self_pointer self) {
-  auto& state = self->state;
-  state.enrolment->on_connection_lost();
-  if (!state.config.is_seed) state.coordinator = membership_actor{};
-}
-
 template <class Atom, class Message>
 void send_to_coordinator(self_pointer self, std::uint64_t ticket, Atom atom, Message message) {
   auto& state = self->state;
   if (!state.coordinator) return state.enrolment->on_connection_lost();
   self->request(state.coordinator, state.config.liveness_timeout / 2, atom, std::move(message))
       .then([self, ticket](const membership_reply& reply) { answered(self, ticket, reply); },
-            [self](const caf::error&) { unanswered(self); });
+            [self](const caf::error&) { self->state.enrolment->on_connection_lost(); });
+}
+
+}  // namespace
+
+void open_link(node_pointer self, link_target to, const std::string& host, std::uint16_t port) {
+  self->state.parts.network->connect(host, port,
+                                     [to, me = caf::actor_cast<node_port>(self)](result<node_actor> node) {
+                                       caf::anon_send(me, connected_atom_v, opened_link{to, std::move(node)});
+                                     });
 }
 
 void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions) {
@@ -172,15 +106,20 @@ void carry_out(self_pointer self, std::vector<machines::enrolment_action> action
   bool changed = false;
   for (const auto& action : actions) {
     if (const auto* join = std::get_if<machines::send_join>(&action)) {
-      send_to_coordinator(self, join->ticket, join_atom_v, join_request{join->who, join->known_epoch});
+      send_to_coordinator(self, join->ticket, join_atom_v,
+                          join_request{join->who, join->known_epoch, join->known_from});
     } else if (const auto* beat = std::get_if<machines::send_heartbeat>(&action)) {
-      send_to_coordinator(self, beat->ticket, heartbeat_atom_v, heartbeat{beat->from, beat->known_epoch});
+      send_to_coordinator(self, beat->ticket, heartbeat_atom_v,
+                          heartbeat{beat->from, beat->known_epoch, beat->known_from});
+    } else if (std::holds_alternative<machines::lost_coordinator>(action)) {
+      coordinator_lost(self);
     } else {
       changed = true;
     }
     if (const auto* view = std::get_if<machines::adopted_view>(&action)) {
       for (const auto& gone : view->change.gone)
         forget(self, gone);
+      follow_publisher(self, state.enrolment->current().coordinator);
     }
     if (std::holds_alternative<machines::became_isolated>(action)) {
       spdlog::warn(
@@ -196,32 +135,73 @@ void carry_out(self_pointer self, std::vector<machines::enrolment_action> action
   tell_everyone(self);
 }
 
-void link_opened(self_pointer self, const opened_link& link) {
-  const bool to_seed = !link.to.node;
-  const auto failed = [self, to = link.to, to_seed](const error& why) {
+namespace {
+
+void peer_reached(self_pointer self, const machines::node_ref& to, const result<node_actor>& node) {
+  const auto failed = [self, to](const error& why) {
     spdlog::debug("{}: {}", self->state.config.name, to_string(why));
-    if (to_seed) self->state.seeking_coordinator = false;
     if (auto entry = self->state.peers.find(to.node); entry != self->state.peers.end())
       entry->second.connecting = false;
   };
-  if (!link.node) return failed(link.node.error());
-  self->request(*link.node, roles_timeout, roles_atom_v)
+  if (!node) return failed(node.error());
+  self->request(*node, roles_timeout, roles_atom_v)
       .then(
-          [self, to = link.to, node = *link.node, to_seed](const role_handles& roles) {
+          [self, to, node = *node](const role_handles& roles) {
             auto& now = self->state;
-            if (to_seed) {
-              now.seeking_coordinator = false;
-              now.coordinator = roles.membership;
-              return carry_out(self, now.enrolment->tick(now.parts.clock()));
-            }
             const auto entry = now.peers.find(to.node);
             if (entry == now.peers.end() || entry->second.incarnation != to.incarnation) return;
             entry->second.connecting = false;
             entry->second.node = node;
+            self->monitor(node);
             now.handles[to.node] = roles;
             tell_everyone(self);
           },
           [failed](const caf::error& e) { failed(from_caf(e, "asking a node for its actors")); });
+}
+
+// A dead process is known by its broken connections long before its silence tells.
+void connection_broke(self_pointer self, const caf::actor_addr& gone) {
+  auto& state = self->state;
+  bool changed = false;
+  for (auto& [node, to] : state.peers) {
+    if (!to.node || to.node.address() != gone) continue;
+    to.node = node_actor{};
+    state.handles.erase(node);
+    changed = true;
+    if (state.parts.membership)
+      self->send(state.parts.membership, suspect_atom_v, machines::node_ref{node, to.incarnation});
+  }
+  forget_candidate(self, gone);
+  if (changed) tell_everyone(self);
+}
+
+void publish(self_pointer self, const machines::view& v) {
+  auto& state = self->state;
+  if (state.succession->role() != machines::succession_role::leading) return;
+  carry_out(self, state.enrolment->on_view(v, state.parts.clock()));
+  for (const auto& member : v.members) {
+    const auto to = state.peers.find(member.ref.node);
+    if (to != state.peers.end() && to->second.node) self->send(to->second.node, view_atom_v, v);
+  }
+}
+
+void join(self_pointer self, std::uint16_t port) {
+  auto& state = self->state;
+  auto me = state.parts.self;
+  me.control_port = port;
+  state.enrolment.emplace(std::move(me),
+                          machines::enrolment_options{.heartbeat_interval = state.config.heartbeat_interval,
+                                                      .lease = state.config.liveness_timeout * 9 / 10,
+                                                      .join_interval = state.config.heartbeat_interval});
+  state.candidates.resize(state.parts.candidates.size());
+  machines::succession_options options;
+  options.candidates = static_cast<unsigned>(state.candidates.size());
+  options.rank = state.parts.rank;
+  options.watch_interval = 2 * state.config.heartbeat_interval;
+  options.start_patience = 4 * state.config.liveness_timeout;
+  options.follow_patience = state.config.liveness_timeout / 2;
+  state.succession.emplace(options, state.parts.clock());
+  self->send(self, tick_atom_v);
 }
 
 auto report_cluster(self_pointer self) {
@@ -242,6 +222,7 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
   self->state.config = config;
   self->state.parts = std::move(parts);
   const auto tick_interval = config.heartbeat_interval / 4;
+  self->set_down_handler([self](const caf::down_msg& down) { connection_broke(self, down.source); });
   return {
       [self](roles_atom) -> caf::result<role_handles> { return self->state.parts.roles; },
       [self](status_atom) -> caf::result<node_report> {
@@ -257,17 +238,16 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
           return to_caf({errc::unreachable, "this node has not joined its cluster yet"});
         return report_cluster(self);
       },
-      [self](join_atom, std::uint16_t port) {
-        auto& state = self->state;
-        auto me = state.parts.self;
-        me.control_port = port;
-        const auto lease = state.config.liveness_timeout * 9 / 10;
-        state.enrolment.emplace(
-            std::move(me), machines::enrolment_options{.heartbeat_interval = state.config.heartbeat_interval,
-                                                       .lease = lease,
-                                                       .join_interval = state.config.heartbeat_interval});
-        self->send(self, tick_atom_v);
+      [self](join_atom, std::uint16_t port) { join(self, port); },
+      [self](lead_atom) -> caf::result<machines::candidate_state> {
+        if (!self->state.enrolment) return to_caf({errc::unreachable, "this node is only starting"});
+        return describe_candidate(self->state);
       },
+      [self](view_atom, const machines::view& v) {
+        auto& state = self->state;
+        if (state.enrolment) carry_out(self, state.enrolment->on_view(v, state.parts.clock()));
+      },
+      [self](publish_atom, const machines::view& v) { publish(self, v); },
       [self](ready_atom, const readiness& wanted) -> caf::result<std::uint64_t> {
         auto promise = self->make_response_promise<std::uint64_t>();
         self->state.waiting.push_back({wanted, promise});
@@ -282,12 +262,16 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
       },
       [self, tick_interval](tick_atom) {
         auto& state = self->state;
-        seek_coordinator(self);
+        tick_succession(self);
         if (state.coordinator) carry_out(self, state.enrolment->tick(state.parts.clock()));
         connect_peers(self);
         self->delayed_send(self, tick_interval, tick_atom_v);
       },
-      [self](connected_atom, const opened_link& link) { link_opened(self, link); },
+      [self](connected_atom, const opened_link& link) {
+        if (const auto* rank = std::get_if<unsigned>(&link.to))
+          return candidate_reached(self, *rank, link.node);
+        peer_reached(self, std::get<machines::node_ref>(link.to), link.node);
+      },
   };
 }
 

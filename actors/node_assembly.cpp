@@ -60,6 +60,17 @@ machines::member describe_self(const node_config& config, const node_environment
           .pid = static_cast<std::uint32_t>(getpid())};
 }
 
+void appoint_candidates(node_parts& parts, const node_config& config) {
+  for (const auto& c : config.candidates) {
+    if (parts.candidates.size() == machines::max_candidates) break;
+    if (c.name == config.name) parts.rank = static_cast<unsigned>(parts.candidates.size());
+    parts.candidates.push_back(id_of(c.name));
+  }
+  if (!parts.candidates.empty()) return;
+  parts.rank = 0;
+  parts.candidates.push_back(id_of(config.name));
+}
+
 }  // namespace
 
 std::uint32_t bits(const std::vector<role>& roles) {
@@ -96,13 +107,17 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   parts.self = describe_self(config, environment);
   parts.network = environment.network;
   parts.clock = environment.clock;
-  parts.seed_address = environment.seed_address;
+  parts.candidate_address = environment.candidate_address;
+  appoint_candidates(parts, config);
   parts.fabric = spawn_fabric(system, environment.transport);
   parts.pool = spawn_pool(
       system,
       {.fabric = parts.fabric, .room = room, .clock = environment.clock, .seed = environment.incarnation});
   parts.roles.directory = spawn_directory(system, config, environment.clock);
-  if (config.is_seed) parts.roles.membership = spawn_membership(system, config, environment.clock);
+  if (parts.rank) {
+    parts.membership = spawn_membership(system, config, environment.clock);
+    parts.roles.membership = parts.membership;
+  }
   if (has(config, role::storage)) {
     parts.roles.storage =
         spawn_storage(system, config, parts.fabric, environment.transport->arena(), environment.clock);

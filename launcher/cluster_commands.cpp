@@ -35,8 +35,11 @@ struct up_options {
 // Files of nodes that no longer run would be taken for those of the ones that are about to.
 void forget_addresses(const fs::path& run_folder) {
   std::error_code ignored;
-  for (const auto* name : {"seed", "gateway"})
-    fs::remove(run_folder / name, ignored);
+  fs::remove(run_folder / "gateway", ignored);
+  for (const auto& entry : fs::directory_iterator{run_folder, ignored}) {
+    if (entry.path().filename().string().starts_with(actors::node_address_prefix))
+      fs::remove(entry.path(), ignored);
+  }
 }
 
 // Nodes of other machines may be started any time later.

@@ -1,6 +1,7 @@
 #include <weft/launcher/cluster_file.hpp>
 #include <weft/launcher/nearest_name.hpp>
 #include <weft/launcher/run_folder.hpp>
+#include <weft/machines/succession.hpp>
 
 #include "table_reader.hpp"
 #include <sys/stat.h>
@@ -290,7 +291,7 @@ class cluster_reader {
   void check_whole() {
     check_roles_present();
     check_replicas();
-    check_seed();
+    check_candidates();
     check_model_folder();
   }
 
@@ -323,13 +324,15 @@ class cluster_reader {
     }
   }
 
-  void check_seed() {
-    auto& first = cluster_.nodes.front();
-    first.is_seed = true;
-    for (auto& node : cluster_.nodes) {
-      node.seed_host = first.host;
-      node.seed_port = first.control_port;
+  void check_candidates() {
+    const auto& first = cluster_.nodes.front();
+    std::vector<actors::candidate> candidates;
+    for (const auto& node : cluster_.nodes) {
+      if (candidates.size() < machines::max_candidates)
+        candidates.push_back({node.name, node.host, node.control_port});
     }
+    for (auto& node : cluster_.nodes)
+      node.candidates = candidates;
     const bool one_host = std::all_of(cluster_.nodes.begin(), cluster_.nodes.end(),
                                       [&](const auto& node) { return node.host == first.host; });
     if (!one_host && first.control_port == 0) {

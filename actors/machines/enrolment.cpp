@@ -38,6 +38,10 @@ std::vector<enrolment_action> enrolment::on_answer(std::uint64_t ticket, const m
     case standing::unknown:
       forgotten(actions, now);
       break;
+    case standing::not_coordinator:
+      on_connection_lost();
+      actions.push_back(lost_coordinator{});
+      break;
   }
   return actions;
 }
@@ -62,6 +66,11 @@ bool enrolment::in_good_standing(time_point now) const {
   return state_ == enrolment_state::active && lease_end_ && now < *lease_end_;
 }
 
+std::optional<time_point> enrolment::last_accepted() const {
+  if (!lease_end_) return std::nullopt;
+  return *lease_end_ - options_.lease;
+}
+
 std::optional<time_point> enrolment::next_deadline() const {
   if (state_ != enrolment_state::active || !next_send_) return next_send_;
   return std::min(*next_send_, *lease_end_);
@@ -84,10 +93,12 @@ std::optional<enrolment::sent> enrolment::take_sent(std::uint64_t ticket) {
 void enrolment::send(std::vector<enrolment_action>& actions, time_point now) {
   const std::uint64_t ticket = note_sent(now);
   if (state_ == enrolment_state::joining) {
-    actions.push_back(send_join{.ticket = ticket, .who = self_, .known_epoch = view_.epoch});
+    actions.push_back(send_join{
+        .ticket = ticket, .who = self_, .known_epoch = view_.epoch, .known_from = view_.coordinator});
     next_send_ = now + options_.join_interval;
   } else {
-    actions.push_back(send_heartbeat{.ticket = ticket, .from = self_.ref, .known_epoch = view_.epoch});
+    actions.push_back(send_heartbeat{
+        .ticket = ticket, .from = self_.ref, .known_epoch = view_.epoch, .known_from = view_.coordinator});
     next_send_ = now + options_.heartbeat_interval;
   }
 }
@@ -107,11 +118,8 @@ void enrolment::accepted(std::vector<enrolment_action>& actions, const sent& mes
 }
 
 void enrolment::forgotten(std::vector<enrolment_action>& actions, time_point now) {
-  if (state_ == enrolment_state::active) actions.push_back(became_isolated{});
   if (state_ == enrolment_state::joining) return;  // the next attempt is on its way
-  state_ = enrolment_state::joining;
-  lease_end_.reset();
-  send(actions, now);
+  rejoin(actions, 0, now);
 }
 
 void enrolment::rejoin(std::vector<enrolment_action>& actions, std::uint64_t floor, time_point now) {

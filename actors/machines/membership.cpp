@@ -22,11 +22,23 @@ void put(view& v, const member& who) {
 }  // namespace
 
 membership::membership(membership_options options, time_point now)
-    : options_(options), started_(now), last_call_(now) {}
+    : options_(options), started_(now), last_call_(now) {
+  view_.coordinator = options_.coordinator;
+}
 
-membership_answer membership::join(const member& who, std::uint64_t known_epoch, time_point now) {
+membership::membership(membership_options options, const view& inherited, time_point now)
+    : membership(options, now) {
+  inherited_ = inherited.epoch != 0;
+  view_.members = inherited.members;
+  view_.epoch = inherited_ ? epoch_above(inherited.epoch) : 0;
+  for (const member& m : view_.members)
+    records_[m.name] = {.ref = m.ref, .alive = true, .heard = now};
+}
+
+membership_answer membership::join(const member& who, std::uint64_t known_epoch, time_point now,
+                                   const node_ref& known_from) {
   forgive_own_pause(now);
-  bool changed = lift_above(known_epoch, now);
+  bool changed = lift_above(known_epoch, known_from, now);
 
   const auto at = records_.find(who.name);
   const bool known = at != records_.end();
@@ -35,7 +47,7 @@ membership_answer membership::join(const member& who, std::uint64_t known_epoch,
     const member* listed = find(view_, who.ref);
     if (listed != nullptr && !(*listed == who)) {  // the same life under another address
       put(view_, who);
-      ++view_.epoch;
+      next_epoch();
       changed = true;
     }
     return answer(standing::accepted, &at->second, known_epoch, changed, now);
@@ -53,13 +65,14 @@ membership_answer membership::join(const member& who, std::uint64_t known_epoch,
   record& r = records_[who.name];
   r = {.ref = who.ref, .alive = true, .heard = now};
   put(view_, who);
-  ++view_.epoch;
+  next_epoch();
   return answer(standing::accepted, &r, known_epoch, true, now);
 }
 
-membership_answer membership::heartbeat(const node_ref& from, std::uint64_t known_epoch, time_point now) {
+membership_answer membership::heartbeat(const node_ref& from, std::uint64_t known_epoch, time_point now,
+                                        const node_ref& known_from) {
   forgive_own_pause(now);
-  const bool changed = lift_above(known_epoch, now);
+  const bool changed = lift_above(known_epoch, known_from, now);
   record* r = find_record(from.node);
   if (r == nullptr || from.incarnation > r->ref.incarnation) {
     return answer(standing::unknown, nullptr, known_epoch, changed, now);
@@ -77,6 +90,12 @@ bool membership::leave(const node_ref& who, time_point now) {
   if (r == nullptr || !r->alive || r->ref != who) return false;
   declare_dead(*r);
   return !settling(now);
+}
+
+void membership::suspect(const node_ref& who, time_point now) {
+  record* r = find_record(who.node);
+  if (r == nullptr || !r->alive || r->ref != who) return;
+  r->heard = std::min(r->heard, now - options_.liveness_timeout + options_.suspicion);
 }
 
 membership_changes membership::tick(time_point now) {
@@ -104,6 +123,12 @@ std::optional<time_point> membership::next_deadline() const {
   return next;
 }
 
+std::uint64_t membership::epoch_above(std::uint64_t epoch) const {
+  const std::uint64_t next = epoch + 1;
+  const std::uint64_t over = (next + options_.epoch_step - options_.epoch_remainder) % options_.epoch_step;
+  return over == 0 ? next : next + options_.epoch_step - over;
+}
+
 void membership::forgive_own_pause(time_point now) {
   const duration pause = now - last_call_;
   last_call_ = std::max(last_call_, now);
@@ -113,10 +138,12 @@ void membership::forgive_own_pause(time_point now) {
     r.heard = std::min(now, r.heard + excess);
 }
 
-bool membership::lift_above(std::uint64_t known_epoch, time_point now) {
-  if (known_epoch <= view_.epoch) return false;
-  view_.epoch = known_epoch + 1;
-  const bool takeover = now - started_ < options_.liveness_timeout;
+bool membership::lift_above(std::uint64_t known_epoch, const node_ref& known_from, time_point now) {
+  const bool same_of_another =
+      known_epoch == view_.epoch && known_from.node && known_from != options_.coordinator;
+  if (known_epoch < view_.epoch || (known_epoch == view_.epoch && !same_of_another)) return false;
+  view_.epoch = epoch_above(known_epoch);
+  const bool takeover = !inherited_ && now - started_ < options_.liveness_timeout;
   if (takeover) settles_at_ = started_ + options_.liveness_timeout;
   return true;
 }
@@ -129,7 +156,7 @@ void membership::declare_dead(record& r) {
   if (!r.alive) return;
   r.alive = false;
   std::erase_if(view_.members, [&](const member& m) { return m.ref == r.ref; });
-  ++view_.epoch;
+  next_epoch();
 }
 
 membership::record* membership::find_record(const id128& node) {

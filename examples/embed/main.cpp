@@ -33,7 +33,6 @@ actors::node_config config_for(const char* model_folder) {
   actors::node_config config;
   config.name = "embedded";
   config.roles = {actors::role::prefill, actors::role::storage, actors::role::decode, actors::role::gateway};
-  config.is_seed = true;
   config.model_folder = model_folder;
   config.dram_bytes = 64 << 20;
   config.run_folder = std::filesystem::current_path();

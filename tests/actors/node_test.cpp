@@ -24,7 +24,6 @@ node_config lone_node() {
   node_config config;
   config.name = "alone";
   config.roles = {role::prefill, role::storage, role::decode, role::gateway};
-  config.is_seed = true;
   config.model_folder = WEFT_SOURCE_DIR "/models/recall";
   config.dram_bytes = 64 << 20;
   config.staging_bytes = 16 << 20;

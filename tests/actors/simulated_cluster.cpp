@@ -110,7 +110,8 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     auto m = std::make_unique<member>();
     m->config.name = planned.name;
     m->config.roles = planned.roles;
-    m->config.is_seed = members_.empty();
+    for (const auto& candidate : plan_.nodes)
+      m->config.candidates.push_back({candidate.name, "simulated", 0});
     m->config.model_folder = WEFT_SOURCE_DIR "/models/recall";
     m->config.replicas = plan_.replicas;
     m->config.dram_bytes = 8 << 20;
@@ -125,7 +126,9 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     environment.transport = m->transport;
     environment.network = std::make_shared<network>(*this, name);
     environment.clock = [this] { return wire_->now(); };
-    environment.seed_address = [] { return std::pair{std::string{"simulated"}, first_port}; };
+    environment.candidate_address = [](unsigned rank) {
+      return std::pair{std::string{"simulated"}, static_cast<std::uint16_t>(first_port + rank)};
+    };
     environment.model = needs_model(m->config) ? plan_.model : nullptr;
     environment.thread = engine_thread::shared;
     environment.incarnation = 1;

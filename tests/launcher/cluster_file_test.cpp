@@ -76,7 +76,8 @@ run_folder = "run")"));
   const auto& a = cluster.nodes[0];
   CHECK(a.name == "a");
   CHECK(a.roles == std::vector{role::prefill, role::storage});
-  CHECK(a.is_seed);
+  REQUIRE(a.candidates.size() == 2);
+  CHECK(a.candidates[0].name == "a");
   CHECK(a.dram_bytes == 64U << 20);
   CHECK(a.tenant == "acme");
   CHECK(a.block_tokens == 32);
@@ -85,7 +86,7 @@ run_folder = "run")"));
   CHECK(a.model_folder == folder.path() / "model");
   CHECK(a.run_folder == folder.path() / "run");
   CHECK(cluster.run_folder == folder.path() / "run");
-  CHECK_FALSE(cluster.nodes[1].is_seed);
+  CHECK(cluster.nodes[1].candidates[1].name == "b");
   CHECK(cluster.nodes[1].dram_bytes == 0);
   CHECK(cluster.gateway.listen.port == 7600);
   CHECK(cluster.find_node("b") == &cluster.nodes[1]);
@@ -191,8 +192,8 @@ TEST_CASE_FIXTURE(cluster_fixture, "hosts on the network need certificates, and 
     FAIL_CHECK(to_string("f", m));
   REQUIRE(checked.cluster);
   CHECK(checked.cluster->nodes[1].tls.key == folder.path() / "tls/node.key");
-  CHECK(checked.cluster->nodes[1].seed_host == "192.0.2.1");
-  CHECK(checked.cluster->nodes[1].seed_port == 7700);
+  CHECK(checked.cluster->nodes[1].candidates[0].host == "192.0.2.1");
+  CHECK(checked.cluster->nodes[1].candidates[0].control_port == 7700);
   CHECK(checked.cluster->nodes_here().size() == 1);
 
   text.replace(text.find("control_port = 7700"), 19, "control_port = 0");
@@ -217,7 +218,7 @@ TEST_CASE_FIXTURE(cluster_fixture, "timings fit each other") {
       check(std::string(valid) + "[timing]\nheartbeat_interval_ms = 50\nliveness_timeout_ms = 300\n");
   REQUIRE(checked.cluster);
   CHECK(checked.cluster->nodes[1].heartbeat_interval == std::chrono::milliseconds(50));
-  CHECK(has(only_mistake(std::string(valid) + "[timing]\nliveness_timeout_ms = 600\n"), "at least twice"));
+  CHECK(has(only_mistake(std::string(valid) + "[timing]\nliveness_timeout_ms = 400\n"), "at least twice"));
 }
 
 TEST_CASE_FIXTURE(cluster_fixture, "a file that cannot be read") {

@@ -93,15 +93,25 @@ TEST_CASE("answers to a former life, repeated and made-up answers change nothing
   CHECK(e.state() == enrolment_state::joining);
 }
 
-TEST_CASE("a coordinator that does not know the node is joined under the same life") {
+TEST_CASE("a coordinator that does not know a node that was in a view is joined with a new life") {
   enrolment e = joined_at(0);
   const auto beat = only<send_heartbeat>(e.tick(at_ms(500)));
   const auto actions = e.on_answer(beat[0].ticket, {.verdict = standing::unknown}, at_ms(501));
-  CHECK(only<became_isolated>(actions).size() == 1);
+  CHECK(only<became_fenced>(actions).size() == 1);
   const auto join = only<send_join>(actions);
   REQUIRE(join.size() == 1);
-  CHECK(join[0].who.ref == node(0));
+  CHECK(join[0].who.ref == node(0, 2));
   CHECK_FALSE(e.in_good_standing(at_ms(501)));
+}
+
+TEST_CASE("whoever holds no membership is no coordinator") {
+  enrolment e = joined_at(0);
+  const auto beat = only<send_heartbeat>(e.tick(at_ms(500)));
+  const auto actions = e.on_answer(beat[0].ticket, {.verdict = standing::not_coordinator}, at_ms(501));
+  CHECK(only<lost_coordinator>(actions).size() == 1);
+  CHECK(e.self().ref == node(0));
+  CHECK(e.in_good_standing(at_ms(501)));
+  CHECK(only<send_heartbeat>(e.tick(at_ms(502))).size() == 1);  // to whom is found meanwhile
 }
 
 TEST_CASE("views only go forward, and one without the node is asked about") {

@@ -147,4 +147,69 @@ TEST_CASE("the same life under another address makes a new view") {
   CHECK(m.current().members[0].control_port == 9999);
 }
 
+TEST_CASE("a successor starts from the view that it inherits") {
+  membership_options second = options;
+  second.coordinator = node(1);
+  const view before{.epoch = 41, .members = {member_of(1), member_of(2)}};
+  membership m(second, before, at_ms(100));
+  CHECK(m.current().epoch == 42);
+  CHECK(m.current().members == before.members);
+  CHECK(m.current().coordinator == node(1));
+  const membership_answer beat = m.heartbeat(node(2), 41, at_ms(200));
+  CHECK(beat.verdict == standing::accepted);
+  CHECK(beat.send_view);
+  CHECK(m.heartbeat(node(0), 41, at_ms(201)).verdict == standing::unknown);
+  CHECK(run_until(m, 250, 2000).empty());
+  CHECK(run_until(m, 2250, 2250) == std::vector{node(1), node(2)});
+
+  SUBCASE("and publishes at once also above a later epoch than it inherited") {
+    membership late(second, before, at_ms(100));
+    CHECK(late.join(member_of(3), 60, at_ms(110)).view_changed);
+    CHECK(late.current().epoch > 60);
+    CHECK(late.current().members.size() == 3);
+  }
+}
+
+TEST_CASE("coordinators share no epoch") {
+  membership_options second = options;
+  second.epoch_step = 16;
+  second.epoch_remainder = 3;
+  for (std::uint64_t epoch = 1; epoch < 40; ++epoch) {
+    membership m(second, view{.epoch = epoch, .members = {}}, at_ms(0));
+    CHECK(m.current().epoch % 16 == 3);
+    CHECK(m.current().epoch > epoch);
+    CHECK(m.current().epoch <= epoch + 16);
+    m.join(member_of(0), 0, at_ms(1));
+    CHECK(m.current().epoch % 16 == 3);
+    m.join(member_of(1), epoch + 100, at_ms(1));
+    CHECK(m.current().epoch % 16 == 3);
+    CHECK(m.current().epoch > epoch + 100);
+  }
+}
+
+TEST_CASE("the same epoch of another coordinator is another view") {
+  membership_options own = options;
+  own.coordinator = node(0, 2);
+  membership m(own, at_ms(0));
+  m.join(member_of(1), 0, at_ms(0));
+  const std::uint64_t epoch = m.current().epoch;
+  CHECK_FALSE(m.heartbeat(node(1), epoch, at_ms(1), node(0, 2)).send_view);
+  CHECK(m.current().epoch == epoch);
+  m.heartbeat(node(1), epoch, at_ms(2), node(0, 1));
+  CHECK(m.current().epoch > epoch);
+}
+
+TEST_CASE("a suspect has less time to speak up") {
+  membership m(options, at_ms(0));
+  m.join(member_of(0), 0, at_ms(0));
+  m.join(member_of(1), 0, at_ms(0));
+  m.suspect(node(0), at_ms(0));
+  m.suspect(node(1), at_ms(0));
+  m.suspect(node(1, 2), at_ms(0));  // of a life that is not known, nothing is held against it
+  CHECK(run_until(m, 250, 500).empty());
+  m.heartbeat(node(1), 0, at_ms(510));
+  CHECK(run_until(m, 750, 750) == std::vector{node(0)});
+  CHECK(run_until(m, 1000, 2250).empty());
+}
+
 }  // namespace weft::machines::test

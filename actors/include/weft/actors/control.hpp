@@ -15,7 +15,9 @@ namespace weft::actors {
 // Where actors get the time from: the steady clock, or a simulation's.
 using clock_source = std::function<time_point()>;
 
-membership_actor spawn_membership(caf::actor_system& system, const node_config& config, clock_source clock);
+// Holds nothing until it is told to lead.
+local_membership_actor spawn_membership(caf::actor_system& system, const node_config& config,
+                                        clock_source clock);
 
 directory_actor spawn_directory(caf::actor_system& system, const node_config& config, clock_source clock);
 

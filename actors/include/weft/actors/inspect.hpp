@@ -29,8 +29,9 @@ namespace weft::machines {
 WEFT_INSPECT(node_ref, x.node, x.incarnation)
 WEFT_INSPECT(member, x.ref, x.name, x.roles, x.host, x.control_port, x.fabric_address, x.capacity_bytes,
              x.pid)
-WEFT_INSPECT(view, x.epoch, x.members)
+WEFT_INSPECT(view, x.epoch, x.members, x.coordinator)
 WEFT_INSPECT(membership_answer, x.verdict, x.incarnation_floor, x.epoch, x.view_changed, x.send_view)
+WEFT_INSPECT(candidate_state, x.self, x.leads, x.hears, x.coordinator, x.epoch)
 WEFT_INSPECT(announced, x.key, x.kind)
 WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned)
 WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.largest_hole_bytes,
@@ -39,8 +40,8 @@ WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.larg
 }  // namespace weft::machines
 
 namespace weft::actors {
-WEFT_INSPECT_MESSAGE(join_request, x.who, x.known_epoch)
-WEFT_INSPECT_MESSAGE(heartbeat, x.from, x.known_epoch)
+WEFT_INSPECT_MESSAGE(join_request, x.who, x.known_epoch, x.known_from)
+WEFT_INSPECT_MESSAGE(heartbeat, x.from, x.known_epoch, x.known_from)
 WEFT_INSPECT_MESSAGE(membership_reply, x.answer, x.view)
 WEFT_INSPECT_MESSAGE(readiness, x.roles, x.nodes)
 WEFT_INSPECT(offered_block, x.key, x.kind, x.offset, x.bytes)

@@ -13,7 +13,7 @@
 
 namespace weft::actors {
 
-// The view of live nodes. On the first node of the cluster file.
+// The view of live nodes. On every candidate; one of them holds it, the others answer that they do not.
 using membership_actor = caf::typed_actor<
     // A node comes or comes back: the view it is part of now.
     caf::replies_to<join_atom, join_request>::with<membership_reply>,
@@ -23,6 +23,13 @@ using membership_actor = caf::typed_actor<
     caf::reacts_to<leave_atom, machines::node_ref>,
     // Time to look for the silent (sent to itself).
     caf::reacts_to<tick_atom>>;
+
+// The same for its own node (local).
+using local_membership_actor = membership_actor::extend<caf::reacts_to<lead_atom, lead_order>,
+                                                        // Another holds it now.
+                                                        caf::reacts_to<retire_atom>,
+                                                        // The connection to that node broke.
+                                                        caf::reacts_to<suspect_atom, machines::node_ref>>;
 
 // One shard of who holds what. Soft state. On every node.
 using directory_actor = caf::typed_actor<
@@ -147,6 +154,10 @@ using node_actor = caf::typed_actor<
     caf::replies_to<status_atom>::with<node_report>,
     // The state and counters of every node, dead ones that were known included.
     caf::replies_to<status_atom, cluster_atom>::with<cluster_report>,
+    // Who leads, as far as this node knows.
+    caf::replies_to<lead_atom>::with<machines::candidate_state>,
+    // The view has changed (from whoever holds the membership).
+    caf::reacts_to<view_atom, machines::view>,
     // Published at this port: join (sent once, by the starting thread).
     caf::reacts_to<join_atom, std::uint16_t>,
     // Answered when this node is ready in that sense; the epoch.

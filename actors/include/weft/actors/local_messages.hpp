@@ -14,6 +14,7 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,6 +28,16 @@ namespace weft::actors {
 // A view and the handles of its nodes (cluster.hpp).
 struct cluster;
 using cluster_ptr = std::shared_ptr<const cluster>;
+
+// -- membership --
+
+// Hold the membership from now on.
+struct lead_order {
+  machines::node_ref self;
+  unsigned rank = 0;
+  machines::view inherited;                             // epoch 0: nobody held it before
+  std::function<void(const machines::view&)> announce;  // called with every new view
+};
 
 // -- fabric --
 
@@ -175,6 +186,7 @@ struct block_list {
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::lead_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fabric_report)

@@ -9,6 +9,7 @@
 #include <weft/machines/item_kind.hpp>
 #include <weft/machines/membership.hpp>
 #include <weft/machines/storage.hpp>
+#include <weft/machines/succession.hpp>
 #include <weft/machines/view.hpp>
 
 #include <cstdint>
@@ -26,11 +27,13 @@ inline constexpr std::size_t max_keys_per_message = 32768;
 struct join_request {
   machines::member who;
   std::uint64_t known_epoch = 0;
+  machines::node_ref known_from;  // the coordinator that published it
 };
 
 struct heartbeat {
   machines::node_ref from;
   std::uint64_t known_epoch = 0;
+  machines::node_ref known_from;
 };
 
 struct membership_reply {

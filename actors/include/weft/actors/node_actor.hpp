@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace weft::actors {
 
@@ -26,8 +27,11 @@ struct node_parts {
   gateway_actor gateway;
   std::shared_ptr<remoting> network;
   clock_source clock;
-  // Where the first node of the cluster file listens, as soon as it is known.
-  std::function<std::optional<std::pair<std::string, std::uint16_t>>()> seed_address;
+  local_membership_actor membership;  // null: this node is no candidate
+  std::optional<unsigned> rank;       // of this node among the candidates
+  std::vector<id128> candidates;      // node ids, by rank
+  // Where the candidate of that rank listens, as soon as it is known.
+  std::function<std::optional<std::pair<std::string, std::uint16_t>>(unsigned)> candidate_address;
 };
 
 node_actor spawn_node(caf::actor_system& system, const node_config& config, node_parts parts);

@@ -28,7 +28,7 @@ struct node_environment {
   std::shared_ptr<fabric::transport> transport;
   std::shared_ptr<remoting> network;
   clock_source clock;
-  std::function<std::optional<std::pair<std::string, std::uint16_t>>()> seed_address;
+  std::function<std::optional<std::pair<std::string, std::uint16_t>>(unsigned)> candidate_address;  // by rank
   std::shared_ptr<engine::runner>
       model;  // of `config.model_folder`; one may serve several nodes only on one thread
   engine_thread thread = engine_thread::own;

@@ -22,6 +22,16 @@ struct tls_files {
   bool empty() const { return certificate.empty() && key.empty() && authority.empty(); }
 };
 
+// A node that can hold the membership, as the cluster file names it.
+struct candidate {
+  std::string name;
+  std::string host;
+  std::uint16_t control_port = 0;  // 0: it writes its port to the run folder
+};
+
+// Files of the run folder in which nodes leave their control addresses: this and the node's name.
+inline constexpr const char* node_address_prefix = "node-";
+
 struct node_config {
   std::string name;
   std::vector<role> roles;
@@ -31,12 +41,10 @@ struct node_config {
   std::uint16_t control_port = 0;
   std::uint16_t fabric_port = 0;
 
-  // The first node of the cluster file holds the membership. `seed_host` and `seed_port` name it; with port 0
-  // its address is read from `run_folder`/seed, which it writes at its start.
-  bool is_seed = false;
-  std::string seed_host = "127.0.0.1";
-  std::uint16_t seed_port = 0;
-  std::filesystem::path run_folder;
+  // The first nodes of the cluster file, in its order: the first that lives holds the membership. At most
+  // `machines::max_candidates` count. None: this node is alone and holds it.
+  std::vector<candidate> candidates;
+  std::filesystem::path run_folder;  // where the nodes of one host write their control addresses
 
   std::filesystem::path model_folder;         // needed by prefill and decode
   unsigned threads = 0;                       // of the model runner; 0: all cores
@@ -47,8 +55,8 @@ struct node_config {
   std::uint64_t dram_bytes = 0;               // storage: arena for blocks
   std::uint64_t staging_bytes = 64ULL << 20;  // arena for blocks on their way in or out of the engine
 
-  std::chrono::milliseconds heartbeat_interval{500};
-  std::chrono::milliseconds liveness_timeout{2000};  // a node not heard of for so long is dead
+  std::chrono::milliseconds heartbeat_interval{250};
+  std::chrono::milliseconds liveness_timeout{1500};  // a node not heard of for so long is dead
   std::chrono::milliseconds read_deadline{1000};
   std::chrono::milliseconds lease_duration{5000};
 

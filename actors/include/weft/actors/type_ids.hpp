@@ -13,7 +13,9 @@
 
 namespace weft::machines {
 struct node_ref;
+struct candidate_state;
 struct storage_stats;
+struct view;
 }  // namespace weft::machines
 
 namespace weft::actors {
@@ -64,6 +66,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(weft, (weft::actors::readiness))
   CAF_ADD_TYPE_ID(weft, (weft::actors::role_handles))
   CAF_ADD_TYPE_ID(weft, (weft::actors::withdrawal))
+  CAF_ADD_TYPE_ID(weft, (weft::machines::candidate_state))
+  CAF_ADD_TYPE_ID(weft, (weft::machines::view))
   CAF_ADD_ATOM(weft, weft::actors, announce_atom, "announce")
   CAF_ADD_ATOM(weft, weft::actors, ask_atom, "ask")
   CAF_ADD_ATOM(weft, weft::actors, close_atom, "close")
@@ -97,5 +101,10 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_ATOM(weft, weft::actors, token_atom, "token")
   CAF_ADD_ATOM(weft, weft::actors, withdraw_atom, "withdraw")
   CAF_ADD_ATOM(weft, weft::actors, write_atom, "write")
+  CAF_ADD_ATOM(weft, weft::actors, lead_atom, "lead")
+  CAF_ADD_ATOM(weft, weft::actors, publish_atom, "publish")
+  CAF_ADD_ATOM(weft, weft::actors, retire_atom, "retire")
+  CAF_ADD_ATOM(weft, weft::actors, suspect_atom, "suspect")
+  CAF_ADD_ATOM(weft, weft::actors, view_atom, "view")
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

@@ -1,7 +1,7 @@
 // The folder in which the processes of one running cluster find each other on one host.
 //
 //   pid      process id of `weft up`, locked while it runs
-//   seed     HOST:PORT of the membership, written by the first node
+//   node-NAME  HOST:PORT of that node for control messages, written by it
 //   gateway  HOST:PORT of the gateway, written by its node
 //   up.log   what the nodes said, when started with --detach
 #pragma once

@@ -3,7 +3,8 @@
 // The node holds a lease on its life that runs from the *sending* of the last message that the coordinator
 // answered. While it runs, nobody has declared the node dead. Once it ran out the node is `isolated`: it may
 // have been declared dead. It goes on serving what it holds (blocks prove themselves), but acknowledges no
-// write until the coordinator answered again. Told that it is fenced, it joins with a new incarnation.
+// write until the coordinator answered again. Told that it is fenced, or unknown to a coordinator that came
+// later, it joins with a new incarnation. Who the coordinator is, `succession` knows.
 #pragma once
 
 #include <weft/base/time.hpp>
@@ -35,11 +36,13 @@ struct send_join {
   std::uint64_t ticket = 0;
   member who;
   std::uint64_t known_epoch = 0;
+  node_ref known_from;  // the coordinator that published it
 };
 struct send_heartbeat {
   std::uint64_t ticket = 0;
   node_ref from;
   std::uint64_t known_epoch = 0;
+  node_ref known_from;
 };
 struct became_active {};    // first time, or again after isolation or fencing
 struct became_isolated {};  // stop acknowledging writes
@@ -50,8 +53,9 @@ struct became_fenced {      // the former life is over; `send_join` with the new
 struct adopted_view {  // `current()` is new
   view_difference change;
 };
-using enrolment_action =
-    std::variant<send_join, send_heartbeat, became_active, became_isolated, became_fenced, adopted_view>;
+struct lost_coordinator {};  // who was asked holds no membership
+using enrolment_action = std::variant<send_join, send_heartbeat, became_active, became_isolated,
+                                      became_fenced, adopted_view, lost_coordinator>;
 
 class enrolment {
  public:
@@ -71,6 +75,9 @@ class enrolment {
 
   // May the node acknowledge writes? Asks the lease, so it is right also when no tick came for long.
   bool in_good_standing(time_point now) const;
+
+  // When the last message was sent that a coordinator accepted.
+  std::optional<time_point> last_accepted() const;
 
   enrolment_state state() const { return state_; }
   const member& self() const { return self_; }

@@ -27,6 +27,7 @@ struct member {
 struct view {
   std::uint64_t epoch = 0;      // 0: no view yet
   std::vector<member> members;  // ascending by name
+  node_ref coordinator{};       // who published it
 
   friend bool operator==(const view&, const view&) = default;
 };
