@@ -122,6 +122,46 @@ TEST_CASE("two replicas: the encoding node and a holder are killed, every questi
   CHECK(cluster.stop() == 0);
 }
 
+TEST_CASE("the node that holds the membership is lost: the next of the file takes over") {
+  running_cluster cluster{2};
+  const auto documents = ingest_all(cluster, 2);
+  const auto first = cluster.node("prefill");
+  const auto in_a_later_life = [](const std::string& name, std::uint64_t incarnation) {
+    return [=](const client::cluster_status& s) {
+      return s.nodes.size() == 4 && std::any_of(s.nodes.begin(), s.nodes.end(), [&](const auto& n) {
+               return n.name == name && n.alive && n.incarnation > incarnation;
+             });
+    };
+  };
+
+  SUBCASE("by kill -9; it comes back as a member") {
+    cluster.signal("prefill", SIGKILL);
+    check_all_answers(cluster, documents);
+    CHECK(cluster.wait_for(in_a_later_life("prefill", first.incarnation), std::chrono::seconds{30}));
+    check_all_answers(cluster, documents);
+    CHECK(ingest_all(cluster, 2) == documents);
+  }
+  SUBCASE("frozen; others join meanwhile, and it finds itself fenced when it thaws") {
+    cluster.signal("prefill", SIGSTOP);
+    check_all_answers(cluster, documents);
+    CHECK(cluster.wait_for([](const client::cluster_status& s) { return s.nodes.size() == 3; }, in_time));
+    const auto holder = cluster.node("storage-2");
+    cluster.signal("storage-2", SIGKILL);
+    check_all_answers(cluster, documents);
+    CHECK(cluster.wait_for(
+        [&](const client::cluster_status& s) {
+          return std::any_of(s.nodes.begin(), s.nodes.end(), [&](const auto& n) {
+            return n.name == "storage-2" && n.alive && n.incarnation > holder.incarnation;
+          });
+        },
+        std::chrono::seconds{30}));
+    REQUIRE(kill(static_cast<pid_t>(first.pid), SIGCONT) == 0);
+    CHECK(cluster.wait_for(in_a_later_life("prefill", first.incarnation), in_time));
+    check_all_answers(cluster, documents);
+  }
+  CHECK(cluster.stop() == 0);
+}
+
 TEST_CASE("one replica: what only the dead held is computed anew, or refused in time") {
   running_cluster cluster{1};
   const auto documents = ingest_all(cluster, 1);
