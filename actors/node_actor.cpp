@@ -103,6 +103,7 @@ void open_link(node_pointer self, link_target to, const std::string& host, std::
 
 void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions) {
   auto& state = self->state;
+  if (state.leaving) return;
   bool changed = false;
   for (const auto& action : actions) {
     if (const auto* join = std::get_if<machines::send_join>(&action)) {
@@ -256,12 +257,14 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
       },
       [self](leave_atom) -> caf::result<std::uint64_t> {
         auto& state = self->state;
+        state.leaving = true;
         if (state.coordinator && state.enrolment)
           self->send(state.coordinator, leave_atom_v, state.enrolment->self().ref);
         return state.enrolment ? state.enrolment->current().epoch : std::uint64_t{0};
       },
       [self, tick_interval](tick_atom) {
         auto& state = self->state;
+        if (state.leaving) return;
         tick_succession(self);
         if (state.coordinator) carry_out(self, state.enrolment->tick(state.parts.clock()));
         connect_peers(self);

@@ -60,6 +60,7 @@ struct node_state {
   node_parts parts;
   std::optional<machines::enrolment> enrolment;
   std::optional<machines::succession> succession;
+  bool leaving = false;                    // says nothing more of itself
   std::vector<candidate_link> candidates;  // by rank
   membership_actor coordinator;            // null: none is known, or it is not reached yet
   std::map<id128, peer> peers;

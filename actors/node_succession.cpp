@@ -106,7 +106,7 @@ void take_over(node_pointer self, bool lost_is_dead) {
 
 void start_to_follow(node_pointer self, unsigned rank) {
   auto& state = self->state;
-  spdlog::info("{}: candidate {} holds the membership", state.config.name, rank);
+  spdlog::debug("{}: candidate {} holds the membership", state.config.name, rank);
   state.coordinator = membership_actor{};
   attach(self);
 }
@@ -158,7 +158,7 @@ void tick_succession(node_pointer self) {
 
 void coordinator_lost(node_pointer self) {
   auto& state = self->state;
-  if (state.succession->role() != machines::succession_role::following) return;
+  if (state.leaving || state.succession->role() != machines::succession_role::following) return;
   state.coordinator = membership_actor{};
   state.enrolment->on_connection_lost();
   carry_out(self, state.succession->on_coordinator_lost(describe_candidate(state), state.parts.clock()));
