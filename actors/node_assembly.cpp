@@ -132,6 +132,9 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   if (context) parts.gateway = spawn_gateway(system, config, work);
 
   made.gateway = parts.gateway;
+  made.pool = parts.pool;
+  made.storage = parts.roles.storage;
+  made.room = room;
   made.node = spawn_node(system, config, parts);
   keep(made.node);
   keep(made.gateway);

@@ -2,12 +2,15 @@
 
 #include <weft/actors/errors.hpp>
 #include <weft/actors/system_config.hpp>
+#include <weft/block/layout.hpp>
 
 #include <caf/actor_cast.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 
+#include <deque>
+#include <stdexcept>
 #include <utility>
 
 namespace weft::simulation {
@@ -16,9 +19,10 @@ using namespace actors;
 
 namespace {
 
-constexpr auto tick = std::chrono::microseconds{100};
 constexpr std::uint64_t slowest_message_us = 2000;
+constexpr std::uint64_t late_message_us = 500'000;
 constexpr std::uint16_t first_port = 1000;
+constexpr std::uint64_t lives_apart = 1'000'000;  // incarnations of a node that is fenced now and then
 
 }  // namespace
 
@@ -27,14 +31,17 @@ struct simulated_cluster::member {
   std::shared_ptr<fabric::transport> transport;
   node_actors actors;
   std::uint16_t port = 0;
+  std::uint64_t life = 0;
   bool alive = true;
+  bool frozen = false;
   bool ready = false;
 };
 
 // Every message between nodes takes a while and finds nobody when its receiver died.
 class simulated_cluster::network final : public remoting {
  public:
-  network(simulated_cluster& cluster, std::string from) : cluster_(cluster), from_(std::move(from)) {}
+  network(simulated_cluster& cluster, std::string from, std::uint64_t life)
+      : cluster_(cluster), from_(std::move(from)), life_(life) {}
 
   result<std::uint16_t> publish(const node_actor&, const std::string&, std::uint16_t port) override {
     return port;
@@ -44,7 +51,7 @@ class simulated_cluster::network final : public remoting {
                std::function<void(result<node_actor>)> done) override {
     cluster_.wire_->schedule(delay(), [this, port, done = std::move(done)] {
       for (const auto& [name, m] : cluster_.members_) {
-        if (m->port != port) continue;
+        if (m->port != port || cluster_.cut(from_, name)) continue;
         if (m->alive) return done(caf::actor_cast<node_actor>(proxy_of(m->actors.node, name)));
       }
       done(fail(errc::unreachable, "nobody listens there"));
@@ -52,36 +59,59 @@ class simulated_cluster::network final : public remoting {
   }
 
  private:
-  duration delay() { return std::chrono::microseconds{cluster_.random_() % slowest_message_us}; }
+  std::chrono::microseconds delay() {
+    return std::chrono::microseconds{cluster_.random_() % slowest_message_us};
+  }
 
-  bool up(const std::string& name) const { return cluster_.members_.at(name)->alive; }
+  bool up(const std::string& name, std::uint64_t life) const {
+    const auto& m = *cluster_.members_.at(name);
+    return m.alive && m.life == life;
+  }
+
+  bool happens(unsigned per_mille) { return per_mille != 0 && cluster_.random_() % 1000 < per_mille; }
 
   // Passes every message on later; role handles that come back go through proxies of their own.
   template <class Handle>
   caf::actor proxy_of(const Handle& target, const std::string& to) {
     const auto receiver = caf::actor_cast<caf::strong_actor_ptr>(target);
-    return cluster_.keep(cluster_.system_->spawn([this, receiver,
-                                                  to](caf::event_based_actor* self) -> caf::behavior {
-      self->set_default_handler([this, receiver, to](caf::scheduled_actor* me,
-                                                     caf::message_view& view) -> caf::result<caf::message> {
-        auto& id = me->current_mailbox_element()->mid;
-        const auto original = id;
-        id.mark_as_answered();
-        cluster_.wire_->schedule(delay(), [this, receiver, to, original, sender = me->current_sender(),
-                                           content = view.move_content_to_message()]() mutable {
-          if (up(to) && up(from_)) receiver->enqueue(sender, original, std::move(content), nullptr);
-        });
-        return caf::delegated<caf::message>{};
+    const auto life = cluster_.members_.at(to)->life;
+    auto proxy = cluster_.keep(
+        cluster_.system_->spawn([this, receiver, to, life](caf::event_based_actor* self) -> caf::behavior {
+          self->set_default_handler(
+              [this, receiver, to, life](caf::scheduled_actor* me,
+                                         caf::message_view& view) -> caf::result<caf::message> {
+                auto& id = me->current_mailbox_element()->mid;
+                const auto original = id;
+                id.mark_as_answered();
+                pass_on(receiver, to, life, me->current_sender(), original, view.move_content_to_message());
+                return caf::delegated<caf::message>{};
+              });
+          return {[this, receiver, to, self](roles_atom) -> caf::result<role_handles> {
+            auto promise = self->make_response_promise<role_handles>();
+            self->request(caf::actor_cast<caf::actor>(receiver), std::chrono::seconds{1}, roles_atom_v)
+                .then([this, to, promise](
+                          const role_handles& roles) mutable { promise.deliver(through_proxies(roles, to)); },
+                      [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
+            return promise;
+          }};
+        }));
+    cluster_.proxies_.emplace(to, proxy);
+    return proxy;
+  }
+
+  void pass_on(const caf::strong_actor_ptr& receiver, const std::string& to, std::uint64_t life,
+               caf::strong_actor_ptr sender, caf::message_id id, caf::message content) {
+    const auto& faults = cluster_.faults_;
+    if (cluster_.cut(from_, to) || happens(faults.lost)) return;
+    if (happens(faults.unanswered)) sender = nullptr;
+    const auto copies = happens(faults.doubled) ? 2 : 1;
+    for (auto copy = 0; copy < copies; ++copy) {
+      const auto wait =
+          happens(faults.late) ? std::chrono::microseconds{cluster_.random_() % late_message_us} : delay();
+      cluster_.wire_->schedule(wait, [this, receiver, to, life, sender, id, content] {
+        if (up(to, life) && up(from_, life_)) receiver->enqueue(sender, id, content, nullptr);
       });
-      return {[this, receiver, to, self](roles_atom) -> caf::result<role_handles> {
-        auto promise = self->make_response_promise<role_handles>();
-        self->request(caf::actor_cast<caf::actor>(receiver), std::chrono::seconds{1}, roles_atom_v)
-            .then([this, to, promise](
-                      const role_handles& roles) mutable { promise.deliver(through_proxies(roles, to)); },
-                  [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
-        return promise;
-      }};
-    }));
+    }
   }
 
   template <class Handle>
@@ -96,6 +126,7 @@ class simulated_cluster::network final : public remoting {
 
   simulated_cluster& cluster_;
   std::string from_;
+  std::uint64_t life_;
 };
 
 simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan)), random_(plan_.seed) {
@@ -114,38 +145,47 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
       m->config.candidates.push_back({candidate.name, "simulated", 0});
     m->config.model_folder = WEFT_SOURCE_DIR "/models/recall";
     m->config.replicas = plan_.replicas;
-    m->config.dram_bytes = 8 << 20;
-    m->config.staging_bytes = 4 << 20;
+    m->config.dram_bytes = plan_.dram_bytes;
+    m->config.staging_bytes = plan_.staging_bytes;
     m->port = static_cast<std::uint16_t>(first_port + members_.size());
-    const bool stores = has(m->config, role::storage);
-    m->transport = wire_->add_node(m->config.staging_bytes + (stores ? m->config.dram_bytes : 0));
     members_.emplace(planned.name, std::move(m));
   }
-  for (auto& [name, m] : members_) {
-    node_environment environment;
-    environment.transport = m->transport;
-    environment.network = std::make_shared<network>(*this, name);
-    environment.clock = [this] { return wire_->now(); };
-    environment.candidate_address = [](unsigned rank) {
-      return std::pair{std::string{"simulated"}, static_cast<std::uint16_t>(first_port + rank)};
-    };
-    environment.model = needs_model(m->config) ? plan_.model : nullptr;
-    environment.thread = engine_thread::shared;
-    environment.incarnation = 1;
-    auto assembled = assemble_node(*system_, m->config, environment);
-    if (!assembled) throw std::runtime_error{to_string(assembled.error())};
-    m->actors = std::move(*assembled);
-    caf::anon_send(m->actors.node, join_atom_v, m->port);
-  }
-  std::uint32_t all_roles = 0;
   for (const auto& [name, m] : members_)
-    all_roles |= bits(m->config.roles);
-  for (auto& [name, m] : members_) {
-    keep(system_->spawn([node = m->actors.node, all_roles, m = m.get()](caf::event_based_actor* self) {
-      self->request(node, caf::infinite, ready_atom_v, readiness{all_roles, {}})
-          .then([m](std::uint64_t) { m->ready = true; }, [](const caf::error&) {});
-    }));
-  }
+    boot(name);
+}
+
+// A life of a node begins.
+void simulated_cluster::boot(const std::string& name) {
+  auto& m = *members_.at(name);
+  ++m.life;
+  m.alive = true;
+  m.ready = false;
+  const bool stores = has(m.config, role::storage);
+  if (m.transport) graveyard_.push_back(m.transport);  // results of its last life may refer to its arena
+  m.transport = wire_->add_node(m.config.staging_bytes + (stores ? m.config.dram_bytes : 0));
+  auto way = std::make_shared<network>(*this, name, m.life);
+  node_environment environment;
+  environment.transport = m.transport;
+  environment.network = way;
+  ways_.push_back(way);  // proxies outlive the node
+  environment.clock = [this] { return wire_->now(); };
+  environment.candidate_address = [](unsigned rank) {
+    return std::pair{std::string{"simulated"}, static_cast<std::uint16_t>(first_port + rank)};
+  };
+  environment.model = needs_model(m.config) ? plan_.model : nullptr;
+  environment.thread = engine_thread::shared;
+  environment.incarnation = m.life * lives_apart;
+  auto assembled = assemble_node(*system_, m.config, environment);
+  if (!assembled) throw std::runtime_error{to_string(assembled.error())};
+  m.actors = std::move(*assembled);
+  caf::anon_send(m.actors.node, join_atom_v, m.port);
+  std::uint32_t all_roles = 0;
+  for (const auto& [other, o] : members_)
+    all_roles |= bits(o->config.roles);
+  keep(system_->spawn([node = m.actors.node, all_roles, &m, life = m.life](caf::event_based_actor* self) {
+    self->request(node, caf::infinite, ready_atom_v, readiness{all_roles, {}})
+        .then([&m, life](std::uint64_t) { m.ready = m.life == life; }, [](const caf::error&) {});
+  }));
 }
 
 simulated_cluster::~simulated_cluster() {
@@ -161,6 +201,7 @@ simulated_cluster::~simulated_cluster() {
     m->actors = {};
     m->transport.reset();
   }
+  graveyard_.clear();
   run_ready_jobs();
 }
 
@@ -178,15 +219,28 @@ void simulated_cluster::note(std::uint64_t what) {
   trace_ = (trace_ ^ what) * prime;
 }
 
-// Any job may run next: the seed chooses.
+bool simulated_cluster::belongs_to_frozen(const caf::resumable* job) const {
+  if (frozen_.empty()) return false;
+  const auto* actor = dynamic_cast<const caf::local_actor*>(job);
+  return actor != nullptr && frozen_.contains(actor->id());
+}
+
+// Any job may run next: the seed chooses. Those of frozen nodes stay.
 void simulated_cluster::run_ready_jobs() {
   auto& jobs = scheduler().jobs;
+  std::deque<caf::resumable*> waiting;
   while (!jobs.empty()) {
     const auto chosen = random_() % jobs.size();
-    note(chosen);
     std::swap(jobs.front(), jobs[chosen]);
+    if (belongs_to_frozen(jobs.front())) {
+      waiting.push_back(jobs.front());
+      jobs.pop_front();
+      continue;
+    }
+    note(chosen);
     scheduler().run_once();
   }
+  jobs = std::move(waiting);
 }
 
 bool simulated_cluster::run_until(const std::function<bool()>& condition, duration limit) {
@@ -194,18 +248,82 @@ bool simulated_cluster::run_until(const std::function<bool()>& condition, durati
   while (!condition()) {
     if (wire_->now() >= end) return false;
     run_ready_jobs();
-    wire_->advance(tick);
-    scheduler().advance_time(std::chrono::duration_cast<caf::timespan>(tick));
+    wire_->advance(plan_.tick);
+    scheduler().advance_time(std::chrono::duration_cast<caf::timespan>(plan_.tick));
   }
   return true;
 }
 
 void simulated_cluster::kill(const std::string& name) {
   auto& m = *members_.at(name);
+  thaw(name);
   m.alive = false;
   wire_->kill(m.transport->address());
   for (const auto& actor : m.actors.all)
     caf::anon_send_exit(actor, caf::exit_reason::kill);
+  break_connections_to(name);
+}
+
+void simulated_cluster::break_connections_to(const std::string& name) {
+  const auto [begin, end] = proxies_.equal_range(name);
+  for (auto at = begin; at != end; ++at) {
+    wire_->schedule(std::chrono::microseconds{random_() % slowest_message_us},
+                    [proxy = at->second] { caf::anon_send_exit(proxy, caf::exit_reason::kill); });
+  }
+  proxies_.erase(begin, end);
+}
+
+void simulated_cluster::restart(const std::string& name) {
+  auto& m = *members_.at(name);
+  if (m.alive) return;
+  run_ready_jobs();
+  m.actors = {};
+  boot(name);
+}
+
+void simulated_cluster::freeze(const std::string& name) {
+  auto& m = *members_.at(name);
+  if (!m.alive || std::exchange(m.frozen, true)) return;
+  wire_->freeze(m.transport->address());
+  for (const auto& actor : m.actors.all)
+    frozen_.insert(actor->id());
+}
+
+void simulated_cluster::thaw(const std::string& name) {
+  auto& m = *members_.at(name);
+  if (!std::exchange(m.frozen, false)) return;
+  wire_->thaw(m.transport->address());
+  for (const auto& actor : m.actors.all)
+    frozen_.erase(actor->id());
+}
+
+bool simulated_cluster::cut(const std::string& from, const std::string& to) const {
+  return cut_off_.contains(from) != cut_off_.contains(to);
+}
+
+void simulated_cluster::split(const std::vector<std::string>& side) {
+  heal();
+  cut_off_.insert(side.begin(), side.end());
+  for (const auto& [name, m] : members_) {
+    for (const auto& [other, o] : members_) {
+      if (name < other && m->alive && o->alive && cut(name, other))
+        wire_->partition(m->transport->address(), o->transport->address());
+    }
+  }
+}
+
+void simulated_cluster::heal() {
+  for (const auto& [name, m] : members_) {
+    for (const auto& [other, o] : members_) {
+      if (name < other && m->alive && o->alive && cut(name, other))
+        wire_->heal(m->transport->address(), o->transport->address());
+    }
+  }
+  cut_off_.clear();
+}
+
+bool simulated_cluster::alive(const std::string& name) const {
+  return members_.at(name)->alive;
 }
 
 bool simulated_cluster::settled() const {
@@ -237,6 +355,75 @@ std::shared_ptr<eventual<answer>> simulated_cluster::ask(const std::string& thro
                   [result](const caf::error& e) { result->failure = from_caf(e, "ask"); });
       });
   return result;
+}
+
+std::span<std::byte> simulated_cluster::arena(const std::string& name) {
+  return members_.at(name)->transport->arena();
+}
+
+template <class T, class Handle, class... Ts>
+std::shared_ptr<eventual<T>> simulated_cluster::request(const Handle& whom, Ts... message) {
+  auto result = std::make_shared<eventual<T>>();
+  system_->spawn([=](caf::event_based_actor* self) {
+    self->request(whom, std::chrono::seconds{30}, message...)
+        .then([result](const T& answer) { result->value = answer; },
+              [result](const caf::error& e) { result->failure = from_caf(e, "a simulated request"); });
+  });
+  return result;
+}
+
+std::shared_ptr<eventual<write_outcome>> simulated_cluster::put(const std::string& through, const id128& key,
+                                                                std::span<const std::byte> payload) {
+  auto& m = *members_.at(through);
+  auto place = m.actors.room->take(block::opaque_size_bytes(payload.size()));
+  if (!place) {
+    auto full = std::make_shared<eventual<write_outcome>>();
+    full->failure = place.error();
+    return full;
+  }
+  const block::identity id{.key = key, .fingerprint = {1, 2}, .generation = 0, .incarnation = 0};
+  if (const auto written = block::write_opaque(place->bytes(), id, payload, 0); !written)
+    throw std::runtime_error{to_string(written.error())};
+  write_order order;
+  order.blocks.push_back(
+      {key, machines::item_kind::opaque, std::make_shared<const staged_bytes>(std::move(*place))});
+  order.replicas = plan_.replicas;
+  order.timeout = std::chrono::seconds{5};
+  return request<write_outcome>(m.actors.pool, write_atom_v, std::move(order));
+}
+
+std::shared_ptr<eventual<read_outcome>> simulated_cluster::get(const std::string& through,
+                                                               std::vector<id128> keys) {
+  read_order order;
+  order.keys = std::move(keys);
+  order.timeout = members_.at(through)->config.read_deadline;
+  return request<read_outcome>(members_.at(through)->actors.pool, read_atom_v, std::move(order));
+}
+
+std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::drop(const std::string& through,
+                                                                 const id128& key) {
+  return request<std::uint64_t>(members_.at(through)->actors.pool, drop_atom_v, key_list{{key}});
+}
+
+std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::pin(const std::string& through, const id128& key,
+                                                                bool pinned) {
+  return request<std::uint64_t>(members_.at(through)->actors.pool, pin_atom_v, pinned, key_list{{key}});
+}
+
+std::shared_ptr<eventual<node_report>> simulated_cluster::report(const std::string& name) {
+  return request<node_report>(members_.at(name)->actors.node, status_atom_v);
+}
+
+std::shared_ptr<eventual<lease_reply>> simulated_cluster::lease(const std::string& holder,
+                                                                std::vector<id128> keys) {
+  lease_request wanted;
+  wanted.reader = {{1, 1}, 1};
+  wanted.keys = std::move(keys);
+  return request<lease_reply>(members_.at(holder)->actors.storage, lease_atom_v, std::move(wanted));
+}
+
+std::shared_ptr<eventual<machines::candidate_state>> simulated_cluster::leadership(const std::string& name) {
+  return request<machines::candidate_state>(members_.at(name)->actors.node, lead_atom_v);
 }
 
 time_point simulated_cluster::now() const {

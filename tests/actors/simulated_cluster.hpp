@@ -1,5 +1,6 @@
-// A whole cluster in one thread: real actors, real blocks, a real model; virtual time, a seeded order of
-// events, delays on every message and transfer, nodes that die. The same seed gives the same run.
+// A whole cluster in one thread: real actors, real blocks, a real model where one is given; virtual time, a
+// seeded order of events, delays on every message and transfer; nodes that die, freeze, start again and are
+// cut off, messages that get lost and come twice. The same seed gives the same run.
 #pragma once
 
 #include <weft/actors/node_assembly.hpp>
@@ -15,6 +16,8 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,7 +32,18 @@ struct cluster_plan {
   std::uint64_t seed = 0;
   std::uint32_t replicas = 2;
   std::vector<node_plan> nodes;  // the first holds the membership
-  std::shared_ptr<engine::runner> model;
+  std::shared_ptr<engine::runner> model = {};
+  duration tick = std::chrono::microseconds{100};  // of virtual time
+  std::uint64_t dram_bytes = 8 << 20;
+  std::uint64_t staging_bytes = 4 << 20;
+};
+
+// What happens to messages between nodes, of a thousand.
+struct message_faults {
+  unsigned lost = 0;
+  unsigned unanswered = 0;  // handled, but the answer is lost
+  unsigned doubled = 0;
+  unsigned late = 0;  // up to half a second
 };
 
 // What a run of the driver came to.
@@ -50,11 +64,38 @@ class simulated_cluster {
   // Runs until `condition` holds; false if it does not within `limit` of virtual time.
   bool run_until(const std::function<bool()>& condition, duration limit);
 
-  // As if by kill -9: no farewell, no answer to anything.
+  // As if by kill -9: no farewell, no answer to anything. Others see their connections break.
   void kill(const std::string& name);
+  void restart(const std::string& name);  // one that was killed: its memory is empty
+
+  void freeze(const std::string& name);
+  void thaw(const std::string& name);
+
+  // Nothing crosses between these nodes and the others.
+  void split(const std::vector<std::string>& side);
+  void heal();
+
+  void spoil_messages(message_faults faults) { faults_ = faults; }
+
+  bool alive(const std::string& name) const;
 
   // Every live node has joined and can speak to a node of each role.
   bool settled() const;
+
+  // The whole arena of a node, to spoil it.
+  std::span<std::byte> arena(const std::string& name);
+
+  // An opaque block with that payload, through a node's pool.
+  std::shared_ptr<eventual<actors::write_outcome>> put(const std::string& through, const id128& key,
+                                                       std::span<const std::byte> payload);
+  std::shared_ptr<eventual<actors::read_outcome>> get(const std::string& through, std::vector<id128> keys);
+  std::shared_ptr<eventual<std::uint64_t>> drop(const std::string& through, const id128& key);
+  std::shared_ptr<eventual<std::uint64_t>> pin(const std::string& through, const id128& key, bool pinned);
+
+  // Asked directly, past the network. Only in a cluster at rest.
+  std::shared_ptr<eventual<actors::node_report>> report(const std::string& name);
+  std::shared_ptr<eventual<actors::lease_reply>> lease(const std::string& holder, std::vector<id128> keys);
+  std::shared_ptr<eventual<machines::candidate_state>> leadership(const std::string& name);
 
   std::shared_ptr<eventual<actors::document_summary>> ingest(const std::string& through, std::string text);
   std::shared_ptr<eventual<actors::answer>> ask(const std::string& through, actors::question asked);
@@ -67,7 +108,13 @@ class simulated_cluster {
   struct member;
   class network;
 
+  void boot(const std::string& name);
+  void break_connections_to(const std::string& name);
+  bool cut(const std::string& from, const std::string& to) const;
+  bool belongs_to_frozen(const caf::resumable* job) const;
   void run_ready_jobs();
+  template <class T, class Handle, class... Ts>
+  std::shared_ptr<eventual<T>> request(const Handle& whom, Ts... message);
   // Remembers an actor that belongs to no node, to end it with the cluster.
   caf::actor keep(caf::actor a);
   void note(std::uint64_t what);
@@ -81,6 +128,12 @@ class simulated_cluster {
   std::unique_ptr<caf::actor_system> system_;
   std::map<std::string, std::unique_ptr<member>> members_;
   std::vector<caf::actor> others_;
+  std::multimap<std::string, caf::actor> proxies_;  // by the node that they lead to
+  std::vector<std::shared_ptr<network>> ways_;
+  std::vector<std::shared_ptr<fabric::transport>> graveyard_;
+  std::set<std::string> cut_off_;
+  std::set<caf::actor_id> frozen_;
+  message_faults faults_;
 };
 
 }  // namespace weft::simulation

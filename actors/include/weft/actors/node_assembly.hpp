@@ -7,6 +7,7 @@
 #include <weft/actors/model_context.hpp>
 #include <weft/actors/node_config.hpp>
 #include <weft/actors/remoting.hpp>
+#include <weft/actors/staging.hpp>
 #include <weft/actors/work.hpp>
 #include <weft/base/error.hpp>
 #include <weft/fabric/transport.hpp>
@@ -37,7 +38,10 @@ struct node_environment {
 
 struct node_actors {
   node_actor node;
-  gateway_actor gateway;                   // null for a node without a model
+  gateway_actor gateway;  // null for a node without a model
+  pool_actor pool;
+  storage_actor storage;                   // null for a node that stores nothing
+  std::shared_ptr<staging> room;           // the pool's
   std::vector<caf::strong_actor_ptr> all;  // in the order in which they are ended
 };
 
