@@ -179,7 +179,8 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
   while (!blocks.empty()) {
     const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
     pool.parallel_for(round.size(), [&](std::size_t i, unsigned) {
-      rotations[i].assign(model.rope_frequencies(), round[i].start_position,
+      rotations[i].assign(model.rope_frequencies(),
+                          round[i].rotated_position.value_or(round[i].start_position),
                           round[i].block->dimensions().tokens);
     });
     pool.parallel_for(cache.shape().layers, [&](std::size_t layer, unsigned worker) {
@@ -195,7 +196,8 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
 }
 
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
-                              std::int32_t start_position, std::int32_t segment) {
+                              std::int32_t start_position, std::int32_t segment,
+                              std::optional<std::int32_t> rotated_position) {
   const kv_shape& shape = cache.shape();
   std::vector<std::int32_t> positions(document.tokens());
   std::iota(positions.begin(), positions.end(), start_position);
@@ -205,7 +207,7 @@ result<void> scatter_document(runner& model, kv_cache& cache, const encoded_docu
   const std::vector<std::int32_t> segments(document.tokens(), segment);
   std::vector<std::uint32_t> slots(document.tokens());
   kernels::rotation_table rotations;
-  rotations.assign(model.rope_frequencies(), start_position, document.tokens());
+  rotations.assign(model.rope_frequencies(), rotated_position.value_or(start_position), document.tokens());
   scatter_list scatters(cache);
   for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 namespace weft::engine {
@@ -44,13 +45,51 @@ forward_pass::forward_pass(const model_config& config, const model_weights& weig
       qkv_width_(query_width_ + 2 * key_width_) {}
 
 void forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer) {
-  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
-  reserve(rows);
+  begin(chunk);
   embed(chunk);
+  run_layers(chunk, 0, logits, observer);
+}
+
+void forward_pass::run_until(const row_chunk& chunk, std::uint32_t layer, float* stream,
+                             std::span<float> changes) {
+  begin(chunk);
+  embed(chunk);
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  const active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, false};
+  for (std::uint32_t earlier = 0; earlier < layer; ++earlier) {
+    project(weights_.layers[earlier], rows);
+    round_keys_and_values(rows);
+    write_cache(earlier, chunk);
+    attend(earlier, active);
+    finish_layer(weights_.layers[earlier], rows);
+  }
+  std::memcpy(stream, x_, std::size_t{rows} * config_.hidden_size * sizeof(float));
+  project(weights_.layers[layer], rows);
+  round_keys_and_values(rows);
+  measure_changes(layer, chunk, changes);
+  write_cache(layer, chunk);
+}
+
+void forward_pass::run_from(const row_chunk& chunk, std::uint32_t layer, const float* stream,
+                            std::span<const std::uint32_t> stream_rows, std::span<float> logits) {
+  begin(chunk);
+  const std::size_t width = config_.hidden_size;
+  for (std::size_t row = 0; row < stream_rows.size(); ++row)
+    std::memcpy(x_ + row * width, stream + stream_rows[row] * width, width * sizeof(float));
+  run_layers(chunk, layer, logits, nullptr);
+}
+
+void forward_pass::begin(const row_chunk& chunk) {
+  reserve(static_cast<std::uint32_t>(chunk.tokens.size()));
   rotations_.assign(frequencies_, chunk.positions);
   planned_rows_.clear();
+}
+
+void forward_pass::run_layers(const row_chunk& chunk, std::uint32_t first_layer, std::span<float> logits,
+                              forward_observer* observer) {
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, chunk.decode_step};
-  for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
+  for (std::uint32_t layer = first_layer; layer < config_.layers; ++layer) {
     const layer_weights& weights = weights_.layers[layer];
     project(weights, rows);
     if (observer != nullptr) observer->layer_input(layer, chunk.first_row, rows, normed_);
@@ -126,6 +165,31 @@ void forward_pass::round_keys_and_values(std::uint32_t rows) {
     kernels::from_f32(shape_.dtype, keys, k_ + row * row_bytes, key_width_);
     kernels::from_f32(shape_.dtype, keys + key_width_, v_ + row * row_bytes, key_width_);
   }
+}
+
+void forward_pass::measure_changes(std::uint32_t layer, const row_chunk& chunk, std::span<float> changes) {
+  const std::size_t head_bytes = shape_.head_dim * kernels::size_bytes(shape_.dtype);
+  std::vector<float> fresh(shape_.head_dim), cached(shape_.head_dim);
+  std::ranges::fill(changes, 0.0F);
+  for (const row_group& group : chunk.groups)
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+      const std::int32_t* const first = group.cache->positions(layer, head);
+      const std::int32_t* const last = first + group.cache->rows(layer, head);
+      const std::int32_t* at = first;
+      for (std::uint32_t i = 0; i < group.rows; ++i) {
+        const std::size_t row = group.first_row + i;
+        at = std::lower_bound(at, last, chunk.positions[row]);
+        if (at == last) break;
+        if (*at != chunk.positions[row]) continue;
+        kernels::to_f32(shape_.dtype, v_ + (row * shape_.kv_heads + head) * head_bytes, fresh.data(),
+                        shape_.head_dim);
+        kernels::to_f32(shape_.dtype,
+                        group.cache->v(layer, head) + static_cast<std::size_t>(at - first) * head_bytes,
+                        cached.data(), shape_.head_dim);
+        changes[row] += std::transform_reduce(fresh.begin(), fresh.end(), cached.begin(), 0.0F, std::plus<>(),
+                                              [](float a, float b) { return (a - b) * (a - b); });
+      }
+    }
 }
 
 // Keys are rotated from their rounded form by the kernel that also loads them out of the pool: what attends

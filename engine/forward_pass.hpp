@@ -38,6 +38,15 @@ class forward_pass {
 
   const kernels::attention_shape& attention() const { return attention_shape_; }
 
+  // The layers before `layer`, and that layer's keys and values. `stream` gets what goes into the layer,
+  // [rows][hidden], `changes` by row how far the new values are from those that the cache had: the sum of
+  // squares.
+  void run_until(const row_chunk& chunk, std::uint32_t layer, float* stream, std::span<float> changes);
+
+  // From `layer` on, for rows numbered `stream_rows` of what `run_until` gave for all of them.
+  void run_from(const row_chunk& chunk, std::uint32_t layer, const float* stream,
+                std::span<const std::uint32_t> stream_rows, std::span<float> logits);
+
  private:
   // The rows that go on: all of a chunk, or, behind the last layer's keys and values, the wanted ones only.
   struct active_rows {
@@ -48,8 +57,12 @@ class forward_pass {
     bool decode_step = false;
   };
 
+  void begin(const row_chunk& chunk);
   void reserve(std::uint32_t rows);
   void embed(const row_chunk& chunk);
+  void run_layers(const row_chunk& chunk, std::uint32_t first_layer, std::span<float> logits,
+                  forward_observer* observer);
+  void measure_changes(std::uint32_t layer, const row_chunk& chunk, std::span<float> changes);
   void project(const layer_weights& layer, std::uint32_t rows);
   void round_keys_and_values(std::uint32_t rows);
   void write_cache(std::uint32_t layer, const row_chunk& chunk);

@@ -4,6 +4,7 @@
 #include "forward_pass.hpp"
 #include "model_weights.hpp"
 #include "row_groups.hpp"
+#include "row_selection.hpp"
 #include "weight_source.hpp"
 
 #include <algorithm>
@@ -90,6 +91,7 @@ struct runner::state {
   grouped_batch grouped;
   std::vector<row_group> chunk_groups;
   std::vector<std::uint32_t> chunk_wanted;
+  std::vector<float> stream, changes;  // of rows that wait to be chosen
 
   // The part of a batch that lies in rows [first, first + rows).
   row_chunk chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows);
@@ -205,6 +207,47 @@ result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> 
     logits = logits.subspan(chunk.wanted.size() * vocab);
   }
   return {};
+}
+
+result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& batch, kv_cache& cache,
+                                                            const row_selection& selection,
+                                                            std::span<float> logits) {
+  state& s = *state_;
+  if (auto checked = check_selection(batch, selection, s.config.layers); !checked)
+    return tl::unexpected(checked.error());
+  if (logits.size() != batch.logits_rows.size() * s.config.vocab_size)
+    return fail(errc::invalid_argument, "the logits of " + std::to_string(batch.logits_rows.size()) +
+                                            " rows need " + std::to_string(s.config.vocab_size) +
+                                            " floats each");
+  kv_cache* const caches[] = {&cache};
+  if (auto grouped = group_rows(batch, caches, s.shape, s.config.vocab_size, s.grouped); !grouped)
+    return tl::unexpected(grouped.error());
+  s.grouped.decode_step = false;
+
+  const auto rows = static_cast<std::uint32_t>(batch.size());
+  s.stream.resize(std::size_t{rows} * s.config.hidden_size);
+  s.changes.resize(rows);
+  for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {
+    const auto count = std::min(s.options.chunk_rows, rows - first);
+    s.pass->run_until(s.chunk_of(batch, first, count), selection.layer,
+                      s.stream.data() + std::size_t{first} * s.config.hidden_size,
+                      std::span(s.changes).subspan(first, count));
+  }
+
+  auto chosen = chosen_rows(batch, selection, s.changes);
+  const row_batch going_on = rows_of(batch, chosen);
+  if (auto grouped = group_rows(going_on, caches, s.shape, s.config.vocab_size, s.grouped); !grouped)
+    return tl::unexpected(grouped.error());
+  s.grouped.decode_step = false;
+  for (std::uint32_t first = 0; first < chosen.size(); first += s.options.chunk_rows) {
+    const auto count = std::min(s.options.chunk_rows, static_cast<std::uint32_t>(chosen.size()) - first);
+    const row_chunk chunk = s.chunk_of(going_on, first, count);
+    const std::size_t floats = chunk.wanted.size() * s.config.vocab_size;
+    s.pass->run_from(chunk, selection.layer, s.stream.data(), std::span(chosen).subspan(first, count),
+                     logits.first(floats));
+    logits = logits.subspan(floats);
+  }
+  return chosen;
 }
 
 }  // namespace weft::engine

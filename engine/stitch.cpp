@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 namespace weft::engine {
@@ -16,17 +17,6 @@ using policies::placed_document;
 using policies::planned_row;
 using policies::row_origin;
 using policies::stitch_plan;
-
-// Computed apart from the other rows, so that it has the same bytes as one that was loaded.
-bool encoded_alone(const placed_document& document) {
-  return document.source == document_source::compute && document.segment != 0;
-}
-
-bool encoded_alone(const stitch_plan& plan, const planned_row& row) {
-  if (row.origin != row_origin::document || row.segment == 0) return false;
-  const auto document = std::ranges::find(plan.documents, row.segment, &placed_document::segment);
-  return document != plan.documents.end() && encoded_alone(*document);
-}
 
 result<void> check_blocks(const placed_document& placed, document_blocks blocks, std::size_t number) {
   std::uint32_t tokens = 0;
@@ -58,14 +48,81 @@ result<void> check_documents(runner& model, const kv_cache& cache, const stitch_
   return {};
 }
 
-// The opening is computed together with the question, after the documents behind it were loaded. Its rows are
-// there from the beginning, so that no document has to move for them.
-result<void> reserve_opening(kv_cache& cache, const stitch_plan& plan) {
+bool is_reused(const placed_document& document) {
+  return document.source != document_source::compute;
+}
+
+// Positions of computed rows that lie in no reused document and have one behind them.
+std::vector<std::int32_t> computed_between(const stitch_plan& plan) {
   std::vector<std::int32_t> positions;
-  for (const planned_row& row : plan.rows)
-    if (row.origin == row_origin::opening) positions.push_back(row.position);
+  auto row = plan.rows.begin();
+  for (const placed_document& document : plan.documents) {
+    if (!is_reused(document)) continue;
+    for (; row != plan.rows.end() && row->position < document.start_position; ++row)
+      positions.push_back(row->position);
+    while (row != plan.rows.end() && row->position < document.end_position())
+      ++row;
+  }
+  return positions;
+}
+
+result<void> encode_and_scatter(runner& model, kv_cache& cache, const placed_document& placed) {
+  const auto document = encode_document(model, placed.encode_tokens);
+  if (!document) return tl::unexpected(document.error());
+  return scatter_document(model, cache, *document, placed.start_position, placed.segment,
+                          placed.rotated_position);
+}
+
+result<void> load_document(runner& model, kv_cache& cache, const placed_document& placed,
+                           document_blocks blocks) {
+  std::vector<placed_block> placements;
+  std::int32_t offset = 0;
+  for (const block::view& block : blocks) {
+    placements.push_back({.block = &block,
+                          .bands = block.bands_present(),
+                          .start_position = placed.start_position + offset,
+                          .segment = placed.segment,
+                          .rotated_position = placed.rotated_position + offset});
+    offset += static_cast<std::int32_t>(block.dimensions().tokens);
+  }
+  return scatter_blocks(model, cache, placements);
+}
+
+result<void> check_context(const runner& model, std::span<const planned_row> rows) {
+  if (rows.empty())
+    return fail(errc::invalid_argument, "there are no rows to compute; a prompt ends with some");
+  const std::uint32_t context = model.config().max_context_tokens;
+  if (static_cast<std::uint32_t>(rows.back().position) < context) return {};
+  return fail(errc::invalid_argument, "the prompt has " + std::to_string(rows.back().position + 1) +
+                                          " tokens and the model's context " + std::to_string(context) +
+                                          "; ask a shorter question or with fewer documents");
+}
+
+row_batch batch_of(std::span<const planned_row> rows, std::size_t logits_rows) {
+  row_batch batch;
+  for (const planned_row& row : rows)
+    batch.add(row.token, row.position, row.segment);
+  batch.logits_rows.resize(std::min(logits_rows, rows.size()));
+  std::iota(batch.logits_rows.begin(), batch.logits_rows.end(),
+            static_cast<std::uint32_t>(rows.size() - batch.logits_rows.size()));
+  return batch;
+}
+
+row_selection selection_of(const stitch_plan& plan) {
+  row_selection selection{.layer = plan.selector->layer, .rows = plan.selector->rows, .candidates = {}};
+  for (std::uint32_t row = 0; row < plan.rows.size(); ++row)
+    if (plan.rows[row].origin == row_origin::document) selection.candidates.push_back(row);
+  return selection;
+}
+
+}  // namespace
+
+result<void> reserve_computed_rows(kv_cache& cache, const stitch_plan& plan) {
+  const auto positions = computed_between(plan);
+  if (positions.empty()) return {};
   if (!has_room(cache, positions))
-    return fail(errc::out_of_space, "no room for the prompt's opening in a KV cache of " +
+    return fail(errc::out_of_space, "no room for " + std::to_string(positions.size()) +
+                                        " rows of the prompt in a KV cache of " +
                                         std::to_string(cache.capacity_rows()) + " rows");
   const std::vector<std::int32_t> segments(positions.size(), 0);
   std::vector<std::uint32_t> slots(positions.size());
@@ -81,40 +138,17 @@ result<void> reserve_opening(kv_cache& cache, const stitch_plan& plan) {
   return {};
 }
 
-result<void> encode_and_scatter(runner& model, kv_cache& cache, const stitch_plan& plan,
-                                const placed_document& placed) {
-  std::vector<token_id> tokens;
-  for (const planned_row& row : plan.rows)
-    if (row.origin == row_origin::document && row.segment == placed.segment) tokens.push_back(row.token);
-  const auto document = encode_document(model, tokens);
-  if (!document) return tl::unexpected(document.error());
-  return scatter_document(model, cache, *document, placed.start_position, placed.segment);
-}
-
-result<void> load_document(runner& model, kv_cache& cache, const placed_document& placed,
-                           document_blocks blocks) {
-  std::vector<placed_block> placements;
-  std::int32_t position = placed.start_position;
-  for (const block::view& block : blocks) {
-    placements.push_back({&block, block.bands_present(), position, placed.segment});
-    position += static_cast<std::int32_t>(block.dimensions().tokens);
-  }
-  return scatter_blocks(model, cache, placements);
-}
-
-}  // namespace
-
 result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& plan,
                             std::span<const document_blocks> documents) {
   if (auto checked = check_documents(model, cache, plan, documents); !checked) return checked;
-  if (auto reserved = reserve_opening(cache, plan); !reserved) return reserved;
+  if (auto reserved = reserve_computed_rows(cache, plan); !reserved) return reserved;
   for (std::size_t i = 0; i < documents.size(); ++i) {
     const placed_document& placed = plan.documents[i];
     result<void> done;
     if (placed.source == document_source::load)
       done = load_document(model, cache, placed, documents[i]);
-    else if (encoded_alone(placed))
-      done = encode_and_scatter(model, cache, plan, placed);
+    else if (placed.source == document_source::encode)
+      done = encode_and_scatter(model, cache, placed);
     if (!done) {
       cache.truncate(0);
       return done;
@@ -123,28 +157,23 @@ result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& p
   return {};
 }
 
-result<void> prefill(runner& model, kv_cache& cache, const stitch_plan& plan, std::span<float> logits) {
-  std::vector<planned_row> rows;
-  std::ranges::copy_if(plan.rows, std::back_inserter(rows),
-                       [&plan](const planned_row& row) { return !encoded_alone(plan, row); });
-  return prefill_rows(model, cache, rows, logits);
+result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const stitch_plan& plan,
+                                           std::span<float> logits) {
+  if (auto checked = check_context(model, plan.rows); !checked) return tl::unexpected(checked.error());
+  const row_batch batch = batch_of(plan.rows, logits.size() / model.config().vocab_size);
+  if (plan.selector) return model.forward_selected(batch, cache, selection_of(plan), logits);
+  kv_cache* const caches[] = {&cache};
+  if (auto done = model.forward(batch, caches, logits); !done) return tl::unexpected(done.error());
+  std::vector<std::uint32_t> all(plan.rows.size());
+  std::iota(all.begin(), all.end(), 0U);
+  return all;
 }
 
 result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const planned_row> rows,
                           std::span<float> logits) {
-  if (rows.empty())
-    return fail(errc::invalid_argument, "there are no rows to compute; a prompt ends with some");
-  const std::uint32_t context = model.config().max_context_tokens;
-  if (static_cast<std::uint32_t>(rows.back().position) >= context)
-    return fail(errc::invalid_argument, "the prompt has " + std::to_string(rows.back().position + 1) +
-                                            " tokens and the model's context " + std::to_string(context) +
-                                            "; ask a shorter question or with fewer documents");
-  row_batch batch;
-  for (const planned_row& row : rows)
-    batch.add(row.token, row.position, row.segment);
-  batch.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
+  if (auto checked = check_context(model, rows); !checked) return checked;
   kv_cache* const caches[] = {&cache};
-  return model.forward(batch, caches, logits);
+  return model.forward(batch_of(rows, 1), caches, logits);
 }
 
 }  // namespace weft::engine

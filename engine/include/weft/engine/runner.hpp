@@ -45,6 +45,16 @@ struct row_batch {
   std::size_t size() const { return tokens.size(); }
 };
 
+// Rows of a batch that may end halfway. Layers before `layer` and that layer's K and V are computed for all
+// rows; behind that, candidates go on only if they are among the `rows` of them whose values changed most: by
+// |V new - V in the cache before|^2 over the layer's heads, descending, then by position. A head that had no
+// row at a position does not count.
+struct row_selection {
+  std::uint32_t layer = 0;
+  std::uint32_t rows = 0;
+  std::vector<std::uint32_t> candidates;  // rows of the batch, ascending
+};
+
 // Sees what a forward pass computes, layer by layer, on the calling thread: rows `first_row`... of the batch.
 // What it is shown is valid during the call.
 class forward_observer {
@@ -95,6 +105,12 @@ class runner {
   // logits do not depend on the other sessions of a decode step. One call at a time per runner.
   result<void> forward(const row_batch& batch, std::span<kv_cache* const> caches, std::span<float> logits,
                        forward_observer* observer = nullptr);
+
+  // The same for the rows of one cache of which some end halfway; none of those may want logits. Returns the
+  // rows that were computed in all layers, ascending.
+  result<std::vector<std::uint32_t>> forward_selected(const row_batch& batch, kv_cache& cache,
+                                                      const row_selection& selection,
+                                                      std::span<float> logits);
 
  private:
   struct state;

@@ -2,7 +2,7 @@
 // land in the prompt, and computes the other rows.
 //
 //   load_documents(model, cache, plan, blocks)   // rotate and scatter
-//   prefill(model, cache, plan, logits)          // opening and question; logits of the last row
+//   prefill(model, cache, plan, logits)          // every planned row overwrites its slot; logits of the last
 //
 // For the next question on the same documents: `cache.truncate(start of the question)` and
 // `prefill_rows(model, cache, rows of the question, logits)`.
@@ -16,6 +16,7 @@
 #include <weft/policies/stitch.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct placed_block {
   std::uint32_t bands = 0;             // how many of them are loaded
   std::int32_t start_position = 0;     // of the block's first token
   std::int32_t segment = 0;
+  // What the first token's key is rotated to, where that is not where it stands.
+  std::optional<std::int32_t> rotated_position = std::nullopt;
 };
 
 // Adds the rows of the blocks' bands to the cache, as many per (layer, KV head) as the bands hold. Blocks
@@ -36,21 +39,29 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
 
 // The same for a document that was encoded here; the same bytes as through blocks.
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
-                              std::int32_t start_position, std::int32_t segment);
+                              std::int32_t start_position, std::int32_t segment,
+                              std::optional<std::int32_t> rotated_position = std::nullopt);
 
 // The blocks of one document of a plan, in order. Empty for a document that the plan computes.
 using document_blocks = std::span<const block::view>;
 
+// Makes rows of zeros in an empty cache for what the plan computes in front of and between reused documents,
+// so that no document has to move for them. Before the documents are scattered one by one; `load_documents`
+// does it itself.
+result<void> reserve_computed_rows(kv_cache& cache, const policies::stitch_plan& plan);
+
 // Fills an empty cache with the plan's documents, in the order of the prompt. Loaded ones take all bands that
-// are present; those that the plan computes in a segment of their own are encoded at position 0 and rotated
-// like loaded ones, so that an answer does not depend on what was in the pool. `documents` has one entry for
-// every document of the plan. `invalid_argument` if blocks and plan do not fit each other.
+// are present; those that the plan encodes are computed at position 0 and rotated like loaded ones, so that
+// an answer does not depend on what was in the pool. `documents` has one entry for every document of the
+// plan. `invalid_argument` if blocks and plan do not fit each other.
 result<void> load_documents(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
                             std::span<const document_blocks> documents);
 
-// Computes what `load_documents` left of the plan and writes the logits of the last row: [vocab].
-result<void> prefill(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
-                     std::span<float> logits);
+// Computes the plan's rows behind `load_documents` and writes the logits of the last ones, as many as there
+// is room for: [rows][vocab]. At most the question's rows can be asked for. Returns which of the plan's rows
+// were computed in all layers, ascending.
+result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
+                                           std::span<float> logits);
 
 // Computes these rows, which overwrite those at their positions. Logits of the last one.
 result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const policies::planned_row> rows,
