@@ -1,5 +1,6 @@
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/work.hpp>
+#include <weft/engine/link_tokens.hpp>
 #include <weft/policies/stitch.hpp>
 
 #include <caf/send.hpp>
@@ -35,6 +36,7 @@ struct asking {
   policies::stitch_policy policy{};
   std::vector<engine::token_id> opening;
   std::vector<engine::token_id> question_tokens;
+  std::vector<std::vector<engine::token_id>> links;  // by document; empty: none
   std::vector<manifest_ptr> documents;
   std::vector<bool> stored;  // by document: its blocks came out of the pool
   std::shared_ptr<const policies::stitch_plan> plan;
@@ -64,7 +66,10 @@ result<policies::stitch_plan> plan_of(const asking& job) {
   std::vector<policies::prompt_document> documents;
   for (std::size_t i = 0; i < job.documents.size(); ++i)
     documents.push_back({job.documents[i]->tokens, job.stored[i]});
-  return policies::plan_stitch(job.policy, {job.opening, documents, job.question_tokens});
+  return policies::plan_stitch(job.policy, {.opening = job.opening,
+                                            .documents = documents,
+                                            .question = job.question_tokens,
+                                            .inserted = job.links});
 }
 
 // -- from the cache to the answer --
@@ -149,7 +154,8 @@ void load_read(self_pointer self, const asking_ptr& job, std::size_t first, std:
 std::size_t end_of_wave(const decode_state& state, const asking& job) {
   std::uint64_t bytes = 0;
   auto last = job.next_document;
-  while (last < job.documents.size()) {
+  while (last < job.documents.size() &&
+         job.plan->documents[last].source != policies::document_source::compute) {
     bytes += job.documents[last]->creation.block_bytes;
     if (last > job.next_document && bytes > state.parts.room->capacity_bytes() / 2) break;
     ++last;
@@ -158,8 +164,12 @@ std::size_t end_of_wave(const decode_state& state, const asking& job) {
 }
 
 void load_next(self_pointer self, const asking_ptr& job) {
-  if (job->policy == policies::stitch_policy::full || job->next_document == job->documents.size())
-    return generate(self, job);
+  // What the plan computes from its first to its last row is not worth a transfer.
+  const auto& placed = job->plan->documents;
+  while (job->next_document < placed.size() &&
+         placed[job->next_document].source == policies::document_source::compute)
+    ++job->next_document;
+  if (job->next_document == job->documents.size()) return generate(self, job);
   auto& state = self->state;
   const auto first = job->next_document;
   const auto last = end_of_wave(state, *job);
@@ -196,7 +206,7 @@ void open_session(self_pointer self, const asking_ptr& job) {
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   self->request(self->state.parts.engine, caf::infinite, open_atom_v,
-                session_order{prompt + job->asked.max_tokens})
+                session_order{prompt + job->asked.max_tokens, job->plan})
       .then(
           [self, job](std::uint64_t session) {
             job->session = session;
@@ -227,6 +237,15 @@ result<void> prepare(self_pointer self, asking& job) {
   const auto policy = policies::stitch_policy_from_name(job.asked.stitch.empty() ? "none" : job.asked.stitch);
   if (!policy) return tl::make_unexpected(policy.error());
   job.policy = *policy;
+  if (policy->kind == policies::stitch_kind::blend && policy->layer >= context.config.layers)
+    return fail(errc::invalid_argument,
+                policies::name_of(*policy) + ": the model has " + std::to_string(context.config.layers) +
+                    " layers; choose rows at layer 0 to " + std::to_string(context.config.layers - 1));
+  if (policy->kind == policies::stitch_kind::link) {
+    auto links = engine::link_tokens(context.config, policy->tokens, job.asked.documents.size());
+    if (!links) return tl::make_unexpected(links.error());
+    job.links = std::move(*links);
+  }
   job.opening = context.format.opening(context.tokens, job.asked.system);
   job.question_tokens = context.format.question(context.tokens, job.asked.text);
   job.started = self->state.parts.clock();

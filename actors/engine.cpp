@@ -205,13 +205,14 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
       },
       [self](open_atom, const session_order& order) -> caf::result<std::uint64_t> {
         auto& state = self->state;
+        engine::kv_cache cache{state.model->cache_shape(), order.capacity_rows};
+        if (const auto reserved = engine::reserve_computed_rows(cache, *order.plan); !reserved)
+          return to_caf(reserved.error());
         const auto number = state.next_session++;
         state.sessions.emplace(
-            number, session{.cache = engine::kv_cache{state.model->cache_shape(), order.capacity_rows},
-                            .promise = {},
-                            .listener = {},
-                            .outcome = {},
-                            .first_token = {}});
+            number,
+            session{
+                .cache = std::move(cache), .promise = {}, .listener = {}, .outcome = {}, .first_token = {}});
         return number;
       },
       [self](load_atom, const load_order& order) -> caf::result<load_outcome> {

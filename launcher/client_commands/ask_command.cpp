@@ -62,7 +62,10 @@ void add_request_options(CLI::App& command, ask_options& options) {
       .add_option("-d,--document", options.documents, "ids or names of documents, in the order of the prompt")
       ->type_name("ID");
   command.add_option("--system", request.system, "text before the documents")->type_name("TEXT");
-  command.add_option("--stitch", request.stitch, "how documents become one prompt: none, full")
+  command
+      .add_option(
+          "--stitch", request.stitch,
+          "how documents become one prompt: none, link(K), epic(k), blend(r,layer), random(r,seed), full")
       ->type_name("POLICY");
   command.add_option("--max-tokens", request.max_tokens, "end the answer after so many tokens")
       ->check(CLI::Range(1u, schema::limits::max_tokens))

@@ -18,14 +18,22 @@ using nlohmann::json;
 struct eval_options {
   std::filesystem::path model;
   std::vector<std::filesystem::path> sets;
-  std::vector<std::string> stitch{"none", "full"};
+  std::string stitch = "none,full";
+  std::string positions = "prompt";
   std::string dtype = "auto";
   std::size_t limit = 0;
   unsigned threads = 0;
 };
 
+// A policy, as it was asked for and as it is understood.
+struct named_policy {
+  std::string name;
+  policies::stitch_policy policy;
+};
+
 struct set_cell {
   std::string set;
+  std::string stitch;
   evaluation_cell cell;
 };
 
@@ -36,7 +44,7 @@ json json_of(const set_cell& found) {
           {"importance", "none"},
           {"budget", "none"},
           {"ratio", 1.0},
-          {"stitch", policies::name_of(cell.stitch)},
+          {"stitch", found.stitch},
           {"retrieval", "none"},
           {"sparse_ratio", 1.0},
           {"n", cell.n},
@@ -46,54 +54,66 @@ json json_of(const set_cell& found) {
           {"kept_ratio", cell.kept_ratio},
           {"bytes", cell.bytes},
           {"recomputed_rows", cell.recomputed_rows},
-          {"ttft_ms", cell.ttft_ms}};
+          {"recomputed_share", cell.recomputed_share},
+          {"ttft_ms", cell.ttft_ms},
+          {"rotate_ms", cell.rotate_ms},
+          {"compute_ms", cell.compute_ms}};
 }
 
 void print_table(const std::vector<set_cell>& cells) {
-  std::printf("%-16s %-10s %-7s %5s %7s %15s %10s %9s %9s\n", "set", "task", "stitch", "n", "score", "95 %",
-              "bytes", "recomp.", "ttft ms");
-  for (const auto& [set, cell] : cells)
-    std::printf("%-16s %-10s %-7s %5zu %7.1f %6.1f – %6.1f %10.0f %9.1f %9.2f\n", set.c_str(),
-                cell.task.c_str(), std::string{policies::name_of(cell.stitch)}.c_str(), cell.n, cell.score,
-                cell.low, cell.high, cell.bytes, cell.recomputed_rows, cell.ttft_ms);
+  std::printf("%-16s %-10s %-12s %5s %7s %15s %10s %9s %9s\n", "set", "task", "stitch", "n", "score", "95 %",
+              "bytes", "recomp. %", "ttft ms");
+  for (const auto& [set, stitch, cell] : cells)
+    std::printf("%-16s %-10s %-12s %5zu %7.1f %6.1f – %6.1f %10.0f %9.1f %9.2f\n", set.c_str(),
+                cell.task.c_str(), stitch.c_str(), cell.n, cell.score, cell.low, cell.high, cell.bytes,
+                100 * cell.recomputed_share, cell.ttft_ms);
 }
 
 result<std::vector<set_cell>> evaluate_set(loaded_model& model, const std::filesystem::path& file,
-                                           const std::vector<policies::stitch_policy>& policies,
-                                           std::size_t limit) {
+                                           const std::vector<named_policy>& policies,
+                                           policies::position_mode positions, std::size_t limit) {
   auto contexts = read_set_file(file);
   if (!contexts) return tl::unexpected(contexts.error());
   if (limit > 0 && contexts->size() > limit) contexts->resize(limit);
   std::vector<set_cell> found;
-  for (const auto policy : policies) {
-    const auto name = file.stem().string();
-    const auto cells = evaluate(model, *contexts, policy, [&](std::size_t done) {
+  const auto set = file.stem().string();
+  for (const auto& [name, policy] : policies) {
+    const auto progress = [&](std::size_t done) {
       if (done % 10 == 0 || done == contexts->size())
-        spdlog::info("{}, stitch {}: {} of {} contexts", name, policies::name_of(policy), done,
-                     contexts->size());
-    });
+        spdlog::info("{}, stitch {}: {} of {} contexts", set, name, done, contexts->size());
+    };
+    const auto cells = evaluate(model, *contexts, policy, progress, positions);
     if (!cells)
       return tl::unexpected(error{cells.error().code, file.string() + ": " + cells.error().context});
     for (const auto& cell : *cells)
-      found.push_back({name, cell});
+      found.push_back({set, name, cell});
+  }
+  return found;
+}
+
+result<std::vector<named_policy>> policies_of(const std::string& list) {
+  std::vector<named_policy> found;
+  for (const auto& name : policies::split_policy_names(list)) {
+    const auto policy = policies::stitch_policy_from_name(name);
+    if (!policy) return tl::unexpected(policy.error());
+    found.push_back({name, *policy});
   }
   return found;
 }
 
 int run_eval(const eval_options& options, const command_context& context) {
-  std::vector<policies::stitch_policy> policies;
-  for (const auto& name : options.stitch) {
-    const auto policy = policies::stitch_policy_from_name(name);
-    if (!policy) return report_wrong_use("--stitch: " + policy.error().context);
-    policies.push_back(*policy);
-  }
+  const auto policies = policies_of(options.stitch);
+  if (!policies) return report_wrong_use("--stitch: " + policies.error().context);
   const auto how = options_for_dtype(options.dtype, options.threads);
   if (!how) return report_wrong_use("--dtype: " + how.error().context);
   auto model = load_model(options.model, *how);
   if (!model) return report(model.error());
   std::vector<set_cell> cells;
   for (const auto& file : options.sets) {
-    const auto found = evaluate_set(*model, file, policies, options.limit);
+    const auto found = evaluate_set(
+        *model, file, *policies,
+        options.positions == "prompt" ? policies::position_mode::prompt : policies::position_mode::document,
+        options.limit);
     if (!found) return report(found.error());
     cells.insert(cells.end(), found->begin(), found->end());
   }
@@ -114,11 +134,20 @@ void add_eval_command(CLI::App& app, command_context& context) {
   auto options = std::make_shared<eval_options>();
   auto* command = add_command(
       app, "eval", "how often a model answers right, by how documents are put into the prompt",
-      "weft eval --model models/recall --set models/sets/hop_512.jsonl --stitch none,full", context);
+      "weft eval --model models/recall --set models/sets/hop_512.jsonl --stitch none,epic,full", context);
   command->add_option("--model", options->model, "model folder")->required();
   command->add_option("--set", options->sets, "sets of questions (.jsonl)")->required();
-  command->add_option("--stitch", options->stitch, "how documents come into the prompt: none, full")
-      ->delimiter(',')
+  command
+      ->add_option("--stitch", options->stitch,
+                   "how documents come into the prompt, separated by commas: none, link(K), epic(k), "
+                   "blend(r,layer), random(r,seed), full")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--positions", options->positions,
+          "what reused keys are rotated to: where they stand in the prompt, or in their own document "
+          "(a control)")
+      ->check(CLI::IsMember({"prompt", "document"}))
       ->capture_default_str();
   command->add_option("--dtype", options->dtype, "cache: auto (as the weights), f32, bf16, f16")
       ->capture_default_str();

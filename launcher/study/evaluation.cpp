@@ -1,4 +1,5 @@
 #include <weft/engine/document.hpp>
+#include <weft/engine/link_tokens.hpp>
 #include <weft/engine/sampler.hpp>
 #include <weft/engine/stitch.hpp>
 #include <weft/launcher/study/evaluation.hpp>
@@ -32,7 +33,8 @@ std::uint32_t answer_tokens(const loaded_model& model, const set_context& contex
 // One context and how its documents come into the cache.
 class reader {
  public:
-  reader(loaded_model& model, policies::stitch_policy stitch) : model_(model), stitch_(stitch) {}
+  reader(loaded_model& model, policies::stitch_policy stitch, policies::position_mode positions)
+      : model_(model), stitch_(stitch), positions_(positions) {}
 
   // Tokens of the documents and, where the policy reuses them, their K and V.
   result<void> open(const set_context& context);
@@ -40,9 +42,11 @@ class reader {
   // Answers one question; the first one puts the prompt together, the others go on behind the documents.
   result<std::string> ask(const std::string& question, std::uint32_t most_tokens);
 
-  double ttft_ms() const { return ttft_ms_; }
+  double rotate_ms() const { return rotate_ms_; }
+  double compute_ms() const { return compute_ms_; }
   double document_bytes() const;
-  double recomputed_rows() const { return static_cast<double>(recomputed_rows_); }
+  double recomputed_rows() const { return recomputed_rows_; }
+  double recomputed_share() const { return recomputed_share_; }
 
  private:
   result<policies::stitch_plan> plan(std::span<const token_id> question) const;
@@ -52,13 +56,17 @@ class reader {
 
   loaded_model& model_;
   policies::stitch_policy stitch_;
+  policies::position_mode positions_;
   std::vector<token_id> opening_;
   std::vector<std::vector<token_id>> documents_;
+  std::vector<std::vector<token_id>> links_;
   std::vector<engine::encoded_document> encoded_;
   std::optional<engine::kv_cache> cache_;
   std::vector<float> logits_;
-  double ttft_ms_ = 0;
-  std::uint32_t recomputed_rows_ = 0;
+  double rotate_ms_ = 0;
+  double compute_ms_ = 0;
+  double recomputed_rows_ = 0;
+  double recomputed_share_ = 0;
 };
 
 result<void> reader::open(const set_context& context) {
@@ -69,11 +77,15 @@ result<void> reader::open(const set_context& context) {
   logits_.resize(model_.runner.config().vocab_size);
   for (const auto& text : context.documents) {
     documents_.push_back(model_.format.document(model_.tokens, text));
-    if (stitch_ == policies::stitch_policy::full) continue;
+    if (stitch_.kind == policies::stitch_kind::full) continue;
     auto encoded = engine::encode_document(model_.runner, documents_.back());
     if (!encoded) return tl::unexpected(encoded.error());
     encoded_.push_back(std::move(*encoded));
   }
+  if (stitch_.kind != policies::stitch_kind::link) return {};
+  auto links = engine::link_tokens(model_.runner.config(), stitch_.tokens, documents_.size());
+  if (!links) return tl::unexpected(links.error());
+  links_ = std::move(*links);
   return {};
 }
 
@@ -90,23 +102,36 @@ result<policies::stitch_plan> reader::plan(std::span<const token_id> question) c
   std::vector<policies::prompt_document> parts;
   for (const auto& tokens : documents_)
     parts.push_back({tokens, true});
-  return policies::plan_stitch(stitch_, {opening_, parts, question});
+  return policies::plan_stitch(stitch_, {.opening = opening_,
+                                         .documents = parts,
+                                         .question = question,
+                                         .inserted = links_,
+                                         .positions = positions_});
+}
+
+double milliseconds_since(clock::time_point started) {
+  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
 }
 
 result<void> reader::put_together(const policies::stitch_plan& plan) {
   const auto started = clock::now();
   cache_.emplace(model_.runner.cache_shape(), model_.runner.config().max_context_tokens);
+  if (auto reserved = engine::reserve_computed_rows(*cache_, plan); !reserved) return reserved;
   for (std::size_t i = 0; i < plan.documents.size(); ++i) {
     const auto& placed = plan.documents[i];
     if (placed.source != policies::document_source::load) continue;
-    auto done =
-        engine::scatter_document(model_.runner, *cache_, encoded_[i], placed.start_position, placed.segment);
+    auto done = engine::scatter_document(model_.runner, *cache_, encoded_[i], placed.start_position,
+                                         placed.segment, placed.rotated_position);
     if (!done) return done;
   }
-  auto done = engine::prefill(model_.runner, *cache_, plan, logits_);
-  ttft_ms_ = std::chrono::duration<double, std::milli>(clock::now() - started).count();
+  rotate_ms_ = milliseconds_since(started);
+  const auto placed = clock::now();
+  const auto done = engine::prefill(model_.runner, *cache_, plan, logits_);
+  if (!done) return tl::unexpected(done.error());
+  compute_ms_ = milliseconds_since(placed);
   recomputed_rows_ = plan.recomputed_rows;
-  return done;
+  recomputed_share_ = plan.recomputed_share(model_.runner.config().layers);
+  return {};
 }
 
 result<void> reader::read_question(const policies::stitch_plan& plan) {
@@ -149,7 +174,7 @@ result<std::string> reader::ask(const std::string& question, std::uint32_t most_
 
 struct tally {
   std::vector<double> scores;
-  std::vector<double> bytes, recomputed_rows, ttft_ms;
+  std::vector<double> bytes, recomputed_rows, recomputed_share, ttft_ms, rotate_ms, compute_ms;
 };
 
 double mean(const std::vector<double>& values) {
@@ -177,7 +202,10 @@ evaluation_cell cell_of(const std::string& task, policies::stitch_policy stitch,
   cell.high = 100 * certain.high;
   cell.bytes = mean(counted.bytes);
   cell.recomputed_rows = mean(counted.recomputed_rows);
+  cell.recomputed_share = mean(counted.recomputed_share);
   cell.ttft_ms = median(counted.ttft_ms);
+  cell.rotate_ms = median(counted.rotate_ms);
+  cell.compute_ms = median(counted.compute_ms);
   return cell;
 }
 
@@ -196,7 +224,10 @@ result<void> read_context(reader& reading, const loaded_model& model, const set_
   }
   counted.bytes.push_back(reading.document_bytes());
   counted.recomputed_rows.push_back(reading.recomputed_rows());
-  counted.ttft_ms.push_back(reading.ttft_ms());
+  counted.recomputed_share.push_back(reading.recomputed_share());
+  counted.rotate_ms.push_back(reading.rotate_ms());
+  counted.compute_ms.push_back(reading.compute_ms());
+  counted.ttft_ms.push_back(reading.rotate_ms() + reading.compute_ms());
   return {};
 }
 
@@ -204,8 +235,9 @@ result<void> read_context(reader& reading, const loaded_model& model, const set_
 
 result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
                                               policies::stitch_policy stitch,
-                                              const evaluation_progress& progress) {
-  reader reading(model, stitch);
+                                              const evaluation_progress& progress,
+                                              policies::position_mode positions) {
+  reader reading(model, stitch, positions);
   std::vector<std::string> tasks;
   std::map<std::string, tally> by_task;
   std::size_t done = 0;

@@ -122,7 +122,7 @@ void add_export_command(CLI::App& app, command_context& context) {
           context);
   add_one(
       *command, "stitched",
-      R"(logits of a question behind reused documents: {"system":[..],"documents":[[..],..],"question":[..],"policy":{"name"}})",
+      R"(logits of a question behind reused documents: {"system":[..],"documents":[[..],..],"question":[..],"links"?:[[..],..],"policy":{"name","k"?,"r"?,"layer"?,"seed"?}})",
       write_stitched, context);
 }
 

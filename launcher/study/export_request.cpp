@@ -1,9 +1,11 @@
+#include <weft/engine/link_tokens.hpp>
 #include <weft/launcher/study/export_request.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <limits>
 #include <string>
+#include <type_traits>
 
 namespace weft::launcher::study {
 
@@ -42,20 +44,72 @@ result<void> fits_context(std::size_t tokens, const engine::model_config& model)
   return {};
 }
 
+// Whole numbers and the share r, which take the place of what the policy's name says or leaves out.
+result<void> read_parameters(const json& object, policies::stitch_policy& policy) {
+  const auto given = [&object](const char* key) -> const json* {
+    const auto it = object.find(key);
+    return it == object.end() || it->is_null() ? nullptr : &*it;
+  };
+  const auto whole = [&given](const char* key, auto& number) -> result<void> {
+    const json* value = given(key);
+    if (value == nullptr) return {};
+    const auto most = std::numeric_limits<std::remove_reference_t<decltype(number)>>::max();
+    if (!value->is_number_integer() || (!value->is_number_unsigned() && value->get<std::int64_t>() < 0) ||
+        value->get<std::uint64_t>() > most)
+      return fail(errc::invalid_argument, std::string{"\"policy\": \""} + key +
+                                              "\" must be a whole number from 0 to " + std::to_string(most));
+    number = value->get<std::remove_reference_t<decltype(number)>>();
+    return {};
+  };
+  if (auto read = whole("k", policy.tokens); !read) return read;
+  if (auto read = whole("layer", policy.layer); !read) return read;
+  if (auto read = whole("seed", policy.seed); !read) return read;
+  if (const json* share = given("r")) {
+    if (!share->is_number()) return fail(errc::invalid_argument, "\"policy\": \"r\" must be a number");
+    const auto millionths = policies::share_millionths_of(share->get<double>());
+    if (!millionths) return fail(errc::invalid_argument, "\"policy\": \"r\": " + millionths.error().context);
+    policy.share_millionths = *millionths;
+  }
+  return {};
+}
+
 result<policies::stitch_policy> policy_of(const json& input) {
   const auto it = input.find("policy");
   if (it == input.end()) return policies::stitch_policy::none;
   const auto& name = it->is_object() && it->contains("name") ? it->at("name") : *it;
   if (!name.is_string()) return fail(errc::invalid_argument, "\"policy\" must be {\"name\": ...}");
-  return policies::stitch_policy_from_name(name.get<std::string>());
+  auto policy = policies::stitch_policy_from_name(name.get<std::string>());
+  if (!policy || !it->is_object()) return policy;
+  if (auto read = read_parameters(*it, *policy); !read) return tl::unexpected(read.error());
+  return policy;
 }
 
-bool has_links(const json& input) {
+// Whether a policy that inserts links gives their number itself.
+bool says_how_many(const json& input) {
+  const json& policy = input.at("policy");
+  const json& name = policy.is_object() ? policy.at("name") : policy;
+  return (policy.is_object() && policy.contains("k") && !policy.at("k").is_null()) ||
+         name.get<std::string>().find('(') != std::string::npos;
+}
+
+result<std::vector<std::vector<token_id>>> links_of(const json& input, const policies::stitch_policy& policy,
+                                                    std::size_t documents,
+                                                    const engine::model_config& model) {
   const auto it = input.find("links");
-  if (it == input.end() || !it->is_array()) return false;
-  for (const auto& links : *it)
-    if (!links.empty()) return true;
-  return false;
+  if (it == input.end() || it->is_null()) {
+    if (policy.kind != policies::stitch_kind::link) return std::vector<std::vector<token_id>>{};
+    return engine::link_tokens(model, policy.tokens, documents);
+  }
+  if (!it->is_array() || (!it->empty() && it->size() != documents))
+    return fail(errc::invalid_argument,
+                "\"links\" must be a list with one list of token ids for every document");
+  std::vector<std::vector<token_id>> links;
+  for (const auto& list : *it) {
+    auto ids = numbers_below(list, "links", model.vocab_size);
+    if (!ids) return tl::unexpected(ids.error());
+    links.push_back(std::move(*ids));
+  }
+  return links;
 }
 
 }  // namespace
@@ -98,12 +152,18 @@ result<stitched_request> stitched_request_from(const json& input, const engine::
   auto question = ids_of(input, "question", model);
   if (!question) return tl::unexpected(question.error());
   request.question = std::move(*question);
-  if (auto fits = fits_context(tokens + request.question.size(), model); !fits)
-    return tl::unexpected(fits.error());
-  if (has_links(input)) return fail(errc::unsupported, "\"links\" are not supported; leave them out");
   const auto policy = policy_of(input);
   if (!policy) return tl::unexpected(policy.error());
   request.policy = *policy;
+  auto links = links_of(input, *policy, request.documents.size(), model);
+  if (!links) return tl::unexpected(links.error());
+  request.links = std::move(*links);
+  if (policy->kind == policies::stitch_kind::link && !says_how_many(input) && !request.links.empty())
+    request.policy.tokens = static_cast<std::uint32_t>(request.links.front().size());
+  for (const auto& list : request.links)
+    tokens += list.size();
+  if (auto fits = fits_context(tokens + request.question.size(), model); !fits)
+    return tl::unexpected(fits.error());
   return request;
 }
 

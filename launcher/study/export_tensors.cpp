@@ -71,35 +71,34 @@ result<exported_kv> kv_of(engine::runner& model, const sequence_request& request
 result<exported_stitching> stitched_of(engine::runner& model, const stitched_request& request) {
   std::vector<policies::prompt_document> documents;
   for (const auto& tokens : request.documents)
-    documents.push_back({tokens, true});
-  const auto plan = policies::plan_stitch(request.policy, {request.system, documents, request.question});
+    documents.push_back({tokens, false});
+  const auto plan = policies::plan_stitch(request.policy, {.opening = request.system,
+                                                           .documents = documents,
+                                                           .question = request.question,
+                                                           .inserted = request.links});
   if (!plan) return tl::unexpected(plan.error());
 
   engine::kv_cache cache(model.cache_shape(), plan->prompt_tokens);
-  for (std::size_t i = 0; i < plan->documents.size(); ++i) {
-    const auto& placed = plan->documents[i];
-    if (placed.source != policies::document_source::load) continue;
-    const auto encoded = engine::encode_document(model, request.documents[i]);
-    if (!encoded) return tl::unexpected(encoded.error());
-    auto done = engine::scatter_document(model, cache, *encoded, placed.start_position, placed.segment);
-    if (!done) return tl::unexpected(done.error());
-  }
+  const std::vector<engine::document_blocks> nothing_stored(documents.size());
+  if (auto done = engine::load_documents(model, cache, *plan, nothing_stored); !done)
+    return tl::unexpected(done.error());
 
   exported_stitching found;
   found.prompt_tokens = plan->prompt_tokens;
-  found.computed.resize(std::size_t{model.cache_shape().layers} * plan->prompt_tokens, 0);
-  engine::row_batch batch;
-  for (const auto& row : plan->rows) {
-    batch.add(row.token, row.position, row.segment);
-    for (std::size_t layer = 0; layer < model.cache_shape().layers; ++layer)
-      found.computed[layer * plan->prompt_tokens + static_cast<std::size_t>(row.position)] = 1;
-  }
-  batch.logits_rows.resize(plan->question_rows);
-  std::iota(batch.logits_rows.begin(), batch.logits_rows.end(),
-            static_cast<std::uint32_t>(batch.size()) - plan->question_rows);
   found.logits.resize(std::size_t{plan->question_rows} * model.config().vocab_size);
-  engine::kv_cache* const caches[] = {&cache};
-  if (auto done = model.forward(batch, caches, found.logits); !done) return tl::unexpected(done.error());
+  const auto whole = engine::prefill(model, cache, *plan, found.logits);
+  if (!whole) return tl::unexpected(whole.error());
+  found.computed.resize(std::size_t{model.cache_shape().layers} * plan->prompt_tokens, 0);
+  const auto mark = [&](std::uint32_t layer, const policies::planned_row& row) {
+    found.computed[std::size_t{layer} * plan->prompt_tokens + static_cast<std::size_t>(row.position)] = 1;
+  };
+  for (std::uint32_t layer = 0; layer < model.cache_shape().layers; ++layer)
+    if (plan->selector && layer <= plan->selector->layer)
+      for (const auto& row : plan->rows)
+        mark(layer, row);
+    else
+      for (const std::uint32_t row : *whole)
+        mark(layer, plan->rows[row]);
   return found;
 }
 

@@ -148,6 +148,74 @@ TEST_CASE("blocks whose only holder died are computed anew from the manifest's t
   }
 }
 
+TEST_CASE("every stitching policy answers out of the pool, and says how many rows it computed") {
+  const auto model = recall_model();
+  simulated_cluster cluster{four_nodes(5, 1, model)};
+  const auto from = ingest_both(cluster);
+  const auto answer_with = [&](const char* policy) {
+    actors::question q;
+    q.text = asked;
+    q.stitch = policy;
+    q.documents = {from.documents[1], from.documents[0], from.documents[1]};  // one of them twice
+    return answer_of(cluster, cluster.ask("decode", q));
+  };
+  const auto full = answer_with("full");
+  CHECK(answer_with("none").recomputed_rows == 0);
+  CHECK(answer_with("epic(4)").recomputed_rows == 12);
+  CHECK(answer_with("blend(0.25,1)").recomputed_rows == (full.recomputed_rows + 2) / 4);
+  CHECK(answer_with("random(0.5)").recomputed_rows == (full.recomputed_rows + 1) / 2);
+  // Nothing is read that would be computed from its first to its last row.
+  const auto whole = answer_with("epic(1000)");
+  CHECK(whole.recomputed_rows == full.recomputed_rows);
+  CHECK(whole.transfers.empty());
+  CHECK(whole.misses == 0);
+}
+
+TEST_CASE("an answer with recomputed rows does not depend on which blocks were lost") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(6)) {
+    CAPTURE(seed);
+    simulated_cluster cluster{four_nodes(seed, 1, model)};
+    const auto from = ingest_both(cluster);
+    const auto answers = [&] {
+      std::vector<std::vector<std::int32_t>> tokens;
+      for (const char* policy : {"epic(4)", "blend(0.2)"}) {
+        actors::question q;
+        q.text = asked;
+        q.stitch = policy;
+        q.documents = {from.documents[1], from.documents[0]};
+        tokens.push_back(answer_of(cluster, cluster.ask("decode", q)).tokens);
+      }
+      return tokens;
+    };
+    const auto before = answers();
+    cluster.kill(seed % 2 == 0 ? "storage-1" : "storage-2");
+    CHECK(answers() == before);
+  }
+}
+
+TEST_CASE("a policy that there is not, or that the model has not learned, is refused in one line") {
+  const auto model = recall_model();
+  simulated_cluster cluster{four_nodes(5, 1, model)};
+  const auto from = ingest_both(cluster);
+  for (const auto& [policy, words] :
+       std::vector<std::pair<const char*, const char*>>{{"nonsense", "supported: none, link(K)"},
+                                                        {"epic(x)", "epic(x)"},
+                                                        {"link(5)", "trained without link tokens"},
+                                                        {"blend(0.1,4)", "layer 0 to 3"}}) {
+    CAPTURE(policy);
+    actors::question q;
+    q.text = asked;
+    q.stitch = policy;
+    q.documents = from.documents;
+    const auto done = cluster.ask("decode", q);
+    REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
+    REQUIRE(done->failure);
+    CHECK(done->failure->context.find(words) != std::string::npos);
+    CHECK(done->failure->context.find('\n') == std::string::npos);
+  }
+}
+
 TEST_CASE("when every holder is dead there is a clear error within the deadline") {
   const auto model = recall_model();
   simulated_cluster cluster{four_nodes(3, 2, model)};

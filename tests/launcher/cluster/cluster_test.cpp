@@ -44,8 +44,10 @@ std::vector<id128> ingest_all(running_cluster& cluster, std::size_t holders) {
   return ids;
 }
 
-result<client::ask_result> ask(running_cluster& cluster, const std::vector<id128>& documents, const fact& f) {
+result<client::ask_result> ask(running_cluster& cluster, const std::vector<id128>& documents, const fact& f,
+                               const std::string& stitch = {}) {
   client::ask_request request;
+  request.stitch = stitch;
   request.question = f.question;
   request.documents = documents;
   return cluster.client().ask(request);
@@ -94,6 +96,22 @@ TEST_CASE("two replicas: the encoding node and a holder are killed, every questi
       CHECK(counter(node, "mailbox.largest_bytes") <= 1 << 20);
       CHECK(counter(node, "mailbox.bytes") < static_cast<std::int64_t>(bytes_of(*answer)));
     }
+  }
+  SUBCASE("and every stitching policy answers, with its share of computed rows") {
+    const auto full = ask(cluster, documents, facts[0], "full");
+    REQUIRE_MESSAGE(full, to_string(full.error()));
+    for (const auto* policy : {"epic(4)", "blend(0.2,1)", "random(0.2)"}) {
+      const auto answer = ask(cluster, documents, facts[0], policy);
+      CAPTURE(policy);
+      REQUIRE_MESSAGE(answer, to_string(answer.error()));
+      CHECK(answer->answer == facts[0].answer);
+      CHECK(answer->recomputed_rows > 0);
+      CHECK(answer->recomputed_rows < full->recomputed_rows / 2);
+      CHECK(bytes_of(*answer) > 64 * 1024);
+    }
+    const auto refused = ask(cluster, documents, facts[0], "link(5)");
+    REQUIRE(!refused);
+    CHECK(refused.error().context.find("trained without link tokens") != std::string::npos);
   }
   SUBCASE("kill -9") {
     cluster.signal("prefill", SIGKILL);

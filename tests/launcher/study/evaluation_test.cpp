@@ -93,6 +93,46 @@ TEST_CASE("a cell says what was reused") {
   CHECK(reused->front().low < reused->front().score);
 }
 
+TEST_CASE("every policy answers the example documents, with its share of recomputed rows") {
+  const auto contexts = examples();
+  auto model = recall("auto");
+  for (const auto& policy :
+       {stitch_policy::epic(16), stitch_policy::blend(150'000), stitch_policy::random(150'000)}) {
+    const auto cells = evaluate(model, contexts, policy, ignore);
+    REQUIRE_MESSAGE(cells.has_value(), cells.error().context);
+    for (const auto& cell : *cells) {
+      CAPTURE(name_of(policy));
+      CAPTURE(cell.task);
+      CHECK(cell.score >= 75);
+      CHECK(cell.recomputed_rows > 0);
+      CHECK(cell.recomputed_share > 0.05);
+      CHECK(cell.recomputed_share < (policy.kind == weft::policies::stitch_kind::blend ? 0.65 : 0.4));
+    }
+  }
+}
+
+TEST_CASE("documents whose keys are not rotated to where they stand lose their order") {
+  auto contexts = read_set_file(root + "/models/sets/latest_512.jsonl");
+  REQUIRE(contexts);
+  contexts->resize(12);
+  auto model = recall("auto");
+  const auto score = [&](weft::policies::position_mode positions) {
+    const auto cells = evaluate(model, *contexts, stitch_policy::none, ignore, positions);
+    REQUIRE(cells);
+    return cells->front().score;
+  };
+  CHECK(score(weft::policies::position_mode::prompt) >= 85);
+  CHECK(score(weft::policies::position_mode::document) <= 65);
+}
+
+TEST_CASE("link tokens that the model has not are refused") {
+  const auto contexts = examples();
+  auto model = recall("auto");
+  const auto cells = evaluate(model, contexts, stitch_policy::link(5), ignore);
+  REQUIRE(!cells);
+  CHECK(cells.error().code == weft::errc::unsupported);
+}
+
 TEST_CASE("a prompt beyond the model's context is refused with the context's name") {
   set_context large;
   large.id = "too large";

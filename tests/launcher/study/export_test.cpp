@@ -4,7 +4,9 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 using namespace weft::launcher::study;
 using nlohmann::json;
@@ -29,6 +31,21 @@ std::vector<token_id> ids(std::size_t count, token_id first) {
 
 stitched_request sample_request(stitch_policy policy) {
   return {ids(3, 1), {ids(9, 20), ids(1, 5), ids(17, 60)}, ids(6, 90), policy};
+}
+
+// The system's 3 rows and the question's 6, and some of the documents' 27.
+std::vector<std::uint8_t> computed_rows(std::initializer_list<std::size_t> document_rows) {
+  std::vector<std::uint8_t> rows(36, 0);
+  for (std::size_t i = 0; i < 36; ++i)
+    rows[i] = i < 3 || i >= 30;
+  for (const auto row : document_rows)
+    rows[row] = 1;
+  return rows;
+}
+
+std::vector<std::uint8_t> layer_of(const exported_stitching& found, std::size_t layer) {
+  const auto begin = found.computed.begin() + static_cast<std::ptrdiff_t>(layer * found.prompt_tokens);
+  return {begin, begin + static_cast<std::ptrdiff_t>(found.prompt_tokens)};
 }
 
 // The whole prompt as one sequence, documents in segments of their own or not.
@@ -88,10 +105,16 @@ TEST_CASE("computed rows are those that were not reused") {
   const auto none = stitched_of(model, sample_request(stitch_policy::none)).value();
   REQUIRE(none.prompt_tokens == 36);
   REQUIRE(none.computed.size() == 3 * 36);
-  for (std::size_t i = 0; i < none.computed.size(); ++i) {
-    const auto position = i % 36;
-    CHECK(none.computed[i] == (position < 3 || position >= 30 ? 1 : 0));
-  }
+  for (std::size_t layer = 0; layer < 3; ++layer)
+    CHECK(layer_of(none, layer) == computed_rows({}));
+  const auto epic = stitched_of(model, sample_request(stitch_policy::epic(2))).value();
+  for (std::size_t layer = 0; layer < 3; ++layer)
+    CHECK(layer_of(epic, layer) == computed_rows({3, 4, 12, 13, 14}));
+  const auto blend = stitched_of(model, sample_request(stitch_policy::blend(150'000, 1))).value();
+  CHECK(layer_of(blend, 0) == std::vector<std::uint8_t>(36, 1));
+  CHECK(layer_of(blend, 1) == std::vector<std::uint8_t>(36, 1));
+  const auto last = layer_of(blend, 2);
+  CHECK(std::count(last.begin(), last.end(), 1) == 3 + 4 + 6);
   const auto full = stitched_of(model, sample_request(stitch_policy::full)).value();
   CHECK(full.computed == std::vector<std::uint8_t>(3 * 36, 1));
 }
@@ -122,6 +145,44 @@ TEST_CASE("K and V do not depend on where a document stands, K being kept before
   CHECK(size > 0.5F);
 }
 
+TEST_CASE("links that are given are put behind their documents") {
+  auto model = model_named("llama");
+  auto request = sample_request(stitch_policy::link(2));
+  request.links = {ids(2, 100), ids(2, 110), ids(2, 120)};
+  const auto stitched = stitched_of(model, request);
+  REQUIRE_MESSAGE(stitched.has_value(), stitched.error().context);
+  CHECK(stitched->prompt_tokens == 42);
+
+  sequence_request whole{request.system, std::vector<std::int32_t>(3, 0)};
+  const auto add = [&whole](const std::vector<token_id>& tokens, std::int32_t segment) {
+    whole.tokens.insert(whole.tokens.end(), tokens.begin(), tokens.end());
+    whole.segments.resize(whole.tokens.size(), segment);
+  };
+  for (std::size_t i = 0; i < 3; ++i) {
+    add(request.documents[i], static_cast<std::int32_t>(i + 1));
+    add(request.links[i], 0);
+  }
+  add(request.question, 0);
+  CHECK(distance_to_tail(logits_of(model, whole).value(), stitched->logits) <= 1e-3F);
+}
+
+TEST_CASE("a policy's parameters stand in its name or beside it") {
+  const auto model = model_named("llama");
+  const auto policy_of = [&](const json& policy, const json& links = nullptr) {
+    return stitched_request_from(
+               {{"documents", {{2, 3}, {4}}}, {"question", {5}}, {"policy", policy}, {"links", links}},
+               model.config())
+        .value()
+        .policy;
+  };
+  CHECK(policy_of({{"name", "epic"}, {"k", 4}}) == stitch_policy::epic(4));
+  CHECK(policy_of({{"name", "epic"}}) == stitch_policy::epic(16));
+  CHECK(policy_of("epic(7)") == stitch_policy::epic(7));
+  CHECK(policy_of({{"name", "blend"}, {"r", 0.29}, {"layer", 2}}) == stitch_policy::blend(290'000, 2));
+  CHECK(policy_of({{"name", "random"}, {"r", 0.5}, {"seed", 9}}) == stitch_policy::random(500'000, 9));
+  CHECK(policy_of({{"name", "link"}}, {{7, 8}, {9, 10}}) == stitch_policy::link(2));
+}
+
 TEST_CASE("requests that do not fit the model are refused by the key that is wrong") {
   const auto model = model_named("llama");
   const auto& config = model.config();
@@ -139,8 +200,14 @@ TEST_CASE("requests that do not fit the model are refused by the key that is wro
   refused(changed("question", {-1}), errc::invalid_argument, "question");
   refused(changed("question", "x"), errc::invalid_argument, "question");
   refused(changed("documents", {1, 2}), errc::invalid_argument, "documents");
-  refused(changed("links", {{7}}), errc::unsupported, "links");
+  refused(changed("links", {{7}}), errc::invalid_argument, "links");
+  refused(changed("links", {{7}, {160}}), errc::invalid_argument, "160");
   refused(changed("policy", {{"name", "nonsense"}}), errc::unsupported, "none");
+  refused(changed("policy", {{"name", "link"}}), errc::unsupported, "without link tokens");
+  refused(changed("policy", {{"name", "epic"}, {"k", -1}}), errc::invalid_argument, "\"k\"");
+  refused(changed("policy", {{"name", "blend"}, {"r", 1.5}}), errc::invalid_argument, "\"r\"");
+  refused(changed("policy", {{"name", "blend"}, {"layer", "1"}}), errc::invalid_argument, "\"layer\"");
+  refused(changed("policy", "epic(x)"), errc::invalid_argument, "epic(x)");
   refused(stitched_request_from(json::object(), config), errc::invalid_argument, "documents");
 
   CHECK(sequence_request_from({{"tokens", {1, 2}}}, config)->segments == std::vector<std::int32_t>{0, 0});

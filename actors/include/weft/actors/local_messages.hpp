@@ -118,6 +118,7 @@ struct encode_order {
 
 struct session_order {
   std::uint32_t capacity_rows = 0;
+  std::shared_ptr<const policies::stitch_plan> plan;  // what will be loaded and computed
 };
 
 // A document and where it lands in the prompt: out of verified blocks, or, without any, to be computed from

@@ -24,9 +24,12 @@ struct evaluation_cell {
   double low = 0;
   double high = 100;
   double kept_ratio = 1;
-  double bytes = 0;            // K and V of the documents that an answer is read from
-  double recomputed_rows = 0;  // document rows computed when the prompt was put together
-  double ttft_ms = 0;          // median; documents encoded already (`none`) or prompt from nothing (`full`)
+  double bytes = 0;             // K and V of the documents that an answer is read from
+  double recomputed_rows = 0;   // document rows computed in all layers when the prompt was put together
+  double recomputed_share = 0;  // of all document rows, mean over the layers
+  double ttft_ms = 0;           // median; documents encoded already, a prompt from nothing with `full`
+  double rotate_ms = 0;         // of that: to rotate documents and copy them into the cache
+  double compute_ms = 0;        // of that: to compute rows
 };
 
 // Called after each context with how many are done.
@@ -34,8 +37,9 @@ using evaluation_progress = std::function<void(std::size_t)>;
 
 // Every document of a context is encoded once, every question asked of the same cache, answers decoded
 // greedily. One cell for each task, in the order in which tasks appear.
-result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
-                                              policies::stitch_policy stitch,
-                                              const evaluation_progress& progress);
+// `positions`: what the documents' keys are rotated to, for controls.
+result<std::vector<evaluation_cell>> evaluate(
+    loaded_model& model, std::span<const set_context> contexts, policies::stitch_policy stitch,
+    const evaluation_progress& progress, policies::position_mode positions = policies::position_mode::prompt);
 
 }  // namespace weft::launcher::study

@@ -23,9 +23,11 @@ struct stitched_request {
   std::vector<std::vector<engine::token_id>> documents;
   std::vector<engine::token_id> question;
   policies::stitch_policy policy = policies::stitch_policy::none;
+  std::vector<std::vector<engine::token_id>> links = {};  // behind each document, or none at all
 };
 
-// `invalid_argument` names the key that is wrong; `unsupported` a policy or links that this build lacks.
+// `invalid_argument` names the key that is wrong; `unsupported` a policy that there is not, or links that are
+// not given and that the model was not trained with.
 result<sequence_request> sequence_request_from(const nlohmann::json& input,
                                                const engine::model_config& model);
 result<stitched_request> stitched_request_from(const nlohmann::json& input,
