@@ -8,6 +8,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <unordered_map>
@@ -92,6 +93,24 @@ fetch_outcome failed(const fetch_order& order, const error& e) {
   return outcome;
 }
 
+constexpr std::uint64_t watched_piece_bytes = std::uint64_t{16} << 10;  // stays in the first cache
+
+result<void> copy_range(std::span<std::byte> arena, const fabric::fetch_range& range, std::size_t number,
+                        fabric::fetch_watcher* watcher) {
+  const auto from = arena.subspan(range.remote_offset, range.length_bytes);
+  const auto to = arena.subspan(range.local_offset, range.length_bytes);
+  if (watcher == nullptr || range.length_bytes == 0) {
+    std::memmove(to.data(), from.data(), range.length_bytes);
+    return {};
+  }
+  for (std::uint64_t at = 0; at < range.length_bytes; at += watched_piece_bytes) {
+    const auto bytes = std::min(watched_piece_bytes, range.length_bytes - at);
+    std::memmove(to.data() + at, from.data() + at, bytes);
+    watcher->arrived(number, to.subspan(at, bytes));
+  }
+  return watcher->complete(number);
+}
+
 // Blocks of this very node: no wire, one copy.
 fetch_outcome copy_locally(std::span<std::byte> arena, const fetch_order& order) {
   fetch_outcome outcome{.ranges = {}, .bytes = 0, .transport = "local", .path = "copy"};
@@ -103,9 +122,8 @@ fetch_outcome copy_locally(std::span<std::byte> arena, const fetch_order& order)
       outcome.ranges.emplace_back(fail(errc::invalid_argument, "a range outside the arena was asked for"));
       continue;
     }
-    std::memmove(arena.data() + range.local_offset, arena.data() + range.remote_offset, range.length_bytes);
+    outcome.ranges.push_back(copy_range(arena, range, outcome.ranges.size(), order.watcher.get()));
     outcome.bytes += range.length_bytes;
-    outcome.ranges.emplace_back();
   }
   return outcome;
 }
@@ -119,7 +137,8 @@ void start_fetch(self_pointer self, fabric::peer_id peer, waiting_order&& w) {
       [number, me = caf::actor_cast<fabric_port>(self)](fabric::fetch_report report) {
         caf::anon_send(me, fetched_atom_v,
                        finished_fetch{number, std::make_shared<fabric::fetch_report>(std::move(report))});
-      });
+      },
+      std::move(w.order.watcher));
 }
 
 void start_connect(self_pointer self, const id128& node, link& to) {

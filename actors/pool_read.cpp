@@ -1,5 +1,5 @@
+#include <weft/actors/block_watcher.hpp>
 #include <weft/actors/errors.hpp>
-#include <weft/block/layout.hpp>
 
 #include "pool_state.hpp"
 #include "transfers.hpp"
@@ -81,15 +81,19 @@ struct arrival {
   std::vector<std::shared_ptr<staged_bytes>> places;  // by range
 };
 
-errc prove(std::span<const std::byte> bytes, const block::identity& expected) {
-  auto wanted = expected;
-  if (!wanted.fingerprint) {  // an opaque block's reader does not know the model
-    const auto parsed = block::view::parse(bytes);
-    if (!parsed) return parsed.error().code;
-    wanted.fingerprint = parsed->id().fingerprint;
-  }
-  const auto verified = block::verify(bytes, wanted);
-  return verified ? errc::ok : verified.error().code;
+// What a piece must prove to be while it comes in.
+block::expectation expected_of(const read_job& r, const machines::fetch_pieces& action, std::size_t piece) {
+  const auto& wanted = action.pieces[piece];
+  return {.key = r.machine.keys()[wanted.key],
+          .any_fingerprint = !r.fingerprint,  // an opaque block's reader does not know the model
+          .fingerprint = r.fingerprint,
+          .generation = wanted.generation,
+          .incarnation = action.holder.incarnation};
+}
+
+// Came in whole and is something else.
+bool did_not_prove_itself(errc outcome) {
+  return outcome == errc::corrupt || outcome == errc::stale || outcome == errc::unsupported;
 }
 
 void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
@@ -105,21 +109,13 @@ void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outco
                {state.now->name_of(in.action.holder.node), fetched.transport, fetched.path, fetched.bytes});
   for (std::size_t range = 0; range < in.fetched.size(); ++range) {
     const auto piece = in.fetched[range];
-    const auto& wanted = in.action.pieces[piece];
     auto& outcome = in.outcomes[piece];
     if (range >= fetched.ranges.size() || !fetched.ranges[range]) {
       outcome = range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
+      if (did_not_prove_itself(outcome)) ++state.counters.blocks_rejected;
       continue;
     }
-    outcome = prove(in.places[range]->bytes(), {.key = r->machine.keys()[wanted.key],
-                                                .fingerprint = r->fingerprint,
-                                                .generation = wanted.generation,
-                                                .incarnation = in.action.holder.incarnation});
-    if (outcome == errc::ok) {
-      r->results.blocks[wanted.key].bytes = std::move(in.places[range]);
-    } else {
-      ++state.counters.blocks_rejected;
-    }
+    r->results.blocks[in.action.pieces[piece].key].bytes = std::move(in.places[range]);
   }
   carry_out(self, job, r->machine.on_fetched(in.action.call, std::move(in.outcomes), clock_of(self)));
 }
@@ -127,7 +123,8 @@ void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outco
 void fetch_for(pool_pointer self, std::uint64_t job, machines::fetch_pieces action) {
   auto& state = self->state;
   auto in = std::make_shared<arrival>();
-  fetch_order order{.node = action.holder.node, .ranges = {}, .timeout = action.timeout};
+  fetch_order order{.node = action.holder.node, .ranges = {}, .timeout = action.timeout, .watcher = {}};
+  std::vector<block::expectation> expected;
   in->outcomes.assign(action.pieces.size(), errc::ok);
   for (std::size_t i = 0; i < action.pieces.size(); ++i) {
     const auto& piece = action.pieces[i];
@@ -137,10 +134,12 @@ void fetch_for(pool_pointer self, std::uint64_t job, machines::fetch_pieces acti
       continue;
     }
     order.ranges.push_back({piece.offset, piece.bytes, room->arena_offset()});
+    expected.push_back(expected_of(*find(self, job), action, i));
     in->fetched.push_back(i);
     in->places.push_back(std::make_shared<staged_bytes>(std::move(*room)));
   }
   in->action = std::move(action);
+  order.watcher = std::make_shared<block_watcher>(std::move(expected));
   if (order.ranges.empty()) return accept(self, job, *in, {});
   // Room in staging is given back only after the fabric has let go of it, so its answer is waited for without
   // a bound.

@@ -215,7 +215,8 @@ void admit_all(self_pointer self, const intake_ptr& job, const fetch_outcome& fe
 
 void take(self_pointer self, const intake_ptr& job) {
   auto& state = self->state;
-  fetch_order order{.node = job->what.writer.node, .ranges = {}, .timeout = duration{job->what.timeout_ns}};
+  fetch_order order{
+      .node = job->what.writer.node, .ranges = {}, .timeout = duration{job->what.timeout_ns}, .watcher = {}};
   std::vector<id128> evicted;
   for (std::size_t i = 0; i < job->what.blocks.size(); ++i) {
     const auto& block = job->what.blocks[i];

@@ -1,28 +1,19 @@
 #include <weft/block/band_verifier.hpp>
 
-#include <xxhash.h>
+#include "checksum.hpp"
 
-#include <new>
 #include <string>
 
 namespace weft::block {
 
-namespace {
-struct hash_deleter {
-  void operator()(XXH3_state_t* hash) const { XXH3_freeState(hash); }
-};
-}  // namespace
-
 struct band_verifier::state {
-  std::unique_ptr<XXH3_state_t, hash_deleter> hash{XXH3_createState()};
+  running_checksum sum;
   std::uint64_t expected_checksum;
   std::uint64_t missing_bytes;
   bool too_long = false;
 };
 
 band_verifier::band_verifier(const view& header, std::uint32_t band) : state_(std::make_unique<state>()) {
-  if (!state_->hash) throw std::bad_alloc();
-  XXH3_64bits_reset(state_->hash.get());
   state_->expected_checksum = header.checksum_of_band(band);
   state_->missing_bytes = header.range_of_band(band).bytes;
 }
@@ -37,7 +28,7 @@ void band_verifier::append(std::span<const std::byte> piece) {
     return;
   }
   state_->missing_bytes -= piece.size();
-  XXH3_64bits_update(state_->hash.get(), piece.data(), piece.size());
+  state_->sum.append(piece);
 }
 
 result<void> band_verifier::finish() const {
@@ -47,7 +38,7 @@ result<void> band_verifier::finish() const {
                     (state_->too_long ? "with bytes too many"
                                       : std::to_string(state_->missing_bytes) + " bytes short") +
                     "; fetch another copy");
-  if (XXH3_64bits_digest(state_->hash.get()) != state_->expected_checksum)
+  if (state_->sum.value() != state_->expected_checksum)
     return fail(errc::corrupt, "block: checksum of a band differs; fetch another copy");
   return {};
 }

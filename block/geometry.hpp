@@ -26,6 +26,8 @@ constexpr std::uint64_t header_region_bytes(std::uint32_t bands, std::uint32_t l
                           std::uint64_t{bands} * layers * layer_start_bytes);
 }
 
+inline constexpr std::size_t max_header_bytes = header_region_bytes(max_bands, max_layers);
+
 // One layer of a raw band with `rows` rows.
 struct layer_parts {
   std::uint64_t index_bytes = 0;

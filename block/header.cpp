@@ -1,7 +1,7 @@
 #include "header.hpp"
 
+#include "checksum.hpp"
 #include "geometry.hpp"
-#include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
@@ -97,8 +97,8 @@ std::span<const std::byte> sealed_part(std::span<const std::byte> block, std::si
 
 }  // namespace
 
-std::uint64_t checksum_of(std::span<const std::byte> bytes) {
-  return XXH3_64bits(bytes.data(), bytes.size());
+std::uint32_t header_bytes_of(std::span<const std::byte> fixed) {
+  return load<std::uint32_t>(fixed, at::header_bytes);
 }
 
 void store_header(std::span<std::byte> block, const header_fields& fields) {

@@ -3,6 +3,8 @@
 
 #include <weft/block/layout.hpp>
 
+#include "geometry.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +32,8 @@ struct band_table_entry {
   codec coding = codec::raw;
 };
 
-std::uint64_t checksum_of(std::span<const std::byte> bytes);
+// What the fixed header says where the bands begin; not checked. `fixed` holds `fixed_header_bytes`.
+std::uint32_t header_bytes_of(std::span<const std::byte> fixed);
 
 // Into the first 128 bytes, without the checksum.
 void store_header(std::span<std::byte> block, const header_fields& fields);

@@ -1,5 +1,6 @@
 #include <weft/block/layout.hpp>
 
+#include "checksum.hpp"
 #include "geometry.hpp"
 #include "header.hpp"
 #include "row_set.hpp"
@@ -149,14 +150,19 @@ result<void> view::verify_checksum(std::uint32_t band) const {
   const band_entry& e = entry(band);
   if (checksum_of(bytes_.subspan(e.offset, e.bytes)) != e.checksum)
     return corrupt("checksum of band " + std::to_string(band) + " differs");
-  if (e.coding != codec::raw)
-    return fail(errc::unsupported, "block: codec " + std::to_string(static_cast<int>(e.coding)) +
-                                       " of band " + std::to_string(band) +
-                                       "; this build reads raw bands: fetch fewer");
-  return {};
+  return verify_codec(band);
+}
+
+result<void> view::verify_codec(std::uint32_t band) const {
+  const auto coding = entry(band).coding;
+  if (coding == codec::raw) return {};
+  return fail(errc::unsupported, "block: codec " + std::to_string(static_cast<int>(coding)) + " of band " +
+                                     std::to_string(band) + "; this build reads raw bands: fetch fewer");
 }
 
 result<void> view::verify_rows() const {
+  for (std::uint32_t band = 0; band < present_; ++band)
+    if (auto readable = verify_codec(band); !readable) return readable;
   row_set claimed(shape_.kv_heads, shape_.tokens);
   for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
     claimed.clear();

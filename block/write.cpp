@@ -1,5 +1,6 @@
 #include <weft/block/layout.hpp>
 
+#include "checksum.hpp"
 #include "geometry.hpp"
 #include "header.hpp"
 #include "row_set.hpp"

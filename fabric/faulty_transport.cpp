@@ -1,4 +1,5 @@
 #include <weft/fabric/faulty_transport.hpp>
+#include <weft/fabric/fetch_watcher.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -191,11 +192,11 @@ fault_counts faulty_transport::faults() const {
 }
 
 operation_id faulty_transport::fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
-                                     fetch_callback done) {
+                                     fetch_callback done, std::shared_ptr<fetch_watcher> watcher) {
   const auto fault = state_->draw_fetch();
   switch (fault) {
     case fetch_fault::none:
-      return inner_->fetch(peer, std::move(ranges), timeout, std::move(done));
+      return inner_->fetch(peer, std::move(ranges), timeout, std::move(done), std::move(watcher));
     case fetch_fault::fail:
     case fetch_fault::stall: {
       const bool stalls = fault == fetch_fault::stall;
@@ -210,6 +211,8 @@ operation_id faulty_transport::fetch(peer_id peer, std::vector<fetch_range> rang
   }
   const auto arena = inner_->arena();
   auto before = save(arena, ranges);
+  // It must see what is there after the fault.
+  if (watcher) done = shown_whole(std::move(watcher), arena, ranges, std::move(done));
   auto wanted = ranges;
   return inner_->fetch(peer, std::move(ranges), timeout,
                        [self = state_, fault, arena, before = std::move(before), wanted = std::move(wanted),

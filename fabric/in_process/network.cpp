@@ -1,3 +1,5 @@
+#include <weft/fabric/fetch_watcher.hpp>
+
 #include "in_process/network_core.hpp"
 
 #include <algorithm>
@@ -34,8 +36,9 @@ class in_process_network::node final : public transport {
     post([this, peer] { core_->disconnect(state_, peer); });
   }
 
-  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
-                     fetch_callback done) override {
+  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
+                     std::shared_ptr<fetch_watcher> watcher) override {
+    if (watcher) done = shown_whole(std::move(watcher), arena(), ranges, std::move(done));
     const auto operation = ++core_->last_operation;
     simulated_fetch fetch;
     fetch.peer = peer;

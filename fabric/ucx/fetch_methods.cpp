@@ -1,6 +1,7 @@
 // The three ways that bytes of a fetch come in.
 #include "ucx/fetches.hpp"
 #include "ucx/status.hpp"
+#include "ucx/streaming_copy.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -9,7 +10,9 @@ namespace weft::fabric {
 
 namespace {
 
-constexpr std::uint64_t copy_turn_bytes = std::uint64_t{1} << 20;  // between looks at everything else
+constexpr std::uint64_t copy_turn_bytes = std::uint64_t{1} << 20;       // between looks at everything else
+constexpr std::uint64_t watched_piece_bytes = std::uint64_t{16} << 10;  // stays in the first cache
+constexpr std::uint64_t streamed_bytes_min = std::uint64_t{256} << 10;  // less is read again out of the cache
 constexpr std::uint64_t get_piece_bytes = std::uint64_t{1} << 20;
 constexpr unsigned gets_in_flight_max = 16;      // of one fetch
 constexpr unsigned requests_in_flight_max = 64;  // at one owner
@@ -20,6 +23,10 @@ void skip_empty_ranges(fetch_operation& operation) {
     ++operation.range;
     operation.offset = 0;
   }
+}
+
+bool overlap(const std::byte* a, const std::byte* b, std::uint64_t bytes) {
+  return a < b + bytes && b < a + bytes;
 }
 
 error error_of_refusal(refusal reason) {
@@ -55,16 +62,32 @@ bool fetches::pump_mapped() {
   return !mapped_.empty();
 }
 
+// A node that fetches from itself may name ranges that overlap.
+void fetches::copy_piece(fetch_operation& operation, const std::byte* from, std::byte* to,
+                         std::uint64_t bytes) {
+  const auto& range = operation.ranges[operation.range];
+  if (operation.watcher) {
+    std::memmove(to, from, bytes);
+    operation.watcher->arrived(operation.range, {to, bytes});
+    if (operation.offset + bytes == range.length_bytes)
+      operation.results[operation.range] = operation.watcher->complete(operation.range);
+  } else if (operation.total_bytes >= streamed_bytes_min && !overlap(from, to, bytes)) {
+    streaming_copy(to, from, bytes);
+  } else {
+    std::memmove(to, from, bytes);
+  }
+}
+
 // True when all is copied.
 bool fetches::copy_some(fetch_operation& operation, std::span<const std::byte> view) {
   auto budget = copy_turn_bytes;
   skip_empty_ranges(operation);
   while (budget > 0 && !operation.all_asked()) {
     const auto& range = operation.ranges[operation.range];
-    const auto bytes = std::min(budget, range.length_bytes - operation.offset);
-    // A node that fetches from itself may name ranges that overlap.
-    std::memmove(arena_.bytes().data() + range.local_offset + operation.offset,
-                 view.data() + range.remote_offset + operation.offset, bytes);
+    const auto at_most = operation.watcher ? std::min(budget, watched_piece_bytes) : budget;
+    const auto bytes = std::min(at_most, range.length_bytes - operation.offset);
+    copy_piece(operation, view.data() + range.remote_offset + operation.offset,
+               arena_.bytes().data() + range.local_offset + operation.offset, bytes);
     operation.offset += bytes;
     operation.bytes_done += bytes;
     budget -= bytes;
@@ -234,6 +257,7 @@ void fetches::on_data(connection& from, std::span<const std::byte> header,
   auto* operation = find(operation_id{data->operation});
   if (operation == nullptr || operation->peer != from.id || operation->method != fetch_method::pushed) return;
   operation->bytes_done += operation->sink.accept(data->chunk, payload, arena_.bytes());
+  if (operation->watcher) operation->sink.show(*operation->watcher, arena_.bytes(), operation->results);
   if (operation->sink.complete()) conclude(*operation);
 }
 

@@ -1,10 +1,12 @@
 // One fetch on its way.
 #pragma once
 
+#include <weft/fabric/fetch_watcher.hpp>
 #include <weft/fabric/transport.hpp>
 #include <weft/fabric/wire/push_sink.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -23,11 +25,15 @@ struct fetch_operation {
   std::vector<fetch_range> ranges;  // those refused at the start have length 0
   std::vector<result<void>> results;
   fetch_callback done;
+  std::shared_ptr<fetch_watcher> watcher;  // may be null
   time_point started;
   time_point deadline;
 
   fetch_method method = fetch_method::mapped;
   std::uint64_t bytes_done = 0;
+
+  // mapped
+  std::uint64_t total_bytes = 0;
 
   // mapped, gets: the next byte to ask for
   std::size_t range = 0;

@@ -40,10 +40,14 @@ void fetches::start(operation_pointer operation) {
   refuse_bad_ranges(added, *peer);
   if (!peer->view.empty()) {
     added.method = fetch_method::mapped;
+    for (const auto& range : added.ranges)
+      added.total_bytes += range.length_bytes;
     mapped_.push_back(added.id);
   } else if (peer->way == path::get) {
     added.method = fetch_method::gets;
     added.range_pieces.resize(added.ranges.size());
+    if (added.watcher)
+      added.done = shown_whole(std::move(added.watcher), arena_.bytes(), added.ranges, std::move(added.done));
     gets_.push_back(added.id);
   } else {
     added.method = fetch_method::pushed;

@@ -54,6 +54,8 @@ class fetches {
 
   void expire(time_point now);
   bool pump_mapped();
+  static void copy_piece(fetch_operation& operation, const std::byte* from, std::byte* to,
+                         std::uint64_t bytes);
   bool copy_some(fetch_operation& operation, std::span<const std::byte> view);
 
   bool pump_gets();

@@ -46,14 +46,15 @@ class ucx_transport final : public transport {
 
   void disconnect(peer_id peer) override { loop_->submit(disconnect_command{peer}); }
 
-  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
-                     fetch_callback done) override {
+  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
+                     std::shared_ptr<fetch_watcher> watcher) override {
     auto operation = std::make_unique<fetch_operation>();
     const auto id = operation_id{next_operation_.fetch_add(1, std::memory_order_relaxed)};
     operation->id = id;
     operation->peer = peer;
     operation->ranges = std::move(ranges);
     operation->done = std::move(done);
+    operation->watcher = std::move(watcher);
     operation->started = std::chrono::steady_clock::now();
     operation->deadline = deadline_after(timeout);
     loop_->submit(fetch_command{std::move(operation)});

@@ -25,6 +25,17 @@ std::uint64_t push_sink::accept(std::uint32_t chunk, std::span<const std::byte> 
   return payload.size();
 }
 
+void push_sink::show(fetch_watcher& watcher, std::span<const std::byte> arena,
+                     std::vector<result<void>>& results) {
+  for (; shown_ < plan_.chunk_count() && arrived_[shown_]; ++shown_) {
+    plan_.for_each_piece(shown_, [&](std::size_t range, std::uint64_t offset, std::uint64_t bytes) {
+      const auto& where = ranges_[range];
+      watcher.arrived(range, arena.subspan(where.local_offset + offset, bytes));
+      if (offset + bytes == where.length_bytes) results[range] = watcher.complete(range);
+    });
+  }
+}
+
 bool push_sink::range_complete(std::size_t range) const {
   const auto chunks = plan_.chunks_of(range);
   for (auto chunk = chunks.first; chunk < chunks.last; ++chunk)

@@ -2,6 +2,8 @@
 // it.
 #pragma once
 
+#include <weft/fabric/fetch_watcher.hpp>
+
 #include <doctest/doctest.h>
 
 #include "pattern.hpp"
@@ -11,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -102,6 +105,83 @@ TEST_CASE_TEMPLATE("a batch of a thousand odd ranges", Pair, WEFT_TRANSPORT_PAIR
   }
   CHECK(right);
   CHECK(all_equal(arena.subspan(end, 1000), untouched));
+}
+
+// Notes what it sees; ranges are to be `ok` unless named.
+class noting_watcher final : public fetch_watcher {
+ public:
+  explicit noting_watcher(std::vector<std::size_t> refused = {}) : refused_(std::move(refused)) {}
+
+  void arrived(std::size_t range, std::span<const std::byte> bytes) override {
+    in_order = in_order && range >= last_ && (seen[range].empty() || range == last_);
+    last_ = range;
+    seen[range].insert(seen[range].end(), bytes.begin(), bytes.end());
+    places[range].push_back(bytes);
+  }
+  result<void> complete(std::size_t range) override {
+    ++completed[range];
+    if (std::find(refused_.begin(), refused_.end(), range) == refused_.end()) return {};
+    return fail(errc::corrupt, "not what the watcher wanted");
+  }
+
+  bool in_order = true;
+  std::map<std::size_t, std::vector<std::byte>> seen;
+  std::map<std::size_t, std::vector<std::span<const std::byte>>> places;
+  std::map<std::size_t, int> completed;
+
+ private:
+  std::vector<std::size_t> refused_;
+  std::size_t last_ = 0;
+};
+
+TEST_CASE_TEMPLATE("a watcher sees every byte once and in order, and judges ranges", Pair,
+                   WEFT_TRANSPORT_PAIRS) {
+  Pair pair;
+  const auto peer = connect_pair(pair);
+  const std::vector<fetch_range> ranges{
+      {5, 1000, 64}, {1 << 20, 300'000, 8192}, {Pair::arena_bytes, 10, 0},  // refused by the transport
+      {9, 0, 0},     {77, 500'000, 400'000},   {78, 5000, 2 << 20}};
+  const auto watcher = std::make_shared<noting_watcher>(std::vector<std::size_t>{1});
+  const awaited<fetch_report> fetched{pair};
+  pair.here().fetch(peer, ranges, 60s, fetched.callback(), watcher);
+  const auto& report = fetched.get();
+  REQUIRE(!report.outcome);
+  REQUIRE(report.ranges.size() == ranges.size());
+  CHECK(watcher->in_order);
+  for (const std::size_t good : {0, 4, 5})
+    CHECK(report.ranges[good]);
+  REQUIRE(!report.ranges[1]);
+  CHECK(report.ranges[1].error().code == errc::corrupt);
+  REQUIRE(!report.ranges[2]);
+  CHECK(report.ranges[2].error().code == errc::invalid_argument);
+  CHECK(watcher->seen.size() == 4);
+  const auto arena = pair.here().arena();
+  for (const std::size_t i : {0, 1, 4, 5}) {
+    CHECK(watcher->completed[i] == 1);
+    REQUIRE(watcher->seen[i].size() == ranges[i].length_bytes);
+    CHECK(is_pattern(watcher->seen[i], ranges[i].remote_offset));
+    const auto* next = arena.data() + ranges[i].local_offset;
+    bool in_place = true;
+    for (const auto& piece : watcher->places[i]) {
+      in_place = in_place && piece.data() == next;
+      next += piece.size();
+    }
+    CHECK(in_place);
+  }
+}
+
+TEST_CASE_TEMPLATE("a watcher hears nothing after the callback", Pair, WEFT_TRANSPORT_PAIRS) {
+  Pair pair;
+  const auto peer = connect_pair(pair);
+  const auto watcher = std::make_shared<noting_watcher>();
+  const awaited<fetch_report> fetched{pair};
+  const auto operation =
+      pair.here().fetch(peer, {{0, Pair::large_bytes / 2, 0}}, 60s, fetched.callback(), watcher);
+  pair.here().cancel(operation);
+  const auto& report = fetched.get();
+  exchange_echo(pair, peer, 3);
+  CHECK(watcher->completed[0] == (report.outcome ? 1 : 0));
+  CHECK(watcher.use_count() == 1);
 }
 
 TEST_CASE_TEMPLATE("a large range in one piece", Pair, WEFT_TRANSPORT_PAIRS) {

@@ -8,6 +8,7 @@
 #include <weft/base/time.hpp>
 #include <weft/engine/document.hpp>
 #include <weft/engine/sampler.hpp>
+#include <weft/fabric/fetch_watcher.hpp>
 #include <weft/fabric/transport.hpp>
 #include <weft/policies/stitch.hpp>
 
@@ -45,6 +46,7 @@ struct fetch_order {
   id128 node;
   std::vector<fabric::fetch_range> ranges;
   duration timeout{};
+  std::shared_ptr<fabric::fetch_watcher> watcher;  // may be null
 };
 
 struct fetch_outcome {

@@ -64,8 +64,8 @@ class faulty_transport final : public transport {
   std::span<std::byte> arena() override;
   void connect(std::string address, duration timeout, connect_callback done) override;
   void disconnect(peer_id peer) override;
-  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
-                     fetch_callback done) override;
+  operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
+                     std::shared_ptr<fetch_watcher> watcher = nullptr) override;
   void cancel(operation_id operation) override;
   void send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload, send_callback done) override;
   void on_message(std::uint16_t channel, message_handler handler) override;

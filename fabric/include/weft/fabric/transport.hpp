@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -69,6 +70,8 @@ using peer_down_handler = std::function<void(peer_id, const error& why)>;
 
 inline constexpr std::size_t max_message_bytes = std::size_t{1} << 20;
 
+class fetch_watcher;  // fetch_watcher.hpp
+
 class transport {
  public:
   // Every callback that is still due comes (`cancelled`) before the destructor returns.
@@ -89,9 +92,10 @@ class transport {
   virtual void disconnect(peer_id peer) = 0;
 
   // Brings ranges of the peer's arena into this arena: at most 65,536 of them. After the callback no byte of
-  // the destination is written any more, whatever the outcome.
+  // the destination is written any more, whatever the outcome. A watcher, if there is one, sees the bytes as
+  // they come in.
   virtual operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
-                             fetch_callback done) = 0;
+                             fetch_callback done, std::shared_ptr<fetch_watcher> watcher = nullptr) = 0;
 
   // A hint; the callback still comes, with `cancelled` where it took effect.
   virtual void cancel(operation_id operation) = 0;
