@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <vector>
 
 namespace weft::bench {
@@ -27,9 +28,25 @@ double seconds_of(Task&& task) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// `own_threads`: the two have threads of their own, which spin for some milliseconds after their work and
+// take the other's cores. So each turn starts with runs that do not count, until the other's threads sleep.
+enum class turns : std::uint8_t { shared_threads, own_threads };
+
+template <class Task>
+void run_while_others_spin(Task&& task) {
+  constexpr double longest_spin_seconds = 0.01;
+  for (double spent = 0; spent < longest_spin_seconds;)
+    spent += seconds_of(task);
+}
+
 // Both run once before they count. The order changes from round to round.
 template <class Thing, class Limit>
-interleaved_times measure_beside(unsigned rounds, Thing&& thing, Limit&& limit) {
+interleaved_times measure_beside(unsigned rounds, Thing&& thing, Limit&& limit,
+                                 turns kind = turns::shared_threads) {
+  const auto turn = [kind](auto& task) {
+    if (kind == turns::own_threads) run_while_others_spin(task);
+    return seconds_of(task);
+  };
   thing();
   limit();
   std::vector<double> times;
@@ -39,11 +56,11 @@ interleaved_times measure_beside(unsigned rounds, Thing&& thing, Limit&& limit) 
     double time = 0;
     double limit_time = 0;
     if (round % 2 == 0) {
-      limit_time = seconds_of(limit);
-      time = seconds_of(thing);
+      limit_time = turn(limit);
+      time = turn(thing);
     } else {
-      time = seconds_of(thing);
-      limit_time = seconds_of(limit);
+      time = turn(thing);
+      limit_time = turn(limit);
     }
     times.push_back(time);
     limits.push_back(limit_time);

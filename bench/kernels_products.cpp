@@ -39,7 +39,7 @@ void measure_prefill_product(kernels_run& run, const product_shape& shape, const
         input.pack(x.data(), shape.rows, shape.inputs, shape.inputs, ours.input_dtype(), run.pool);
         ours.apply(input, y.data(), shape.outputs, run.pool);
       },
-      [&] { library.run(narrow.data(), y.data()); });
+      [&] { library.run(narrow.data(), y.data()); }, turns::own_threads);
   run.add({.name = "product " + shape.name(),
            .operation = "product",
            .gflop_per_s = shape.gflop() / times.seconds,

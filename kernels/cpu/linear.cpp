@@ -1,6 +1,7 @@
 #include <weft/kernels/convert.hpp>
 #include <weft/kernels/linear.hpp>
 
+#include "cpu/row_tasks.hpp"
 #include "cpu/swiglu_row.hpp"
 #include "cpu/tile_layout.hpp"
 
@@ -183,7 +184,7 @@ void multiply_narrow_tile(const tile_product& p) {
 
 void multiply_tile(const tile_product& p) {
   if (p.outputs < tile_columns) return multiply_narrow_tile(p);
-  for (std::size_t row = 0; row < p.rows; ++row)
+  for (std::size_t row = 0; row < p.rows && !p.from_zero; ++row)
     start_sums(p, row, p.y + row * p.y_stride);
   multiply_by_type(p, p.y, p.y_stride);
 }
@@ -289,9 +290,11 @@ struct row_cut {
   std::size_t each;
 };
 
-// Few enough rows that what streams past a tile stays near; enough tasks for all threads to end together.
+// The grid of tasks is tiles times blocks of rows. Blocks are small enough that the part of their input one
+// pass reads stays in the second-level cache beside the tile's, and that all threads end together, also where
+// other processes slow one of them down.
 row_cut cut_rows(std::size_t rows, std::size_t tiles, unsigned threads) {
-  constexpr std::size_t most_rows = 96 * tile_rows;
+  constexpr std::size_t most_rows = 48 * tile_rows;
   constexpr std::size_t fewest_rows = 16 * tile_rows;
   const std::size_t most = tiles < std::size_t{8} * threads ? fewest_rows : most_rows;
   const std::size_t blocks = std::max<std::size_t>((rows + most - 1) / most, 1);
@@ -325,13 +328,14 @@ void linear_input::pack_row(std::size_t row, const float* x) {
 void linear_input::pack(const float* x, std::uint32_t rows, std::uint32_t inputs, std::size_t row_stride,
                         dtype input_dtype, thread_pool& pool) {
   shape(rows, inputs, input_dtype);
-  pool.parallel_for(rows, [&](std::size_t row, unsigned) { pack_row(row, x + row * row_stride); });
+  parallel_for_rows(pool, rows, inputs * sizeof(float),
+                    [&](std::size_t row, unsigned) { pack_row(row, x + row * row_stride); });
 }
 
 void linear_input::pack_swiglu(const float* gate, const float* up, std::uint32_t rows, std::uint32_t inputs,
                                std::size_t row_stride, dtype input_dtype, thread_pool& pool) {
   shape(rows, inputs, input_dtype);
-  pool.parallel_for(rows, [&](std::size_t row, unsigned worker) {
+  parallel_for_rows(pool, rows, 2 * inputs * sizeof(float), [&](std::size_t row, unsigned worker) {
     auto* const gated = reinterpret_cast<float*>(pool.scratch(worker).reserve(inputs * sizeof(float)).data());
     swiglu_row(gate + row * row_stride, up + row * row_stride, gated, inputs);
     pack_row(row, gated);

@@ -1,5 +1,7 @@
 #include <weft/kernels/rms_norm.hpp>
 
+#include "cpu/row_tasks.hpp"
+
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
@@ -59,7 +61,8 @@ void rms_norm(const float* x, std::size_t x_stride, float* out, std::size_t out_
               std::uint32_t groups, std::uint32_t columns, const float* weight, float epsilon,
               thread_pool& pool) {
   auto* const normalise = &HWY_DYNAMIC_DISPATCH(normalise_vector);
-  pool.parallel_for(rows, [&](std::size_t row, unsigned) {
+  const std::size_t row_bytes = std::size_t{groups} * columns * sizeof(float);
+  parallel_for_rows(pool, rows, row_bytes, [&](std::size_t row, unsigned) {
     for (std::size_t group = 0; group < groups; ++group) {
       normalise(x + row * x_stride + group * columns, out + row * out_stride + group * columns, columns,
                 weight, epsilon);

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cpu/row_tasks.hpp>
+
 #include <atomic>
 #include <numeric>
 #include <vector>
@@ -23,6 +25,18 @@ TEST_CASE("every index is handed out once, whatever the number of threads and ta
       for (const auto& times : seen)
         REQUIRE(times.load() == 1);
       CHECK(worker_in_range);
+    }
+  }
+}
+
+TEST_CASE("every row is handed out once, however many are taken at a time") {
+  thread_pool pool(3);
+  for (const std::size_t row_bytes : {0UL, 4UL, 30000UL, 65536UL, 1UL << 30}) {
+    for (const std::size_t rows : {0UL, 1UL, 2UL, 7UL, 1000UL}) {
+      std::vector<std::atomic<int>> seen(rows);
+      parallel_for_rows(pool, rows, row_bytes, [&](std::size_t row, unsigned) { seen[row].fetch_add(1); });
+      for (const auto& times : seen)
+        REQUIRE(times.load() == 1);
     }
   }
 }
