@@ -2,7 +2,7 @@
 #pragma once
 
 #include <weft/base/error.hpp>
-#include <weft/block/layout.hpp>
+#include <weft/block/block_verifier.hpp>
 
 #include <sys/types.h>
 
@@ -15,7 +15,7 @@
 namespace weft::bench {
 
 // Blocks of `block_bytes`, at least 4 KiB and a multiple of it, stand one after the other.
-block::identity identity_of(std::size_t block_bytes, std::size_t index);
+block::expectation expectation_of(std::size_t block_bytes, std::size_t index);
 
 // Handle of the process; its destructor ends it.
 class block_owner {

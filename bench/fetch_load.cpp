@@ -1,6 +1,6 @@
 #include "fetch_load.hpp"
 
-#include <weft/block/layout.hpp>
+#include <weft/actors/block_watcher.hpp>
 
 #include "block_owner.hpp"
 
@@ -50,25 +50,22 @@ class running_load {
       const auto offset = (first_block(fetch) + i) * load_.block_bytes;
       ranges[i] = {offset, load_.block_bytes, offset};
     }
-    node_.fetch(load_.from, std::move(ranges), fetch_timeout,
-                [this, fetch, began = clock::now()](const fabric::fetch_report& report) {
-                  end(fetch, began, report);
-                });
+    const auto began = clock::now();
+    node_.fetch(
+        load_.from, std::move(ranges), fetch_timeout,
+        [this, began](const fabric::fetch_report& report) { end(began, report); },
+        load_.verified ? watcher_of(fetch) : nullptr);
   }
 
-  result<void> prove(std::size_t fetch) const {
-    for (std::size_t i = 0; i < load_.blocks_per_fetch; ++i) {
-      const auto index = first_block(fetch) + i;
-      const auto bytes = node_.arena().subspan(index * load_.block_bytes, load_.block_bytes);
-      if (const auto proof = block::verify(bytes, identity_of(load_.block_bytes, index)); !proof)
-        return tl::unexpected{proof.error()};
-    }
-    return {};
+  std::shared_ptr<fabric::fetch_watcher> watcher_of(std::size_t fetch) const {
+    std::vector<block::expectation> expected(load_.blocks_per_fetch);
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      expected[i] = expectation_of(load_.block_bytes, first_block(fetch) + i);
+    return std::make_shared<actors::block_watcher>(std::move(expected));
   }
 
-  void end(std::size_t fetch, clock::time_point began, const fabric::fetch_report& report) {
-    auto outcome = report.outcome;
-    if (outcome && load_.verified) outcome = prove(fetch);
+  void end(clock::time_point began, const fabric::fetch_report& report) {
+    const auto& outcome = report.outcome;
     const auto took = std::chrono::duration<double, std::micro>(clock::now() - began).count();
     std::optional<std::size_t> follower;
     {

@@ -16,7 +16,7 @@ struct fetch_load {
   std::size_t blocks_per_fetch = 1;
   std::size_t fetches = 1;
   std::size_t under_way = 1;
-  bool verified = false;  // each block proves to be `identity_of` its place
+  bool verified = false;  // each block proves to be what `expectation_of` its place says
 };
 
 // Seconds until all have ended, from when the transport's thread is up: waking it costs what the machine is
