@@ -1,0 +1,128 @@
+#include <weft/kernels/block_scores.hpp>
+
+#include <doctest/doctest.h>
+
+#include "every_target.hpp"
+#include "random_rows.hpp"
+#include <reference/block_scores.hpp>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace weft::kernels {
+namespace {
+
+enum class corner_order { any, lower_first };
+
+struct random_keys {
+  random_keys(testing::random_source& random, std::uint32_t most_vectors, std::uint32_t channels,
+              corner_order corners = corner_order::any)
+      : tiles(testing::all_dtypes[random.between(0, 2)], random.between(1, most_vectors), channels) {
+    const testing::stored_values stored(tiles.type(), random.values(std::size_t{tiles.vectors()} * channels));
+    values = stored.values_of_bytes;
+    if (corners == corner_order::lower_first) sort_corners();
+    for (std::uint32_t i = 0; i < tiles.vectors(); ++i)
+      tiles.set(i, std::span(values).subspan(std::size_t{i} * channels, channels));
+  }
+
+  // The first half of a vector's channels below the second one.
+  void sort_corners() {
+    const std::size_t half = tiles.channels() / 2;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (i % tiles.channels() < half && values[i] > values[i + half]) std::swap(values[i], values[i + half]);
+  }
+
+  score_tiles tiles;
+  std::vector<float> values;  // [vector][channel]
+};
+
+TEST_CASE("a block's share in the softmax equals its definition") {
+  testing::on_every_target([] {
+    thread_pool pool(3);
+    workspace scratch;
+    for (std::uint32_t seed = 0; seed < 40; ++seed) {
+      CAPTURE(seed);
+      testing::random_source random(seed);
+      const std::uint32_t channels = random.between(1, 40);
+      const std::uint32_t block_vectors = random.between(1, 40);
+      const std::uint32_t lines = random.between(1, 21);
+      const random_keys keys[] = {{random, 2000, channels}, {random, 50, channels}};
+      const auto queries = random.values(2 * lines * channels, 2.0F);
+      std::vector<softmax_blocks> items;
+      std::vector<float> sums[2];
+      std::vector<softmax_total> totals[2];
+      for (std::size_t i = 0; i < 2; ++i) {
+        const std::uint32_t blocks = (keys[i].tiles.vectors() + block_vectors - 1) / block_vectors;
+        sums[i].resize(std::size_t{lines} * blocks);
+        totals[i].resize(lines);
+        items.push_back({&keys[i].tiles, block_vectors, queries.data() + i * lines * channels, lines,
+                         sums[i].data(), totals[i].data()});
+      }
+      softmax_block_sums(items, scratch, pool);
+      for (std::size_t i = 0; i < 2; ++i)
+        for (std::size_t line = 0; line < lines; ++line) {
+          const auto expected = reference::softmax_shares(keys[i].values, channels, block_vectors,
+                                                          items[i].queries + line * channels);
+          for (std::size_t block = 0; block < expected.size(); ++block) {
+            const double share = sums[i][line * expected.size() + block] / totals[i][line].sum;
+            REQUIRE(share == doctest::Approx(expected[block]).epsilon(1e-4).scale(0.01));
+          }
+        }
+    }
+  });
+}
+
+TEST_CASE("sums do not depend on the number of threads") {
+  testing::random_source random(7);
+  const random_keys keys(random, 5000, 16);
+  const auto queries = random.values(6 * 16);
+  const std::uint32_t blocks = (keys.tiles.vectors() + 7) / 8;
+  std::vector<float> sums[2];
+  std::vector<softmax_total> totals[2];
+  for (unsigned i = 0; i < 2; ++i) {
+    thread_pool pool(1 + 3 * i);
+    workspace scratch;
+    sums[i].resize(std::size_t{6} * blocks);
+    totals[i].resize(6);
+    const softmax_blocks item{&keys.tiles, 8, queries.data(), 6, sums[i].data(), totals[i].data()};
+    softmax_block_sums({&item, 1}, scratch, pool);
+  }
+  CHECK(sums[0] == sums[1]);
+  CHECK(totals[0] == totals[1]);
+}
+
+TEST_CASE("plain products and bounds of boxes equal their definitions") {
+  testing::on_every_target([] {
+    thread_pool pool(2);
+    for (std::uint32_t seed = 0; seed < 30; ++seed) {
+      CAPTURE(seed);
+      testing::random_source random(seed);
+      const std::uint32_t channels = 2 * random.between(1, 40);
+      const std::uint32_t lines = random.between(1, 13);
+      const random_keys keys(random, 100, channels, corner_order::lower_first);
+      const auto queries = random.values(lines * channels);
+      const std::size_t vectors = keys.tiles.vectors();
+      std::vector<float> products(lines * vectors);
+      std::vector<float> bounds(lines * vectors);
+      vector_products(keys.tiles, queries.data(), lines, products.data(), pool);
+      box_bounds(keys.tiles, queries.data(), lines, bounds.data(), pool);
+      for (std::size_t line = 0; line < lines; ++line)
+        for (std::size_t i = 0; i < vectors; ++i) {
+          const float* key = keys.values.data() + i * channels;
+          REQUIRE(products[line * vectors + i] ==
+                  doctest::Approx(reference::product(queries.data() + line * channels, key, channels))
+                      .epsilon(1e-5)
+                      .scale(10));
+          REQUIRE(bounds[line * vectors + i] ==
+                  doctest::Approx(reference::box_bound(queries.data() + line * channels / 2, key,
+                                                       key + channels / 2, channels / 2))
+                      .epsilon(1e-5)
+                      .scale(10));
+        }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace weft::kernels
