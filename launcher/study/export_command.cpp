@@ -1,4 +1,5 @@
 #include <weft/engine/safetensors.hpp>
+#include <weft/launcher/study/export_retrieval.hpp>
 #include <weft/launcher/study/export_tensors.hpp>
 #include <weft/launcher/study/loaded_model.hpp>
 
@@ -67,6 +68,26 @@ result<void> write_stitched(engine::runner& model, const json& input, const std:
   return engine::write_safetensors(out, tensors);
 }
 
+result<void> write_retrieval(engine::runner& model, const json& input, const std::filesystem::path& out) {
+  const auto request = retrieval_request_from(input, model.config());
+  if (!request) return tl::unexpected(request.error());
+  const auto found = retrieval_of(model, *request);
+  if (!found) return tl::unexpected(found.error());
+  const auto& config = model.config();
+  const tensor_to_write tensors[] = {
+      tensor("representation", "F32",
+             {config.layers, config.kv_heads, found->blocks, found->merged, found->kept},
+             found->representation),
+      tensor("channels", "I64", {config.layers, request->documents.size(), config.kv_heads, found->kept},
+             found->channels),
+      tensor("block_scores", "F32", {config.layers, found->middle}, found->block_scores),
+      tensor("winners", "I64", {config.layers, found->winners_count}, found->winners),
+      tensor("middle_blocks", "I64", {found->middle}, found->middle_blocks),
+      tensor("esa_scores", "F32", {config.layers, found->middle}, found->esa_scores),
+      tensor("quest_bounds", "F32", {config.layers, config.query_heads, found->middle}, found->quest_bounds)};
+  return engine::write_safetensors(out, tensors);
+}
+
 using exporter = result<void> (*)(engine::runner&, const json&, const std::filesystem::path&);
 
 result<void> run(const export_options& options, const engine::runner_options& how, exporter write) {
@@ -124,6 +145,10 @@ void add_export_command(CLI::App& app, command_context& context) {
       *command, "stitched",
       R"(logits of a question behind reused documents: {"system":[..],"documents":[[..],..],"question":[..],"links"?:[[..],..],"policy":{"name","k"?,"r"?,"layer"?,"seed"?}})",
       write_stitched, context);
+  add_one(
+      *command, "retrieval",
+      R"(how sparse decoding ranks a context's blocks: {"tokens":[..],"question":[..],"system"?:n,"documents"?:[lengths],"options"?:{..}})",
+      write_retrieval, context);
 }
 
 }  // namespace weft::launcher::study
