@@ -99,7 +99,9 @@ void forward_pass::run_layers(const row_chunk& chunk, std::uint32_t first_layer,
     if (observer != nullptr) observer->layer_queries(layer, chunk.first_row, rows, qkv_, qkv_width_);
     if (layer + 1 == config_.layers) active = keep_wanted(chunk);
     if (active.rows == 0) return;
-    attend(layer, active);
+    if (observer != nullptr && active.decode_step && layer + 1 < config_.layers)
+      look_ahead(layer + 1, chunk, *observer);
+    attend(layer, active, observer);
     finish_layer(weights, active.rows);
   }
   normalise(active.rows, weights_.final_norm);
@@ -246,30 +248,57 @@ forward_pass::active_rows forward_pass::keep_wanted(const row_chunk& chunk) {
           wanted_groups_, chunk.decode_step};
 }
 
-void forward_pass::attend(std::uint32_t layer, const active_rows& active) {
+// The residual stream as this layer found it, read as if it were the next layer's.
+void forward_pass::look_ahead(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) {
+  if (!observer.wants_queries_ahead()) return;
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  ahead_.resize(std::size_t{rows} * qkv_width_);
+  float* const own = std::exchange(qkv_, ahead_.data());
+  project(weights_.layers[layer], rows);
+  kernels::rotate(qkv_, qkv_width_, rows, config_.query_heads, rotations_, pool_);
+  qkv_ = own;
+  observer.queries_ahead(layer, chunk.first_row, rows, ahead_.data(), qkv_width_);
+}
+
+void forward_pass::attend(std::uint32_t layer, const active_rows& active, forward_observer* observer) {
   if (active.decode_step)
-    attend_decode(layer, active);
+    attend_decode(layer, active, observer);
   else
     attend_prefill(layer, active);
 }
 
-void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active) {
-  const std::size_t group_width = query_width_ / config_.kv_heads;
+// What each query head group of the step sees: its cache's rows, and what the observer adds to them.
+void forward_pass::list_decode_runs(std::uint32_t layer, const active_rows& active,
+                                    forward_observer* observer) {
   decode_rows_.clear();
   decode_runs_.clear();
+  first_runs_.clear();
   for (const row_group& group : active.groups)
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
-      const std::uint32_t rows = group.cache->rows(layer, head);
-      decode_rows_.push_back(rows);
+      std::uint32_t rows = group.cache->rows(layer, head);
+      first_runs_.push_back(decode_runs_.size());
       decode_runs_.push_back({group.cache->k(layer, head), group.cache->v(layer, head), rows});
+      if (observer != nullptr)
+        for (const kernels::kv_run& run : observer->more_rows(layer, *group.cache, head)) {
+          decode_runs_.push_back(run);
+          rows += run.rows;
+        }
+      decode_rows_.push_back(rows);
     }
+  first_runs_.push_back(decode_runs_.size());
+}
+
+void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active, forward_observer* observer) {
+  const std::size_t group_width = query_width_ / config_.kv_heads;
+  list_decode_runs(layer, active, observer);
   decode_heads_.clear();
-  for (std::size_t i = 0; i < decode_runs_.size(); ++i) {
+  for (std::size_t i = 0; i < decode_rows_.size(); ++i) {
     const std::size_t row = i / shape_.kv_heads;
     const std::size_t head = i % shape_.kv_heads;
-    decode_heads_.push_back({.q = qkv_ + row * qkv_width_ + head * group_width,
-                             .out = attention_ + row * query_width_ + head * group_width,
-                             .runs = {&decode_runs_[i], 1}});
+    decode_heads_.push_back(
+        {.q = qkv_ + row * qkv_width_ + head * group_width,
+         .out = attention_ + row * query_width_ + head * group_width,
+         .runs = std::span(decode_runs_).subspan(first_runs_[i], first_runs_[i + 1] - first_runs_[i])});
   }
   if (decode_rows_ != planned_rows_) {
     decode_plan_.assign(decode_rows_, attention_shape_);

@@ -67,8 +67,10 @@ class forward_pass {
   void round_keys_and_values(std::uint32_t rows);
   void write_cache(std::uint32_t layer, const row_chunk& chunk);
   active_rows keep_wanted(const row_chunk& chunk);
-  void attend(std::uint32_t layer, const active_rows& active);
-  void attend_decode(std::uint32_t layer, const active_rows& active);
+  void look_ahead(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer);
+  void attend(std::uint32_t layer, const active_rows& active, forward_observer* observer);
+  void list_decode_runs(std::uint32_t layer, const active_rows& active, forward_observer* observer);
+  void attend_decode(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void attend_prefill(std::uint32_t layer, const active_rows& active);
   void finish_layer(const layer_weights& layer, std::uint32_t rows);
   void normalise(std::uint32_t rows, std::span<const float> weight);
@@ -102,6 +104,8 @@ class forward_pass {
   kernels::decode_plan decode_plan_;
   std::vector<std::uint32_t> decode_rows_, planned_rows_;
   std::vector<kernels::kv_run> decode_runs_;
+  std::vector<std::size_t> first_runs_;  // by decode head, one more at the end
+  std::vector<float> ahead_;             // [rows][queries, keys, values] of the next layer
   std::vector<kernels::decode_head> decode_heads_;
   std::vector<kernels::prefill_kv_head> prefill_heads_;
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "sparse_eval.hpp"
 #include "study_commands.hpp"
 
 #include <cstdio>
@@ -20,6 +21,7 @@ struct eval_options {
   std::vector<std::filesystem::path> sets;
   std::string stitch = "none,full";
   std::string positions = "prompt";
+  sparse_eval_options sparse;
   std::string dtype = "auto";
   std::size_t limit = 0;
   unsigned threads = 0;
@@ -102,6 +104,9 @@ result<std::vector<named_policy>> policies_of(const std::string& list) {
 }
 
 int run_eval(const eval_options& options, const command_context& context) {
+  if (!options.sparse.policies.empty())
+    return run_sparse_eval({options.model, options.sets, options.dtype, options.limit, options.threads},
+                           options.sparse, context);
   const auto policies = policies_of(options.stitch);
   if (!policies) return report_wrong_use("--stitch: " + policies.error().context);
   const auto how = options_for_dtype(options.dtype, options.threads);
@@ -149,6 +154,7 @@ void add_eval_command(CLI::App& app, command_context& context) {
           "(a control)")
       ->check(CLI::IsMember({"prompt", "document"}))
       ->capture_default_str();
+  add_sparse_eval_options(*command, options->sparse);
   command->add_option("--dtype", options->dtype, "cache: auto (as the weights), f32, bf16, f16")
       ->capture_default_str();
   command->add_option("--limit", options->limit, "contexts of each set (default: all)")

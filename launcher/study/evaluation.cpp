@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <numeric>
 #include <utility>
 
 namespace weft::launcher::study {
@@ -19,16 +18,6 @@ using engine::token_id;
 using clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t free_answer_tokens = 64;  // of a task whose answers are scored by their words
-
-std::uint32_t answer_tokens(const loaded_model& model, const set_context& context,
-                            const set_question& question) {
-  if (metric_of(context.task) == metric::f1) return free_answer_tokens;
-  std::size_t longest = 0;
-  for (const auto& answer : question.answers)
-    longest = std::max(longest, model.format.reply(model.tokens, answer).size());
-  // A copied passage counts without its end, which a document that sees only itself does not show.
-  return static_cast<std::uint32_t>(longest + (context.task == "repeat" ? 0 : 1));
-}
 
 // One context and how its documents come into the cache.
 class reader {
@@ -177,29 +166,9 @@ struct tally {
   std::vector<double> bytes, recomputed_rows, recomputed_share, ttft_ms, rotate_ms, compute_ms;
 };
 
-double mean(const std::vector<double>& values) {
-  return values.empty()
-             ? 0
-             : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
-}
-
 evaluation_cell cell_of(const std::string& task, policies::stitch_policy stitch, const tally& counted) {
-  evaluation_cell cell;
-  cell.task = task;
+  auto cell = scored_cell(task, counted.scores);
   cell.stitch = stitch;
-  cell.n = counted.scores.size();
-  const double share = mean(counted.scores);
-  const auto certain = wilson(share, cell.n);
-  cell.score = 100 * share;
-  cell.low = 100 * certain.low;
-  cell.high = 100 * certain.high;
   cell.bytes = mean(counted.bytes);
   cell.recomputed_rows = mean(counted.recomputed_rows);
   cell.recomputed_share = mean(counted.recomputed_share);
@@ -232,6 +201,28 @@ result<void> read_context(reader& reading, const loaded_model& model, const set_
 }
 
 }  // namespace
+
+std::uint32_t answer_tokens(const loaded_model& model, const set_context& context,
+                            const set_question& question) {
+  if (metric_of(context.task) == metric::f1) return free_answer_tokens;
+  std::size_t longest = 0;
+  for (const auto& answer : question.answers)
+    longest = std::max(longest, model.format.reply(model.tokens, answer).size());
+  // A copied passage counts without its end, which a document that sees only itself does not show.
+  return static_cast<std::uint32_t>(longest + (context.task == "repeat" ? 0 : 1));
+}
+
+evaluation_cell scored_cell(const std::string& task, std::span<const double> scores) {
+  evaluation_cell cell;
+  cell.task = task;
+  cell.n = scores.size();
+  const double share = mean(scores);
+  const auto certain = wilson(share, cell.n);
+  cell.score = 100 * share;
+  cell.low = 100 * certain.low;
+  cell.high = 100 * certain.high;
+  return cell;
+}
 
 result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
                                               policies::stitch_policy stitch,

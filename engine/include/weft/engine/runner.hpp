@@ -10,6 +10,7 @@
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/safetensors.hpp>
+#include <weft/kernels/attention_decode.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/dtype.hpp>
 #include <weft/kernels/thread_pool.hpp>
@@ -71,6 +72,19 @@ class forward_observer {
   // values are in their caches by now; whatever this call does to the caches, the layer's attention will see.
   virtual void layer_queries(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                              const float* /*q*/, std::size_t /*row_stride*/) {}
+
+  // In decode steps, whether `queries_ahead` is to be called. It costs one projection more per layer.
+  virtual bool wants_queries_ahead() const { return false; }
+  // Before layer - 1 attends: what the layer's queries after RoPE would be if layer - 1 added nothing to the
+  // hidden state. Shape as `layer_queries`; `layer` is at least 1.
+  virtual void queries_ahead(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                             const float* /*q*/, std::size_t /*row_stride*/) {}
+  // In decode steps: rows that a cache's query sees besides those of the cache. Asked for right before the
+  // layer attends.
+  virtual std::span<const kernels::kv_run> more_rows(std::uint32_t /*layer*/, const kv_cache& /*cache*/,
+                                                     std::uint32_t /*kv_head*/) {
+    return {};
+  }
 };
 
 class weight_source;

@@ -32,6 +32,13 @@ struct evaluation_cell {
   double compute_ms = 0;        // of that: to compute rows
 };
 
+// Score and interval of a task's answers.
+evaluation_cell scored_cell(const std::string& task, std::span<const double> scores);
+
+// How long an answer may get: the longest right one with its end, or 64 where words are scored.
+std::uint32_t answer_tokens(const loaded_model& model, const set_context& context,
+                            const set_question& question);
+
 // Called after each context with how many are done.
 using evaluation_progress = std::function<void(std::size_t)>;
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace weft::launcher::study {
 
@@ -28,5 +29,9 @@ struct interval {
 
 // Wilson's 95 % interval of a share out of n; [0, 1] for n = 0.
 interval wilson(double share, std::size_t n);
+
+// 0 where there is nothing.
+double mean(std::span<const double> values);
+double median(std::vector<double> values);
 
 }  // namespace weft::launcher::study

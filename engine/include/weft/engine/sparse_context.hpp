@@ -1,0 +1,168 @@
+// Sparse decoding of one session: the rows of a context that are not always attended lie elsewhere, and a
+// decode step attends to the few blocks of them that its retrieval policy chose.
+//
+//   recent_queries recent(model.config(), options.stride);
+//   model.forward(prompt, {&whole}, logits, &recent);          // dense; gives the first answer token
+//   sparse_context sparse(model, options, documents, source);
+//   sparse.add_document(i, encoded);                            // for each document
+//   kv_cache resident = sparse.start(whole, answer_tokens, recent);
+//   for each step: sparse.begin_step(); model.forward(row, {&resident}, logits, &sparse); sparse.end_step();
+//
+// `resident` holds everything but the middle blocks; chosen ones lie in slots of the context's own: never
+// more than twice as many as are attended.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/engine/document.hpp>
+#include <weft/engine/kv_cache.hpp>
+#include <weft/engine/runner.hpp>
+#include <weft/kernels/aligned_buffer.hpp>
+#include <weft/policies/retrieval/block_ranker.hpp>
+#include <weft/policies/retrieval/schedule.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace weft::engine {
+
+// The queries of the last rows that a session's forward passes computed, by layer. Passes of one cache only.
+class recent_queries final : public forward_observer {
+ public:
+  recent_queries(const model_config& config, std::uint32_t steps);
+
+  void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
+                     std::size_t row_stride) override;
+
+  // Oldest first; fewer than asked for where fewer rows were computed.
+  policies::retrieval::query_group group(std::uint32_t layer) const;
+
+ private:
+  std::size_t width_;
+  std::uint32_t steps_;
+  std::vector<float> queries_;        // [layer][step][query_head][head_dim]
+  std::vector<std::uint32_t> known_;  // by layer
+};
+
+// A middle block of one layer that is wanted, and where its rows go: for each KV head K rows, rotated to
+// their positions, and V rows; heads lie `head_stride_bytes` apart.
+struct block_load {
+  std::uint32_t layer = 0;
+  std::uint32_t block = 0;
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
+  std::size_t head_stride_bytes = 0;
+};
+
+// Where blocks lie that are not resident.
+class block_source {
+ public:
+  virtual ~block_source() = default;
+  // May return before the rows are there.
+  virtual void begin(std::span<const block_load> loads) = 0;
+  // Whether everything that was begun is there.
+  virtual bool arrived() = 0;
+  // Returns when it is. An error is final: the session cannot go on.
+  virtual result<void> wait() = 0;
+};
+
+// Rows out of a cache that holds the whole prompt: copied when asked for.
+class cached_blocks final : public block_source {
+ public:
+  // `whole` must outlive this and keep its rows.
+  cached_blocks(kv_cache& whole, std::span<const policies::retrieval::context_block> middle,
+                std::uint32_t block_tokens);
+
+  void begin(std::span<const block_load> loads) override;
+  bool arrived() override { return true; }
+  result<void> wait() override { return {}; }
+
+ private:
+  kv_cache& whole_;
+  std::vector<policies::retrieval::context_block> middle_;
+  std::uint32_t block_tokens_;
+};
+
+struct sparse_counters {
+  std::uint64_t steps = 0;
+  std::uint64_t rankings = 0;      // of one layer's blocks
+  std::uint64_t blocks_moved = 0;  // of one layer
+  std::uint64_t bytes_moved = 0;
+  std::uint64_t late_loads = 0;  // waited for
+};
+
+class sparse_context final : public forward_observer {
+ public:
+  // `documents` by ascending position in the prompt. `source` may be set later, before `start`.
+  sparse_context(runner& model, const policies::retrieval::options& options,
+                 std::span<const policies::retrieval::context_document> documents);
+  ~sparse_context() override;
+
+  const policies::retrieval::block_plan& plan() const { return plan_; }
+
+  // What a document's blocks are ranked by, from its keys.
+  void add_document(std::uint32_t number, const encoded_document& document);
+
+  // Takes the prompt that `whole` holds, document rows at their places: returns a cache with the rows that
+  // are always attended and room for `answer_rows` more. The first blocks are chosen by the prompt's last
+  // queries and fetched from `source`, which must outlive the session. Starts anew for every question.
+  result<kv_cache> start(kv_cache& whole, std::uint32_t answer_rows, const recent_queries& prompt,
+                         block_source& source);
+
+  // Around each decode step of the session.
+  result<void> begin_step();
+  result<void> end_step();
+
+  const sparse_counters& counters() const { return counters_; }
+  // Slots and representations; the resident cache has its own.
+  std::size_t allocated_bytes() const;
+
+  bool wants_queries_ahead() const override;
+  void queries_ahead(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
+                     std::size_t row_stride) override;
+  void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
+                     std::size_t row_stride) override;
+  std::span<const kernels::kv_run> more_rows(std::uint32_t layer, const kv_cache& cache,
+                                             std::uint32_t kv_head) override;
+
+ private:
+  using query_group = policies::retrieval::query_group;
+
+  void rank(std::uint32_t layer, const query_group& group);
+  void begin_loads(std::uint32_t layer);
+  void swap_layer(std::uint32_t layer);
+  result<void> finish_loads();
+  query_group group_of(const std::vector<float>& queries, std::uint32_t layer, std::uint32_t steps) const;
+  kv_cache resident_rows(kv_cache& whole, std::uint32_t answer_rows) const;
+  std::byte* slot(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t slot, bool values);
+
+  runner& model_;
+  policies::retrieval::options options_;
+  std::vector<policies::retrieval::context_document> documents_;
+  policies::retrieval::block_plan plan_;
+  std::unique_ptr<policies::retrieval::block_ranker> ranker_;
+  kv_shape shape_;
+  std::size_t query_width_;
+  std::size_t block_bytes_;  // K rows of one (layer, KV head)
+  std::uint32_t slots_;
+
+  block_source* source_ = nullptr;
+  policies::retrieval::period_schedule schedule_;
+  policies::retrieval::step_actions actions_;
+  std::uint32_t step_in_period_ = 0;
+  kernels::aligned_buffer slot_memory_;                  // [layer][kv_head][slot], K and behind all of them V
+  std::vector<policies::retrieval::slot_table> tables_;  // by layer
+  std::vector<std::vector<kernels::kv_run>> runs_;       // [layer][kv_head]
+  std::vector<float> previous_queries_, current_queries_;  // [layer][step][query_head][head_dim]
+  std::uint32_t previous_steps_ = 0;
+  policies::retrieval::shard_scores shard_;
+  std::vector<float> scores_;
+  std::vector<std::uint32_t> winners_;  // [layer][winner]
+  std::vector<block_load> loads_;
+  result<void> failed_;  // in a callback of the forward pass
+  sparse_counters counters_;
+};
+
+}  // namespace weft::engine

@@ -1,0 +1,204 @@
+#include <weft/engine/sampler.hpp>
+#include <weft/engine/sparse_context.hpp>
+#include <weft/engine/stitch.hpp>
+#include <weft/launcher/study/score.hpp>
+#include <weft/launcher/study/sparse_evaluation.hpp>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+
+namespace weft::launcher::study {
+
+namespace {
+
+using engine::token_id;
+using clock = std::chrono::steady_clock;
+namespace retrieval = policies::retrieval;
+
+double milliseconds_since(clock::time_point started) {
+  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
+}
+
+struct sparse_tally {
+  std::vector<double> scores, bytes, resident_bytes, moved_bytes, late_loads, step_ms, ttft_ms;
+};
+
+// One context: its documents at their places in a cache, and what their blocks are ranked by.
+class sparse_reader {
+ public:
+  sparse_reader(loaded_model& model, const retrieval::options& options) : model_(model), options_(options) {}
+
+  result<void> open(const set_context& context);
+  result<std::string> ask(const std::string& question, std::uint32_t most_tokens, sparse_tally& counted);
+
+ private:
+  result<void> place_documents();
+  result<policies::stitch_plan> plan(std::span<const token_id> question) const;
+  result<std::vector<token_id>> decode(std::int32_t position, std::uint32_t most_tokens,
+                                       const engine::recent_queries& recent, sparse_tally& counted);
+  result<void> step(engine::kv_cache& resident, token_id token, std::int32_t position);
+
+  loaded_model& model_;
+  retrieval::options options_;
+  std::vector<token_id> opening_;
+  std::vector<std::vector<token_id>> documents_;
+  std::vector<engine::encoded_document> encoded_;
+  std::vector<retrieval::context_document> placed_;
+  std::optional<engine::kv_cache> whole_;
+  std::unique_ptr<engine::sparse_context> sparse_;
+  std::vector<float> logits_;
+};
+
+result<void> sparse_reader::open(const set_context& context) {
+  opening_ = model_.format.opening(model_.tokens, "");
+  documents_.clear();
+  encoded_.clear();
+  placed_.clear();
+  logits_.resize(model_.runner.config().vocab_size);
+  auto position = static_cast<std::int32_t>(opening_.size());
+  for (const auto& text : context.documents) {
+    documents_.push_back(model_.format.document(model_.tokens, text));
+    auto encoded = engine::encode_document(model_.runner, documents_.back());
+    if (!encoded) return tl::unexpected(encoded.error());
+    encoded_.push_back(std::move(*encoded));
+    placed_.push_back({position, encoded_.back().tokens()});
+    position += static_cast<std::int32_t>(encoded_.back().tokens());
+  }
+  if (static_cast<std::uint32_t>(position) >= model_.runner.config().max_context_tokens)
+    return fail(errc::invalid_argument,
+                "documents of " + std::to_string(position) + " tokens exceed the model's context of " +
+                    std::to_string(model_.runner.config().max_context_tokens) + "; take shorter ones");
+  sparse_ = std::make_unique<engine::sparse_context>(model_.runner, options_, placed_);
+  for (std::uint32_t i = 0; i < encoded_.size(); ++i)
+    sparse_->add_document(i, encoded_[i]);
+  return place_documents();
+}
+
+result<void> sparse_reader::place_documents() {
+  whole_.emplace(model_.runner.cache_shape(), model_.runner.config().max_context_tokens);
+  for (std::size_t i = 0; i < encoded_.size(); ++i) {
+    auto done = engine::scatter_document(model_.runner, *whole_, encoded_[i], placed_[i].start_position,
+                                         static_cast<std::int32_t>(i + 1));
+    if (!done) return done;
+  }
+  return {};
+}
+
+result<policies::stitch_plan> sparse_reader::plan(std::span<const token_id> question) const {
+  std::vector<policies::prompt_document> parts;
+  for (const auto& tokens : documents_)
+    parts.push_back({tokens, true});
+  return policies::plan_stitch(policies::stitch_policy::none, {opening_, parts, question});
+}
+
+result<std::string> sparse_reader::ask(const std::string& question, std::uint32_t most_tokens,
+                                       sparse_tally& counted) {
+  const auto asked = model_.format.question(model_.tokens, question);
+  const auto planned = plan(asked);
+  if (!planned) return tl::unexpected(planned.error());
+  const auto room = model_.runner.config().max_context_tokens;
+  if (planned->prompt_tokens + most_tokens > room)
+    return fail(errc::invalid_argument, "a prompt of " + std::to_string(planned->prompt_tokens) +
+                                            " tokens and its answer exceed the model's context of " +
+                                            std::to_string(room) + "; take shorter documents");
+  const auto started = clock::now();
+  whole_->truncate(static_cast<std::int32_t>(planned->prompt_tokens - planned->question_rows));
+  engine::row_batch rows;
+  for (const auto& row : planned->rows)
+    rows.add(row.token, row.position, row.segment);
+  rows.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
+  engine::recent_queries recent(model_.runner.config(), options_.stride);
+  engine::kv_cache* const caches[] = {&*whole_};
+  if (auto done = model_.runner.forward(rows, caches, logits_, &recent); !done)
+    return tl::unexpected(done.error());
+  counted.ttft_ms.push_back(milliseconds_since(started));
+  const auto answer = decode(static_cast<std::int32_t>(planned->prompt_tokens), most_tokens, recent, counted);
+  if (!answer) return tl::unexpected(answer.error());
+  return model_.format.answer(model_.tokens, *answer);
+}
+
+result<std::vector<token_id>> sparse_reader::decode(std::int32_t position, std::uint32_t most_tokens,
+                                                    const engine::recent_queries& recent,
+                                                    sparse_tally& counted) {
+  engine::cached_blocks source(*whole_, sparse_->plan().middle_blocks(), options_.block_tokens);
+  auto resident = sparse_->start(*whole_, most_tokens, recent, source);
+  if (!resident) return tl::unexpected(resident.error());
+  std::vector<token_id> answer;
+  while (true) {
+    const token_id next = engine::greedy_token(logits_);
+    if (model_.format.is_end(next)) break;
+    answer.push_back(next);
+    if (answer.size() >= most_tokens) break;
+    const auto started = clock::now();
+    if (auto done = step(*resident, next, position++); !done) return tl::unexpected(done.error());
+    counted.step_ms.push_back(milliseconds_since(started));
+  }
+  counted.resident_bytes.push_back(static_cast<double>(resident->allocated_bytes()) +
+                                   static_cast<double>(sparse_->allocated_bytes()));
+  counted.moved_bytes.push_back(static_cast<double>(sparse_->counters().bytes_moved));
+  counted.late_loads.push_back(static_cast<double>(sparse_->counters().late_loads));
+  return answer;
+}
+
+result<void> sparse_reader::step(engine::kv_cache& resident, token_id token, std::int32_t position) {
+  engine::row_batch row;
+  row.add(token, position, 0);
+  row.logits_rows = {0};
+  engine::kv_cache* const caches[] = {&resident};
+  if (auto begun = sparse_->begin_step(); !begun) return begun;
+  if (auto done = model_.runner.forward(row, caches, logits_, sparse_.get()); !done) return done;
+  return sparse_->end_step();
+}
+
+result<void> read_context(sparse_reader& reading, const loaded_model& model, const set_context& context,
+                          sparse_tally& counted) {
+  const auto named = [&](const error& e) {
+    return tl::unexpected(error{e.code, context.id + ": " + e.context});
+  };
+  if (auto opened = reading.open(context); !opened) return named(opened.error());
+  const bool by_words = metric_of(context.task) == metric::f1;
+  for (const auto& question : context.questions) {
+    const auto answer = reading.ask(question.text, answer_tokens(model, context, question), counted);
+    if (!answer) return named(answer.error());
+    counted.scores.push_back(by_words ? word_f1(*answer, question.answers)
+                                      : exact_match(*answer, question.answers));
+  }
+  return {};
+}
+
+sparse_cell cell_of(const std::string& task, const retrieval::options& options, const sparse_tally& counted) {
+  sparse_cell cell{.answers = scored_cell(task, counted.scores), .retrieval = options};
+  cell.answers.ttft_ms = median(counted.ttft_ms);
+  cell.resident_bytes = mean(counted.resident_bytes);
+  cell.answers.bytes = cell.resident_bytes;
+  cell.moved_bytes = mean(counted.moved_bytes);
+  cell.late_loads = mean(counted.late_loads);
+  cell.step_ms = median(counted.step_ms);
+  return cell;
+}
+
+}  // namespace
+
+result<std::vector<sparse_cell>> evaluate_sparse(loaded_model& model, std::span<const set_context> contexts,
+                                                 const retrieval::options& options,
+                                                 const evaluation_progress& progress) {
+  sparse_reader reading(model, options);
+  std::vector<std::string> tasks;
+  std::map<std::string, sparse_tally> by_task;
+  std::size_t done = 0;
+  for (const auto& context : contexts) {
+    if (!by_task.contains(context.task)) tasks.push_back(context.task);
+    if (auto read = read_context(reading, model, context, by_task[context.task]); !read)
+      return tl::unexpected(read.error());
+    progress(++done);
+  }
+  std::vector<sparse_cell> cells;
+  for (const auto& task : tasks)
+    cells.push_back(cell_of(task, options, by_task[task]));
+  return cells;
+}
+
+}  // namespace weft::launcher::study

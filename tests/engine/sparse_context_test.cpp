@@ -1,0 +1,258 @@
+#include <weft/engine/sampler.hpp>
+#include <weft/engine/sparse_context.hpp>
+#include <weft/engine/stitch.hpp>
+
+#include <doctest/doctest.h>
+
+#include "small_models.hpp"
+
+#include <algorithm>
+#include <set>
+
+using namespace weft::engine;
+using namespace weft::engine::test;
+namespace retrieval = weft::policies::retrieval;
+namespace kernels = weft::kernels;
+
+namespace {
+
+constexpr std::uint32_t answer_tokens = 24;
+
+// A prompt of some documents and a question, dense in one cache.
+struct prompt {
+  std::vector<encoded_document> encoded;
+  std::vector<retrieval::context_document> documents;
+  kv_cache whole;
+  recent_queries recent;
+  std::vector<float> logits;
+  std::int32_t next_position = 0;
+};
+
+prompt dense_prompt(runner& model, std::uint32_t stride) {
+  prompt made{.encoded = {},
+              .documents = {},
+              .whole = kv_cache(model.cache_shape(), 400),
+              .recent = recent_queries(model.config(), stride),
+              .logits = {}};
+  row_batch rows;
+  add_rows(rows, some_tokens(5, 1), 0);
+  std::int32_t position = 5;
+  for (const std::uint32_t tokens : {70U, 3U, 101U}) {
+    made.encoded.push_back(encode_document(model, some_tokens(tokens, tokens)).value());
+    made.documents.push_back({position, tokens});
+    position += static_cast<std::int32_t>(tokens);
+  }
+  for (std::size_t i = 0; i < made.encoded.size(); ++i)
+    REQUIRE(scatter_document(model, made.whole, made.encoded[i], made.documents[i].start_position,
+                             static_cast<std::int32_t>(i + 1)));
+  add_rows(rows, some_tokens(11, 9), position);
+  rows.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
+  made.logits.resize(model.config().vocab_size);
+  kv_cache* const caches[] = {&made.whole};
+  REQUIRE(model.forward(rows, caches, made.logits, &made.recent));
+  made.next_position = position + 11;
+  return made;
+}
+
+std::vector<token_id> dense_answer(runner& model, prompt& asked) {
+  std::vector<token_id> answer;
+  kv_cache* const caches[] = {&asked.whole};
+  std::vector<float> logits = asked.logits;
+  for (std::uint32_t i = 0; i < answer_tokens; ++i) {
+    answer.push_back(greedy_token(logits));
+    row_batch row;
+    row.add(answer.back(), asked.next_position + static_cast<std::int32_t>(i), 0);
+    row.logits_rows = {0};
+    REQUIRE(model.forward(row, caches, logits));
+  }
+  asked.whole.truncate(asked.next_position);
+  return answer;
+}
+
+// Counts what is fetched, and can hold rows back until they are waited for.
+class counting_source final : public block_source {
+ public:
+  counting_source(cached_blocks inner, bool late) : inner_(std::move(inner)), late_(late) {}
+
+  void begin(std::span<const block_load> loads) override {
+    fetched += loads.size();
+    if (late_)
+      held_.insert(held_.end(), loads.begin(), loads.end());
+    else
+      inner_.begin(loads);
+  }
+  bool arrived() override { return held_.empty(); }
+  weft::result<void> wait() override {
+    inner_.begin(held_);
+    held_.clear();
+    return {};
+  }
+
+  std::size_t fetched = 0;
+
+ private:
+  cached_blocks inner_;
+  bool late_;
+  std::vector<block_load> held_;
+};
+
+struct sparse_answer {
+  std::vector<token_id> tokens;
+  std::vector<float> logits;  // of the last step
+  sparse_counters counters;
+  std::size_t fetched = 0;
+};
+
+sparse_answer answer_sparsely(runner& model, prompt& asked, const retrieval::options& options, bool late) {
+  sparse_context sparse(model, options, asked.documents);
+  for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
+    sparse.add_document(i, asked.encoded[i]);
+  counting_source source(cached_blocks(asked.whole, sparse.plan().middle_blocks(), options.block_tokens),
+                         late);
+  auto resident = sparse.start(asked.whole, answer_tokens, asked.recent, source);
+  REQUIRE_MESSAGE(resident.has_value(), resident.error().context);
+  const std::uint32_t elsewhere = sparse.plan().middle * options.block_tokens;
+  CHECK(resident->capacity_rows() == asked.whole.rows(0, 0) - elsewhere + answer_tokens);
+  kv_cache* const caches[] = {&*resident};
+  sparse_answer found{.tokens = {}, .logits = asked.logits, .counters = {}};
+  for (std::uint32_t i = 0; i < answer_tokens; ++i) {
+    found.tokens.push_back(greedy_token(found.logits));
+    row_batch row;
+    row.add(found.tokens.back(), asked.next_position + static_cast<std::int32_t>(i), 0);
+    row.logits_rows = {0};
+    REQUIRE(sparse.begin_step());
+    REQUIRE(model.forward(row, caches, found.logits, &sparse));
+    REQUIRE(sparse.end_step());
+  }
+  found.counters = sparse.counters();
+  found.fetched = source.fetched;
+  return found;
+}
+
+retrieval::options small_blocks(retrieval::policy policy, double ratio, std::uint32_t stride = 3) {
+  return {.chosen = policy, .block_tokens = 8, .sparse_ratio = ratio, .stride = stride};
+}
+
+constexpr retrieval::policy every_policy[] = {retrieval::policy::full, retrieval::policy::kvstar,
+                                              retrieval::policy::esa, retrieval::policy::quest,
+                                              retrieval::policy::kvstar_ahead};
+
+}  // namespace
+
+TEST_CASE("attending to every block is dense decoding, token by token") {
+  auto model = load_fixture("llama");
+  for (const auto policy : every_policy)
+    for (const std::uint32_t stride : {1U, 3U, 8U}) {
+      CAPTURE(std::string{retrieval::name_of(policy)});
+      auto asked = dense_prompt(model, stride);
+      const auto dense = dense_answer(model, asked);
+      const auto sparse = answer_sparsely(model, asked, small_blocks(policy, 1.0, stride), false);
+      CHECK(sparse.tokens == dense);
+    }
+}
+
+TEST_CASE("late rows are waited for and counted, and change nothing") {
+  auto model = load_fixture("llama");
+  for (const auto policy : {retrieval::policy::kvstar, retrieval::policy::kvstar_ahead}) {
+    auto asked = dense_prompt(model, 3);
+    const auto in_time = answer_sparsely(model, asked, small_blocks(policy, 0.3), false);
+    const auto late = answer_sparsely(model, asked, small_blocks(policy, 0.3), true);
+    CHECK(in_time.logits == late.logits);
+    CHECK(in_time.counters.late_loads == 0);
+    CHECK(late.counters.late_loads > 0);
+    CHECK(late.fetched == late.counters.blocks_moved);
+  }
+}
+
+TEST_CASE("only blocks that are not resident move") {
+  auto model = load_fixture("llama");
+  for (const auto policy : every_policy) {
+    auto asked = dense_prompt(model, 3);
+    const auto sparse = answer_sparsely(model, asked, small_blocks(policy, 0.25), false);
+    const std::uint32_t layers = model.config().layers;
+    const auto plan = retrieval::plan_blocks(asked.documents, small_blocks(policy, 0.25));
+    CAPTURE(std::string{retrieval::name_of(policy)});
+    CHECK(sparse.counters.steps == answer_tokens);
+    CHECK(sparse.fetched >= std::size_t{layers} * plan.winners);
+    if (policy == retrieval::policy::full)
+      CHECK(sparse.fetched == std::size_t{layers} * plan.middle);
+    else
+      CHECK(sparse.fetched < std::size_t{layers} * plan.winners * answer_tokens);
+  }
+}
+
+TEST_CASE("a sparse step is attention over the resident rows and the chosen blocks alone") {
+  auto model = load_fixture("llama");
+  auto asked = dense_prompt(model, 4);
+  const auto options = small_blocks(retrieval::policy::kvstar, 0.25, 4);
+  sparse_context sparse(model, options, asked.documents);
+  for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
+    sparse.add_document(i, asked.encoded[i]);
+  cached_blocks source(asked.whole, sparse.plan().middle_blocks(), options.block_tokens);
+  auto resident = sparse.start(asked.whole, 1, asked.recent, source);
+  REQUIRE(resident);
+
+  // The same rows in one cache: what is not attended is taken out of a copy of the whole prompt.
+  const kv_shape& shape = model.cache_shape();
+  kv_cache expected(shape, 400);
+  const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+      std::set<std::vector<std::byte>> seen;
+      std::uint32_t rows = 0;
+      const auto add = [&](const std::byte* k, const std::byte* v, std::uint32_t count) {
+        std::memcpy(expected.k(layer, head) + rows * row_bytes, k, count * row_bytes);
+        std::memcpy(expected.v(layer, head) + rows * row_bytes, v, count * row_bytes);
+        rows += count;
+      };
+      std::uint32_t chosen = 0;
+      for (const auto& run : sparse.more_rows(layer, *resident, head)) {
+        add(run.k, run.v, run.rows);
+        chosen += run.rows;
+      }
+      CHECK(chosen == sparse.plan().winners * options.block_tokens);
+      add(resident->k(layer, head), resident->v(layer, head), resident->rows(layer, head));
+      for (std::uint32_t row = 0; row < rows; ++row) {
+        expected.positions(layer, head)[row] = static_cast<std::int32_t>(row);
+        expected.segments(layer, head)[row] = 0;
+      }
+      expected.set_rows(layer, head, rows);
+    }
+  row_batch row;
+  row.add(7, asked.next_position, 0);
+  row.logits_rows = {0};
+  std::vector<float> sparse_logits(model.config().vocab_size);
+  std::vector<float> expected_logits(sparse_logits.size());
+  kv_cache* const sparse_caches[] = {&*resident};
+  kv_cache* const expected_caches[] = {&expected};
+  REQUIRE(sparse.begin_step());
+  REQUIRE(model.forward(row, sparse_caches, sparse_logits, &sparse));
+  REQUIRE(model.forward(row, expected_caches, expected_logits));
+  CHECK(distance(sparse_logits, expected_logits) < 1e-4F);
+}
+
+TEST_CASE("a context without middle blocks decodes densely") {
+  auto model = load_fixture("llama");
+  auto asked = dense_prompt(model, 2);
+  auto options = small_blocks(retrieval::policy::kvstar, 0.25, 2);
+  options.block_tokens = 64;
+  const auto dense = dense_answer(model, asked);
+  CHECK(answer_sparsely(model, asked, options, false).tokens == dense);
+}
+
+TEST_CASE("recent queries are those of the last rows, over several passes") {
+  auto model = load_fixture("llama");
+  const auto& config = model.config();
+  recent_queries recent(config, 3);
+  const std::size_t width = std::size_t{config.query_heads} * config.head_dim;
+  std::vector<float> rows(5 * width);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    rows[i] = static_cast<float>(i / width);
+  recent.layer_queries(1, 0, 2, rows.data(), width);
+  CHECK(recent.group(1).steps == 2);
+  recent.layer_queries(1, 2, 2, rows.data() + 2 * width, width);
+  const auto group = recent.group(1);
+  CHECK(group.steps == 3);
+  for (std::size_t step = 0; step < 3; ++step)
+    CHECK(group.queries[step * group.step_stride] == static_cast<float>(step + 1));
+}
