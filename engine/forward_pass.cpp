@@ -99,10 +99,11 @@ void forward_pass::run_layers(const row_chunk& chunk, std::uint32_t first_layer,
     if (observer != nullptr) observer->layer_queries(layer, chunk.first_row, rows, qkv_, qkv_width_);
     if (layer + 1 == config_.layers) active = keep_wanted(chunk);
     if (active.rows == 0) return;
+    attend(layer, active, observer);
+    add_attention(weights, active.rows);
     if (observer != nullptr && active.decode_step && layer + 1 < config_.layers)
       look_ahead(layer + 1, chunk, *observer);
-    attend(layer, active, observer);
-    finish_layer(weights, active.rows);
+    add_mlp(weights, active.rows);
   }
   normalise(active.rows, weights_.final_norm);
   packed_.pack(normed_, active.rows, config_.hidden_size, config_.hidden_size, weights_.output.input_dtype(),
@@ -248,7 +249,7 @@ forward_pass::active_rows forward_pass::keep_wanted(const row_chunk& chunk) {
           wanted_groups_, chunk.decode_step};
 }
 
-// The residual stream as this layer found it, read as if it were the next layer's.
+// The residual stream without this layer's MLP, read as if it were the next layer's.
 void forward_pass::look_ahead(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) {
   if (!observer.wants_queries_ahead()) return;
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
@@ -328,9 +329,12 @@ void forward_pass::attend_prefill(std::uint32_t layer, const active_rows& active
   }
 }
 
-void forward_pass::finish_layer(const layer_weights& layer, std::uint32_t rows) {
+void forward_pass::add_attention(const layer_weights& layer, std::uint32_t rows) {
   packed_.pack(attention_, rows, query_width_, query_width_, layer.attention_out.input_dtype(), pool_);
   layer.attention_out.apply(packed_, x_, config_.hidden_size, pool_, kernels::write_mode::add);
+}
+
+void forward_pass::add_mlp(const layer_weights& layer, std::uint32_t rows) {
   normalise(rows, layer.mlp_norm);
   packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.gate_up.input_dtype(), pool_);
   const std::size_t mlp_stride = std::size_t{2} * config_.intermediate_size;

@@ -72,7 +72,8 @@ class forward_pass {
   void list_decode_runs(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void attend_decode(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void attend_prefill(std::uint32_t layer, const active_rows& active);
-  void finish_layer(const layer_weights& layer, std::uint32_t rows);
+  void add_attention(const layer_weights& layer, std::uint32_t rows);
+  void add_mlp(const layer_weights& layer, std::uint32_t rows);
   void normalise(std::uint32_t rows, std::span<const float> weight);
 
   const model_config& config_;

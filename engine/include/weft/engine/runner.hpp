@@ -75,8 +75,8 @@ class forward_observer {
 
   // In decode steps, whether `queries_ahead` is to be called. It costs one projection more per layer.
   virtual bool wants_queries_ahead() const { return false; }
-  // Before layer - 1 attends: what the layer's queries after RoPE would be if layer - 1 added nothing to the
-  // hidden state. Shape as `layer_queries`; `layer` is at least 1.
+  // Before the MLP of layer - 1: what the layer's queries after RoPE would be if that MLP added nothing to
+  // the hidden state. Shape as `layer_queries`; `layer` is at least 1.
   virtual void queries_ahead(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                              const float* /*q*/, std::size_t /*row_stride*/) {}
   // In decode steps: rows that a cache's query sees besides those of the cache. Asked for right before the
