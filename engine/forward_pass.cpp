@@ -60,8 +60,9 @@ void forward_pass::run_until(const row_chunk& chunk, std::uint32_t layer, float*
     project(weights_.layers[earlier], rows);
     round_keys_and_values(rows);
     write_cache(earlier, chunk);
-    attend(earlier, active);
-    finish_layer(weights_.layers[earlier], rows);
+    attend(earlier, active, nullptr);
+    add_attention(weights_.layers[earlier], rows);
+    add_mlp(weights_.layers[earlier], rows);
   }
   std::memcpy(stream, x_, std::size_t{rows} * config_.hidden_size * sizeof(float));
   project(weights_.layers[layer], rows);
