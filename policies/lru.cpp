@@ -1,19 +1,14 @@
 #include <weft/policies/lru.hpp>
 
-#include <stdexcept>
-#include <string>
-
 namespace weft::policies {
 
-void lru::insert(slot_index slot, std::uint64_t bytes) {
-  if (slot == none || holds(slot))
-    throw std::logic_error("slot " + std::to_string(slot) + " cannot be inserted");
+void lru::admit(slot_index slot, const item_facts& facts) {
   if (slot >= nodes_.size()) nodes_.resize(std::size_t{slot} + 1);
-  nodes_[slot].bytes = bytes;
+  nodes_[slot].bytes = facts.bytes;
   nodes_[slot].held = true;
   link_as_newest(slot);
   ++size_;
-  bytes_ += bytes;
+  bytes_ += facts.bytes;
 }
 
 void lru::touch(slot_index slot) {
@@ -22,19 +17,23 @@ void lru::touch(slot_index slot) {
   link_as_newest(slot);
 }
 
-void lru::erase(slot_index slot) {
-  if (!holds(slot)) return;
+void lru::remove(slot_index slot, bool) {
   unlink(slot);
   nodes_[slot].held = false;
   --size_;
   bytes_ -= nodes_[slot].bytes;
 }
 
-eviction_plan lru::victims(std::uint64_t bytes_needed, const std::function<bool(slot_index)>& may_go) const {
+void lru::resize(slot_index slot, std::uint64_t bytes) {
+  bytes_ += bytes - nodes_[slot].bytes;
+  nodes_[slot].bytes = bytes;
+}
+
+eviction_plan lru::victims(std::uint64_t bytes_needed, const may_go& allowed) {
   eviction_plan plan;
   for (slot_index slot = oldest_; slot != none && plan.freed_bytes < bytes_needed;
        slot = nodes_[slot].newer) {
-    if (!may_go(slot)) continue;
+    if (!allowed(slot)) continue;
     plan.victims.push_back(slot);
     plan.freed_bytes += nodes_[slot].bytes;
   }

@@ -17,7 +17,7 @@ bool anything(slot_index) {
   return true;
 }
 
-std::vector<slot_index> order_of(const eviction_policy& policy) {
+std::vector<slot_index> order_of(eviction_policy& policy) {
   return policy.victims(~std::uint64_t{0}, anything).victims;
 }
 

@@ -14,15 +14,12 @@ class lru final : public eviction_policy {
  public:
   explicit lru(std::size_t expected_slots = 0) { nodes_.reserve(expected_slots); }
 
-  void insert(slot_index slot, std::uint64_t bytes) override;
   void touch(slot_index slot) override;
-  void erase(slot_index slot) override;
-  eviction_plan victims(std::uint64_t bytes_needed,
-                        const std::function<bool(slot_index)>& may_go) const override;
+  eviction_plan victims(std::uint64_t bytes_needed, const may_go& allowed) override;
 
-  bool holds(slot_index slot) const { return slot < nodes_.size() && nodes_[slot].held; }
-  std::size_t size() const { return size_; }
-  std::uint64_t bytes() const { return bytes_; }
+  bool holds(slot_index slot) const override { return slot < nodes_.size() && nodes_[slot].held; }
+  std::size_t size() const override { return size_; }
+  std::uint64_t bytes() const override { return bytes_; }
 
  private:
   static constexpr slot_index none = std::numeric_limits<slot_index>::max();
@@ -32,6 +29,11 @@ class lru final : public eviction_policy {
     std::uint64_t bytes = 0;
     bool held = false;
   };
+
+  void admit(slot_index slot, const item_facts& facts) override;
+  void remove(slot_index slot, bool evicted) override;
+  void resize(slot_index slot, std::uint64_t bytes) override;
+  std::uint64_t bytes_of(slot_index slot) const override { return nodes_[slot].bytes; }
 
   void link_as_newest(slot_index slot);
   void unlink(slot_index slot);
