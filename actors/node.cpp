@@ -4,11 +4,13 @@
 #include <caf/actor_cast.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
+#include <spdlog/spdlog.h>
 
 #include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <random>
 
 namespace weft::actors {
 
@@ -78,6 +80,25 @@ std::optional<std::pair<std::string, std::uint16_t>> read_address(const node_con
   return std::nullopt;
 }
 
+id128 random_id() {
+  std::random_device random;
+  const auto word = [&] { return std::uint64_t{random()} << 32 | random(); };
+  return {word(), word() | 1};
+}
+
+result<std::shared_ptr<tier::opened_tier>> open_file_tier(const node_config& config) {
+  auto opened = tier::open_tier(config.file_folder,
+                                {.capacity_bytes = config.file_bytes,
+                                 .queue_bytes = config.dram_bytes / 4,
+                                 .eviction = config.eviction},
+                                random_id);
+  if (!opened) return tl::make_unexpected(opened.error());
+  const auto stats = opened->books.stats();
+  spdlog::info("{}: file tier {} ({}): {} blocks found, {} damaged headers", config.name,
+               config.file_folder.string(), opened->on->description(), stats.recovered, stats.corrupt);
+  return std::make_shared<tier::opened_tier>(std::move(*opened));
+}
+
 result<void> complete(const node_config& config, caf::actor_system& system, node_environment& environment) {
   if (!environment.clock)
     environment.clock = [] {
@@ -97,6 +118,11 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
     if (!transport) return tl::make_unexpected(transport.error());
     environment.transport = std::move(*transport);
   }
+  if (!environment.file && !config.file_folder.empty() && has(config, role::storage)) {
+    auto file = open_file_tier(config);
+    if (!file) return tl::make_unexpected(file.error());
+    environment.file = std::move(*file);
+  }
   return {};
 }
 
@@ -112,6 +138,7 @@ result<std::unique_ptr<node>> node::start(caf::actor_system& system, const node_
   std::unique_ptr<node> made{new node};
   made->system_ = &system;
   made->transport_ = environment.transport;
+  made->file_ = environment.file;
   made->network_ = environment.network;
   made->actors_ = std::move(*actors);
   auto port = environment.network->publish(made->actors_.node, config.host, config.control_port);

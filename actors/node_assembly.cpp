@@ -8,6 +8,7 @@
 #include <caf/actor_cast.hpp>
 #include <openssl/evp.h>
 
+#include "tenants.hpp"
 #include <unistd.h>
 
 #include <array>
@@ -110,17 +111,19 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   parts.candidate_address = environment.candidate_address;
   appoint_candidates(parts, config);
   parts.fabric = spawn_fabric(system, environment.transport);
-  parts.pool = spawn_pool(
-      system,
-      {.fabric = parts.fabric, .room = room, .clock = environment.clock, .seed = environment.incarnation});
+  parts.pool = spawn_pool(system, {.fabric = parts.fabric,
+                                   .room = room,
+                                   .clock = environment.clock,
+                                   .seed = environment.incarnation,
+                                   .tenant = tenant_number(config.tenant)});
   parts.roles.directory = spawn_directory(system, config, environment.clock);
   if (parts.rank) {
     parts.membership = spawn_membership(system, config, environment.clock);
     parts.roles.membership = parts.membership;
   }
   if (has(config, role::storage)) {
-    parts.roles.storage =
-        spawn_storage(system, config, parts.fabric, environment.transport->arena(), environment.clock);
+    parts.roles.storage = spawn_storage(system, config, parts.fabric, environment.transport->arena(),
+                                        environment.clock, environment.file);
   }
   work_parts work{
       .context = context, .pool = parts.pool, .engine = {}, .room = room, .clock = environment.clock};

@@ -29,7 +29,11 @@ void add(node_report& report, const char* name, std::uint64_t value) {
   report.counters.push_back({name, static_cast<std::int64_t>(value)});
 }
 
-void add(node_report& report, const machines::storage_stats& stats) {
+void add(node_report& report, const storage_report& storage) {
+  const machines::storage_stats& stats = storage.memory;
+  report.file_used_bytes = storage.file_used_bytes;
+  report.file_capacity_bytes = storage.file_capacity_bytes;
+  report.counters.insert(report.counters.end(), storage.counters.begin(), storage.counters.end());
   report.dram_used_bytes = stats.used_bytes;
   report.dram_capacity_bytes = stats.capacity_bytes;
   add(report, "storage.blocks", stats.committed_items);
@@ -39,6 +43,10 @@ void add(node_report& report, const machines::storage_stats& stats) {
   add(report, "storage.hits", stats.hits);
   add(report, "storage.misses", stats.misses);
   add(report, "storage.evictions", stats.evictions);
+  add(report, "storage.demotions", stats.demotions);
+  add(report, "storage.over_quota", stats.over_quota);
+  add(report, "storage.relief_rounds", stats.relief_rounds);
+  add(report, "storage.largest_hole_bytes", stats.largest_hole_bytes);
 }
 
 void add(node_report& report, const fabric_report& fabric) {
@@ -103,7 +111,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           add(all->report, mailbox_meter::of_process());
           all->promise = self->make_response_promise<node_report>();
           all->gatherer = self;
-          ask<machines::storage_stats>(self, parts.storage, all);
+          ask<storage_report>(self, parts.storage, all);
           ask<fabric_report>(self, parts.fabric, all);
           ask<pool_report>(self, parts.pool, all);
           auto promise = all->promise;

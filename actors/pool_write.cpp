@@ -27,8 +27,10 @@ void put(pool_pointer self, std::uint64_t job, const machines::put_items& action
   const auto* to = now.handles_of(action.node.node);
   if (!to || !to->storage)
     return put_answered(self, job, action.call, std::vector<errc>(items, errc::unreachable));
-  offer what{
-      .writer = now.self, .blocks = {}, .timeout_ns = static_cast<std::uint64_t>(action.timeout.count())};
+  offer what{.writer = now.self,
+             .blocks = {},
+             .timeout_ns = static_cast<std::uint64_t>(action.timeout.count()),
+             .tenant = self->state.parts.tenant};
   for (const auto item : action.items) {
     const auto& block = find(self, job)->order.blocks[item];
     what.blocks.push_back({block.key, block.kind, block.bytes->arena_offset(), block.bytes->size_bytes()});

@@ -3,11 +3,14 @@
 #include <weft/actors/errors.hpp>
 #include <weft/block/layout.hpp>
 #include <weft/machines/storage.hpp>
+#include <weft/tier/tiered_storage.hpp>
 
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
+
+#include "tenants.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -16,8 +19,28 @@ namespace weft::actors {
 
 namespace {
 
+// What the file tier's device has ended.
+struct posted_work {
+  std::shared_ptr<const std::function<void()>> run;
+};
+
+}  // namespace
+
+}  // namespace weft::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::posted_work)
+
+namespace weft::actors {
+
+namespace {
+
+using storage_port = storage_actor::extend<caf::reacts_to<post_atom, posted_work>>;
+
 constexpr auto announce_timeout = std::chrono::milliseconds{500};
 constexpr auto tick_interval = std::chrono::milliseconds{200};
+constexpr std::size_t evictions_per_tick = 4096;
+// In bytes of blocks: without a manifest all blocks of its document are lost.
+constexpr std::uint64_t manifest_recompute_cost = 64ULL << 20;
 
 struct storage_state {
   static inline const char* name = "storage";
@@ -27,12 +50,14 @@ struct storage_state {
   std::span<std::byte> arena;
   duration lease_duration{};
   std::optional<machines::storage> slots;
+  std::shared_ptr<tier::opened_tier> file;    // null: memory only
+  std::optional<tier::tiered_storage> below;  // with a file tier
   cluster_ptr now;
   machines::shard_map shards;
   std::map<machines::node_ref, std::uint64_t> announced_to;  // epoch of the last full announcement, by shard
 };
 
-using self_pointer = storage_actor::stateful_pointer<storage_state>;
+using self_pointer = storage_port::stateful_pointer<storage_state>;
 
 // An offer on its way: which of its blocks are being fetched into which reservations.
 struct intake {
@@ -104,6 +129,21 @@ void announce(self_pointer self, const std::vector<machines::announced>& items, 
   }
 }
 
+// What is held, in memory and on file, in pages; some of it may come twice.
+template <class Visitor>
+void for_each_held(const storage_state& state, Visitor visit) {
+  const auto pages_of = [&](const auto& books) {
+    std::uint64_t cursor = 0;
+    for (auto page = books.held(cursor, max_keys_per_message); !page.empty();
+         page = books.held(cursor, max_keys_per_message)) {
+      for (const auto& item : page)
+        visit(item);
+    }
+  };
+  pages_of(*state.slots);
+  if (state.below) pages_of(state.below->books());
+}
+
 // Everything that is held, to one shard, closing with the mark that it is everything.
 void announce_all_to(self_pointer self, std::size_t shard) {
   auto& state = self->state;
@@ -112,18 +152,14 @@ void announce_all_to(self_pointer self, std::size_t shard) {
   if (!to || !to->directory) return;
   state.announced_to[owner] = state.shards.epoch();
   announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0};
-  std::uint64_t cursor = 0;
-  for (auto page = state.slots->held(cursor, max_keys_per_message); !page.empty();
-       page = state.slots->held(cursor, max_keys_per_message)) {
-    for (const auto& item : page) {
-      if (state.shards.shard_of(item.key) != shard) continue;
-      news.keys.push_back(item);
-      if (news.keys.size() < max_keys_per_message) continue;
-      self->request(to->directory, announce_timeout, announce_atom_v, news)
-          .then([](std::uint64_t) {}, [](const caf::error&) {});
-      news.keys.clear();
-    }
-  }
+  for_each_held(state, [&](const machines::announced& item) {
+    if (state.shards.shard_of(item.key) != shard) return;
+    news.keys.push_back(item);
+    if (news.keys.size() < max_keys_per_message) return;
+    self->request(to->directory, announce_timeout, announce_atom_v, news)
+        .then([](std::uint64_t) {}, [](const caf::error&) {});
+    news.keys.clear();
+  });
   news.complete_epoch = state.shards.epoch();
   self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
       .then([](std::uint64_t) {},
@@ -169,21 +205,27 @@ errc prove(std::span<const std::byte> bytes, const id128& key) {
   return parsed->verify_bands() ? errc::ok : errc::corrupt;
 }
 
+// Whole, that key's, and from now on this life's.
+errc prove_and_stamp(const storage_state& state, std::span<std::byte> bytes, const id128& key,
+                     std::uint64_t generation) {
+  if (const auto proof = prove(bytes, key); proof != errc::ok) return proof;
+  return block::stamp(bytes, generation, state.now ? state.now->self.incarnation : 0) ? errc::ok
+                                                                                      : errc::corrupt;
+}
+
 // The bytes of one range are here: verify, stamp, commit.
 errc admit(storage_state& state, const offered_block& block, const machines::reservation& place) {
   // A reservation that ran out may have become someone else's place.
   if (!state.slots->is_reserved(place.generation)) return errc::deadline_exceeded;
   const auto bytes = state.arena.subspan(place.offset, block.bytes);
-  if (const auto proof = prove(bytes, block.key); proof != errc::ok) {
+  if (const auto proof = prove_and_stamp(state, bytes, block.key, place.generation); proof != errc::ok) {
     state.slots->abort(place.generation);
     return proof;
   }
-  if (!block::stamp(bytes, place.generation, state.now->self.incarnation)) {
-    state.slots->abort(place.generation);
-    return errc::corrupt;
-  }
   const auto outcome = state.slots->commit(place.generation, state.clock());
-  return outcome == machines::commit_outcome::unknown ? errc::deadline_exceeded : errc::ok;
+  if (outcome == machines::commit_outcome::unknown) return errc::deadline_exceeded;
+  if (state.below) state.below->committed(block.key);
+  return errc::ok;
 }
 
 void answer(const intake_ptr& job) {
@@ -221,7 +263,12 @@ void take(self_pointer self, const intake_ptr& job) {
   for (std::size_t i = 0; i < job->what.blocks.size(); ++i) {
     const auto& block = job->what.blocks[i];
     auto place = state.slots->reserve(
-        {.key = block.key, .kind = block.kind, .bytes = block.bytes, .tenant = 0}, state.clock());
+        {.key = block.key,
+         .kind = block.kind,
+         .bytes = block.bytes,
+         .tenant = job->what.tenant,
+         .recompute_cost = block.kind == machines::item_kind::manifest ? manifest_recompute_cost : 0},
+        state.clock());
     for (const auto& gone : place.evicted)
       evicted.push_back(gone.key);
     job->outcomes.push_back(code_of(place.outcome));
@@ -245,22 +292,100 @@ void take(self_pointer self, const intake_ptr& job) {
 }
 
 // Pins of clients are a state, not a count. False where the key is not held.
-bool set_pinned(machines::storage& slots, const id128& key, bool pinned) {
-  const auto slot = slots.find(key);
-  if (!slot) return false;
+bool set_pinned(storage_state& state, const id128& key, bool pinned) {
+  const bool on_file = state.below && state.below->books().set_pinned(key, pinned);
+  const auto slot = state.slots->find(key);
+  if (!slot) return on_file;
   if (slot->pinned == pinned) return true;
-  return pinned ? slots.pin(key) : slots.unpin(key);
+  return pinned ? state.slots->pin(key) : state.slots->unpin(key);
 }
 
-storage_actor::behavior_type behave(self_pointer self, const node_config& config, fabric_actor fabric,
-                                    std::span<std::byte> arena, clock_source clock) {
+bool is_pinned(const storage_state& state, const id128& key) {
+  const auto slot = state.slots->find(key);
+  return (slot && slot->pinned) || (state.below && state.below->books().pinned(key));
+}
+
+// Which of them were held, in memory or on file.
+std::vector<id128> drop(storage_state& state, const std::vector<id128>& keys) {
+  auto dropped = keys_of(state.slots->drop(keys));
+  if (!state.below) return dropped;
+  for (const auto& item : state.below->drop(keys)) {
+    if (std::ranges::find(dropped, item.key) == dropped.end()) dropped.push_back(item.key);
+  }
+  return dropped;
+}
+
+lease_reply grant_lease(storage_state& state, const lease_request& wanted) {
+  auto grant = state.slots->lease(wanted.reader, wanted.keys, state.lease_duration, state.clock());
+  return {state.now->self, static_cast<std::uint64_t>(grant.id), std::move(grant.slots)};
+}
+
+storage_report report(const storage_state& state) {
+  storage_report all{.memory = state.slots->stats(), .counters = {}};
+  if (!state.below) return all;
+  const auto file = state.below->books().stats();
+  all.file_used_bytes = file.used_bytes;
+  all.file_capacity_bytes = file.capacity_bytes;
+  const auto add = [&](const char* name, std::uint64_t value) {
+    all.counters.push_back({name, static_cast<std::int64_t>(value)});
+  };
+  add("file.blocks", file.items);
+  add("file.queued_bytes", file.queued_bytes);
+  add("file.written", file.written);
+  add("file.read", file.read);
+  add("file.recovered", file.recovered);
+  add("file.evictions", file.evictions);
+  add("file.corrupt", file.corrupt);
+  add("file.failed", file.failed);
+  add("file.retired_bytes", file.retired_bytes);
+  add("file.full_stops", file.full_stops);
+  return all;
+}
+
+tier::tiered_hooks hooks_of(self_pointer self) {
+  return {.clock = self->state.clock,
+          .post =
+              [me = caf::actor_cast<caf::weak_actor_ptr>(self)](std::function<void()> work) {
+                if (auto alive = caf::actor_cast<storage_port>(me.lock())) {
+                  caf::anon_send(alive, post_atom_v,
+                                 posted_work{std::make_shared<const std::function<void()>>(std::move(work))});
+                }
+              },
+          .admit =
+              [self](std::span<std::byte> bytes, const id128& key, std::uint64_t generation) {
+                return prove_and_stamp(self->state, bytes, key, generation);
+              },
+          .gone = [self](const std::vector<id128>& keys) { withdraw(self, keys); },
+          .back = [self](const std::vector<machines::announced>& items) { announce(self, items, [] {}); }};
+}
+
+machines::storage make_slots(const node_config& config) {
+  const auto share = [&](std::uint32_t percent) { return config.dram_bytes / 100 * percent; };
+  machines::storage slots(
+      {.base_offset = config.staging_bytes,
+       .capacity_bytes = config.dram_bytes,
+       .high_watermark_bytes = config.high_watermark_percent < 100 ? share(config.high_watermark_percent) : 0,
+       .low_watermark_bytes = share(config.low_watermark_percent),
+       .lower_tier = !config.file_folder.empty()},
+      policies::make_eviction(config.eviction, config.dram_bytes));
+  for (const auto& [tenant, bytes] : config.quota_bytes)
+    slots.set_quota(tenant_number(tenant), bytes);
+  return slots;
+}
+
+storage_port::behavior_type behave(self_pointer self, const node_config& config, fabric_actor fabric,
+                                   std::span<std::byte> arena, clock_source clock,
+                                   std::shared_ptr<tier::opened_tier> file) {
   auto& initial = self->state;
   initial.clock = std::move(clock);
   initial.fabric = std::move(fabric);
   initial.arena = arena;
   initial.lease_duration = config.lease_duration;
-  initial.slots.emplace(
-      machines::storage_options{.base_offset = config.staging_bytes, .capacity_bytes = config.dram_bytes});
+  initial.slots.emplace(make_slots(config));
+  if (file) {
+    initial.below.emplace(*initial.slots, arena, *file->on, std::move(file->books), hooks_of(self));
+    initial.file = std::move(file);
+  }
   self->delayed_send(self, tick_interval, tick_atom_v);
   return {
       [self](offer_atom, const offer& what) -> caf::result<offer_reply> {
@@ -271,52 +396,64 @@ storage_actor::behavior_type behave(self_pointer self, const node_config& config
         job->what = what;
         job->promise = self->make_response_promise<offer_reply>();
         auto promise = job->promise;
-        take(self, job);
+        auto& below = self->state.below;
+        if (below && !below->takes_more()) {
+          below->when_it_takes_more([self, job] { take(self, job); });
+        } else {
+          take(self, job);
+        }
         return promise;
       },
       [self](lease_atom, const lease_request& wanted) -> caf::result<lease_reply> {
         auto& state = self->state;
         if (!state.now)
           return to_caf({errc::unreachable, "this storage node has not joined its cluster yet"});
-        auto grant = state.slots->lease(wanted.reader, wanted.keys, state.lease_duration, state.clock());
-        return lease_reply{state.now->self, static_cast<std::uint64_t>(grant.id), std::move(grant.slots)};
+        if (!state.below || !state.below->needs_promotion(wanted.keys)) return grant_lease(state, wanted);
+        auto promise = self->make_response_promise<lease_reply>();
+        state.below->promote(wanted.keys, [self, promise, wanted]() mutable {
+          promise.deliver(grant_lease(self->state, wanted));
+        });
+        return promise;
       },
       [self](release_atom, std::uint64_t lease) {
         self->state.slots->release(static_cast<machines::lease_id>(lease));
       },
       [self](drop_atom, const key_list& gone) -> caf::result<std::uint64_t> {
-        const auto dropped = self->state.slots->drop(gone.keys);
-        withdraw(self, keys_of(dropped));
+        const auto dropped = drop(self->state, gone.keys);
+        withdraw(self, dropped);
         return std::uint64_t{dropped.size()};
       },
       [self](pin_atom, bool pinned, const key_list& which) -> caf::result<std::uint64_t> {
-        auto& slots = *self->state.slots;
-        const auto changed = std::count_if(which.keys.begin(), which.keys.end(),
-                                           [&](const id128& key) { return set_pinned(slots, key, pinned); });
+        const auto changed = std::count_if(which.keys.begin(), which.keys.end(), [&](const id128& key) {
+          return set_pinned(self->state, key, pinned);
+        });
         return static_cast<std::uint64_t>(changed);
       },
       [self](pin_atom, const key_list& which) -> caf::result<key_list> {
         key_list pinned;
         for (const auto& key : which.keys) {
-          const auto slot = self->state.slots->find(key);
-          if (slot && slot->pinned) pinned.keys.push_back(key);
+          if (is_pinned(self->state, key)) pinned.keys.push_back(key);
         }
         return pinned;
       },
-      [self](status_atom) -> caf::result<machines::storage_stats> { return self->state.slots->stats(); },
+      [self](status_atom) -> caf::result<storage_report> { return report(self->state); },
       [self](cluster_atom, const cluster_ptr& now) { adopt(self, now); },
       [self](tick_atom) {
         self->state.slots->tick(self->state.clock());
+        withdraw(self, keys_of(self->state.slots->relieve(evictions_per_tick)));
+        if (self->state.below) self->state.below->tick();
         self->delayed_send(self, tick_interval, tick_atom_v);
       },
+      [](post_atom, const posted_work& done) { (*done.run)(); },
   };
 }
 
 }  // namespace
 
 storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
-                            std::span<std::byte> arena, clock_source clock) {
-  return system.spawn(behave, config, std::move(fabric), arena, std::move(clock));
+                            std::span<std::byte> arena, clock_source clock,
+                            std::shared_ptr<tier::opened_tier> file) {
+  return system.spawn(behave, config, std::move(fabric), arena, std::move(clock), std::move(file));
 }
 
 }  // namespace weft::actors

@@ -62,6 +62,7 @@ node_status to_rpc(const actors::node_report& n) {
   s.incarnation = n.incarnation;
   s.roles = n.roles;
   s.dram = {n.dram_used_bytes, n.dram_capacity_bytes};
+  s.file = {n.file_used_bytes, n.file_capacity_bytes};
   for (const auto& p : n.peers) {
     const double gb_per_s =
         p.nanoseconds > 0 ? static_cast<double>(p.bytes) / static_cast<double>(p.nanoseconds) : 0;

@@ -23,17 +23,34 @@ using actors::role;
 
 constexpr std::array<std::string_view, 4> role_names{"prefill", "storage", "decode", "gateway"};
 constexpr std::array<std::string_view, 4> dtype_names{"auto", "f32", "bf16", "f16"};
-constexpr std::array<std::string_view, 11> cluster_keys{
-    "model",   "replicas", "tenant", "block_tokens", "cache_dtype", "threads",
-    "gateway", "tls",      "timing", "node",         "run_folder"};
-constexpr std::array<std::string_view, 8> node_keys{"name",        "roles", "host",    "control_port",
-                                                    "fabric_port", "dram",  "staging", "threads"};
+constexpr std::array<std::string_view, 3> eviction_names{"lru", "s3_fifo", "cost"};
+constexpr std::array<std::string_view, 15> cluster_keys{"model",
+                                                        "replicas",
+                                                        "tenant",
+                                                        "block_tokens",
+                                                        "cache_dtype",
+                                                        "threads",
+                                                        "gateway",
+                                                        "tls",
+                                                        "timing",
+                                                        "node",
+                                                        "run_folder",
+                                                        "eviction",
+                                                        "high_watermark_percent",
+                                                        "low_watermark_percent",
+                                                        "quotas"};
+constexpr std::array<std::string_view, 13> node_keys{
+    "name",     "roles",   "host",     "control_port",           "fabric_port",           "dram",
+    "staging",  "threads", "eviction", "high_watermark_percent", "low_watermark_percent", "file",
+    "file_size"};
 constexpr std::array<std::string_view, 2> gateway_keys{"listen", "token_file"};
 constexpr std::array<std::string_view, 3> tls_keys{"certificate", "key", "authority"};
 constexpr std::array<std::string_view, 4> timing_keys{"heartbeat_interval_ms", "liveness_timeout_ms",
                                                       "read_deadline_ms", "lease_duration_ms"};
 
 constexpr std::uint64_t least_arena_bytes = 1ULL << 20;
+constexpr std::uint64_t least_file_bytes = 1ULL << 20;
+constexpr std::uint64_t least_quota_bytes = 4096;
 constexpr std::uintmax_t most_file_bytes = 1 << 20;
 constexpr std::uint64_t most_ms = 3'600'000;
 
@@ -80,9 +97,41 @@ class cluster_reader {
     }
     if (const auto dtype = top_.one_of("cache_dtype", dtype_names)) common_.cache_dtype = *dtype;
     if (const auto n = top_.number("threads", 0, 1024)) common_.threads = static_cast<unsigned>(*n);
+    read_eviction(top_, common_);
+    read_quotas();
     const auto folder = top_.text("run_folder");
     cluster_.run_folder = folder ? resolve(*folder) : default_run_folder(location_);
     common_.run_folder = cluster_.run_folder;
+  }
+
+  static void read_eviction(table_reader& section, actors::node_config& config) {
+    if (const auto name = section.one_of("eviction", eviction_names)) {
+      config.eviction = *policies::eviction_from_name(*name);
+    }
+    if (const auto n = section.number("high_watermark_percent", 1, 100)) {
+      config.high_watermark_percent = static_cast<std::uint32_t>(*n);
+    }
+    if (const auto n = section.number("low_watermark_percent", 0, 99)) {
+      config.low_watermark_percent = static_cast<std::uint32_t>(*n);
+    }
+    if (config.low_watermark_percent >= config.high_watermark_percent) {
+      section.mistake_at(
+          section.has("high_watermark_percent") ? "high_watermark_percent" : "low_watermark_percent",
+          "`low_watermark_percent` (" + std::to_string(config.low_watermark_percent) +
+              ") must be less than `high_watermark_percent` (" +
+              std::to_string(config.high_watermark_percent) + ")");
+    }
+  }
+
+  void read_quotas() {
+    const auto* section = top_.table("quotas");
+    if (section == nullptr) return;
+    table_reader quotas(*section, "quotas: ", mistakes_);
+    for (const auto& [tenant, value] : *section) {
+      if (const auto bytes = quotas.size(tenant.str(), least_quota_bytes)) {
+        common_.quota_bytes[std::string(tenant.str())] = *bytes;
+      }
+    }
   }
 
   void read_tls() {
@@ -266,11 +315,33 @@ class cluster_reader {
     const bool stores = has_role(config, role::storage);
     if (const auto bytes = node.size("dram", least_arena_bytes)) config.dram_bytes = *bytes;
     if (const auto bytes = node.size("staging", least_arena_bytes)) config.staging_bytes = *bytes;
+    read_file_tier(node, config);
+    read_eviction(node, config);
     if (stores && !node.has("dram")) {
       node.missing("dram", "say how much memory the storage role may fill, for example dram = \"256 MiB\"");
     }
     if (!stores && node.has("dram") && node.has("roles")) {
       node.mistake_at("dram", "`dram` is for nodes with the storage role; add the role or remove the line");
+    }
+  }
+
+  void read_file_tier(table_reader& node, actors::node_config& config) {
+    const auto folder = node.text("file");
+    const auto bytes = node.size("file_size", least_file_bytes);
+    if (node.has("file") != node.has("file_size")) {
+      node.missing(node.has("file") ? "file_size" : "file",
+                   "a file tier needs both: file = \"FOLDER\" and file_size = \"SIZE\"");
+    }
+    if (folder && bytes) {
+      config.file_folder = resolve(*folder);
+      config.file_bytes = *bytes;
+      if (!folders_.emplace(config.host, config.file_folder).second) {
+        node.mistake_at("file", "another node has the folder " + config.file_folder.string() +
+                                    " already; give each its own");
+      }
+    }
+    if (!has_role(config, role::storage) && node.has("file") && node.has("roles")) {
+      node.mistake_at("file", "`file` is for nodes with the storage role; add the role or remove the line");
     }
   }
 
@@ -365,6 +436,7 @@ class cluster_reader {
   std::vector<const toml::table*> tables_;  // of the nodes
   std::set<std::string> names_;
   std::set<std::pair<std::string, std::uint16_t>> ports_;
+  std::set<std::pair<std::string, fs::path>> folders_;  // of file tiers
 };
 
 checked_cluster unreadable(std::string text) {

@@ -41,6 +41,35 @@ std::optional<arena_allocator::place> arena_allocator::allocate(std::uint64_t by
   return place{c};
 }
 
+std::vector<arena_allocator::place> arena_allocator::restore(std::span<const extent> taken) {
+  if (used_units_ != 0) throw std::logic_error("an arena allocator is restored before it is used");
+  std::vector<place> places;
+  places.reserve(taken.size());
+  std::uint32_t c = first_;
+  for (const extent& wanted : taken) {
+    const std::uint64_t start = (wanted.offset - base_) / unit_bytes;
+    const std::uint64_t units = (wanted.bytes + unit_bytes - 1) / unit_bytes;
+    if (c == none || wanted.offset < base_ || units == 0 || start < chunks_[c].start ||
+        start + units > capacity_units_) {
+      throw std::invalid_argument("places to restore overlap or lie outside the range");
+    }
+    unlink(c);
+    if (const auto gap = static_cast<std::uint32_t>(start - chunks_[c].start); gap != 0) {
+      split(c, gap);
+      link(c);
+      c = chunks_[c].behind;
+      unlink(c);
+    }
+    if (chunks_[c].units > units) split(c, static_cast<std::uint32_t>(units));
+    chunks_[c].taken = true;
+    chunks_[c].owner = wanted.owner;
+    used_units_ += units;
+    places.push_back(place{c});
+    c = chunks_[c].behind;
+  }
+  return places;
+}
+
 void arena_allocator::free(place p) {
   std::uint32_t c = index_of(p);
   used_units_ -= chunks_[c].units;

@@ -1,7 +1,6 @@
 #include <weft/base/id128.hpp>
 #include <weft/machines/directory.hpp>
-
-#include "key_table.hpp"
+#include <weft/machines/key_table.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,8 +1,7 @@
 #include <weft/machines/arena_allocator.hpp>
+#include <weft/machines/key_table.hpp>
 #include <weft/machines/storage.hpp>
 #include <weft/policies/lru.hpp>
-
-#include "key_table.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -19,6 +18,8 @@ enum class slot_state : std::uint8_t {
   dropped,   // no longer found; its bytes stay for those who have leased it
 };
 
+enum class victims_among : std::uint8_t { backed, all };
+
 struct slot {
   id128 key;
   std::uint64_t generation = 0;
@@ -27,13 +28,20 @@ struct slot {
   std::uint32_t tenant = 0;
   std::uint32_t leases = 0;
   std::uint32_t pins = 0;
+  std::uint64_t recompute_cost = 0;
   item_kind kind = item_kind::block;
+  bool backed = false;
   slot_state life = slot_state::unused;
 };
 
 struct index_entry {
   id128 key;
   std::uint32_t slot = 0;
+};
+
+struct own_hold {
+  std::uint32_t slot = 0;
+  std::uint32_t count = 0;
 };
 
 struct pending {
@@ -66,6 +74,8 @@ struct storage::state {
   std::uint64_t next_generation;
   std::uint64_t busy_bytes = 0;  // held, but leased or pinned
   std::uint64_t held_bytes = 0;  // in whole units
+  bool relieving = false;
+  std::unordered_map<std::uint64_t, own_hold> own_holds;  // by generation
   storage_stats counts;
 
   state(const storage_options& o, std::unique_ptr<policies::eviction_policy> e)
@@ -119,7 +129,8 @@ struct storage::state {
     slot& it = slots[s];
     it.life = slot_state::held;
     index.find_or_insert(it.key).slot = s;
-    eviction->insert(s, place_bytes(s));
+    eviction->insert(s,
+                     {.bytes = place_bytes(s), .identity = it.key.low, .recompute_cost = it.recompute_cost});
     held_bytes += place_bytes(s);
     ++counts.committed_items;
     counts.committed_bytes += it.bytes;
@@ -128,7 +139,7 @@ struct storage::state {
   void stop_holding(std::uint32_t s) {
     slot& it = slots[s];
     index.erase(it.key);
-    eviction->erase(s);
+    eviction->erase(s);  // nothing where it was evicted
     it.life = slot_state::dropped;
     held_bytes -= place_bytes(s);
     if (busy(it)) busy_bytes -= place_bytes(s);
@@ -156,8 +167,13 @@ struct storage::state {
   // ---- making room
 
   void evict(std::uint32_t s, std::vector<announced>& evicted) {
-    evicted.push_back({slots[s].key, slots[s].kind});
+    if (slots[s].backed) {
+      ++counts.demotions;
+    } else {
+      evicted.push_back({slots[s].key, slots[s].kind});
+    }
     ++counts.evictions;
+    eviction->evict(s);
     stop_holding(s);
   }
 
@@ -166,17 +182,42 @@ struct storage::state {
     if (auto at = arena.allocate(bytes, owner)) return at;
     const std::uint64_t needed = whole_units(bytes);
     if (arena.free_bytes() + held_bytes - busy_bytes < needed) return std::nullopt;
-    // Twice what is needed, in the hope that some of it lies together.
-    for (const std::uint32_t victim : coldest(2 * needed, ~std::size_t{0})) {
-      evict(victim, evicted);
-      if (auto at = arena.allocate(bytes, owner)) return at;
+    for (const victims_among among : {victims_among::backed, victims_among::all}) {
+      if (among == victims_among::backed && !options.lower_tier) continue;
+      // Twice what is needed, in the hope that some of it lies together.
+      for (const std::uint32_t victim : coldest(2 * needed, ~std::size_t{0}, among)) {
+        evict(victim, evicted);
+        if (auto at = arena.allocate(bytes, owner)) return at;
+      }
     }
     return clear_neighbourhood(needed, owner, evicted);
   }
 
-  std::vector<std::uint32_t> coldest(std::uint64_t bytes, std::size_t count) const {
+  std::vector<std::uint32_t> coldest(std::uint64_t bytes, std::size_t count,
+                                     victims_among among = victims_among::all) const {
     std::size_t seen = 0;
-    return eviction->victims(bytes, [&](std::uint32_t s) { return may_go(s) && seen++ < count; }).victims;
+    return eviction
+        ->victims(bytes,
+                  [&](std::uint32_t s) {
+                    return may_go(s) && (among == victims_among::all || slots[s].backed) && seen++ < count;
+                  })
+        .victims;
+  }
+
+  void relieve(std::size_t limit, std::vector<announced>& evicted) {
+    const std::uint64_t used = arena.used_bytes();
+    if (options.high_watermark_bytes == 0) return;
+    if (!relieving && used > options.high_watermark_bytes) {
+      relieving = true;
+      ++counts.relief_rounds;
+    }
+    if (!relieving) return;
+    if (used > options.low_watermark_bytes) {
+      const auto among = options.lower_tier ? victims_among::backed : victims_among::all;
+      for (const std::uint32_t victim : coldest(used - options.low_watermark_bytes, limit, among))
+        evict(victim, evicted);
+    }
+    relieving = arena.used_bytes() > options.low_watermark_bytes;
   }
 
   // Room enough in sum, but in pieces: evicts what lies around a cold slot until one hole is large enough.
@@ -281,6 +322,7 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
     return answer;
   }
   if (s.over_quota(request.tenant, whole_units(request.bytes))) {
+    ++s.counts.over_quota;
     answer.outcome = reserve_outcome::over_quota;
     return answer;
   }
@@ -297,12 +339,13 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
            .bytes = request.bytes,
            .at = *at,
            .tenant = request.tenant,
+           .recompute_cost = request.recompute_cost,
            .kind = request.kind,
            .life = slot_state::reserved};
   s.charge(fresh.tenant, static_cast<std::int64_t>(s.place_bytes(number)));
   s.reserved.emplace(fresh.generation, number);
   s.forget_settled_reservations();
-  s.reservation_ends.push_back({fresh.generation, now + s.options.reservation_timeout});
+  if (request.expires) s.reservation_ends.push_back({fresh.generation, now + s.options.reservation_timeout});
   answer.outcome = reserve_outcome::granted;
   answer.offset = s.arena.offset(*at);
   answer.generation = fresh.generation;
@@ -417,6 +460,40 @@ std::uint64_t storage::tenant_bytes(std::uint32_t tenant) const {
   return at == state_->tenant_used.end() ? 0 : at->second;
 }
 
+std::vector<announced> storage::relieve(std::size_t limit) {
+  std::vector<announced> evicted;
+  state_->relieve(limit, evicted);
+  return evicted;
+}
+
+void storage::set_backed(const id128& key, bool backed) {
+  const std::uint32_t number = state_->slot_of(key);
+  if (number != no_slot) state_->slots[number].backed = backed;
+}
+
+std::optional<leased_slot> storage::hold(const id128& key) {
+  const std::uint32_t number = state_->slot_of(key);
+  if (number == no_slot) return std::nullopt;
+  own_hold& mine = state_->own_holds[state_->slots[number].generation];
+  mine.slot = number;
+  if (mine.count++ == 0) state_->change_uses(number, [](slot& it) { ++it.leases; });
+  return state_->describe(number);
+}
+
+void storage::let_go(std::uint64_t generation) {
+  const auto at = state_->own_holds.find(generation);
+  if (at == state_->own_holds.end()) return;
+  if (--at->second.count != 0) return;
+  const std::vector ended{at->second.slot};
+  state_->own_holds.erase(at);
+  state_->unlease(ended);
+}
+
+std::uint32_t storage::tenant_of(const id128& key) const {
+  const std::uint32_t number = state_->slot_of(key);
+  return number == no_slot ? 0 : state_->slots[number].tenant;
+}
+
 void storage::tick(time_point now) {
   state_->expire(now);
 }
@@ -468,6 +545,7 @@ std::string storage::inconsistency() const {
     if (it.life == slot_state::held) held_bytes += s.place_bytes(i);
     if (it.life == slot_state::held && state::busy(it)) busy_bytes += s.place_bytes(i);
     if (it.life == slot_state::held && s.slot_of(it.key) != i) return "a held slot is not found by its key";
+    if (it.life == slot_state::held && !s.eviction->holds(i)) return "the eviction policy lacks a held slot";
     if (it.life == slot_state::dropped && it.leases == 0)
       return "a dropped slot without leases was not freed";
     if (s.arena.size_bytes(it.at) < it.bytes) return "a slot is smaller than its bytes";
@@ -477,8 +555,8 @@ std::string storage::inconsistency() const {
   if (used != s.arena.used_bytes()) return "slots and arena disagree about the used bytes";
   if (held_bytes != s.held_bytes) return "the held bytes are miscounted";
   if (busy_bytes != s.busy_bytes) return "the leased and pinned bytes are miscounted";
-  const auto known = s.eviction->victims(~std::uint64_t{0}, [](std::uint32_t) { return true; });
-  if (known.victims.size() != held) return "the eviction policy does not know exactly what is held";
+  if (s.eviction->size() != held || s.eviction->bytes() != held_bytes)
+    return "the eviction policy does not know exactly what is held";
   if (held != s.index.size() || held != s.counts.committed_items) return "held items are miscounted";
   if (reserved != s.reserved.size()) return "reservations are miscounted";
   for (const auto& [tenant, bytes] : s.tenant_used)

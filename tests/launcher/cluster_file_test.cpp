@@ -221,6 +221,26 @@ TEST_CASE_FIXTURE(cluster_fixture, "timings fit each other") {
   CHECK(has(only_mistake(std::string(valid) + "[timing]\nliveness_timeout_ms = 400\n"), "at least twice"));
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "eviction, watermarks and quotas, for all nodes or one") {
+  const auto checked =
+      check(with("replicas = 1\n", "eviction = \"s3_fifo\"\nhigh_watermark_percent = 95\n") +
+            "eviction = \"cost\"\nlow_watermark_percent = 50\n\n[quotas]\nteam = \"3 MiB\"\n");
+  REQUIRE(checked.cluster);
+  const auto& a = checked.cluster->nodes.at(0);
+  const auto& b = checked.cluster->nodes.at(1);
+  CHECK(a.eviction == weft::policies::eviction_kind::s3_fifo);
+  CHECK(b.eviction == weft::policies::eviction_kind::cost);
+  CHECK(a.high_watermark_percent == 95);
+  CHECK(a.low_watermark_percent == 90);
+  CHECK(b.low_watermark_percent == 50);
+  CHECK(a.quota_bytes.at("team") == 3 << 20);
+
+  CHECK(has(only_mistake(with("replicas = 1\n", "eviction = \"lre\"\n")), "did you mean `lru`"));
+  CHECK(has(only_mistake(with("replicas = 1\n", "high_watermark_percent = 80\n")),
+            "`low_watermark_percent` (90) must be less"));
+  CHECK(has(only_mistake(std::string(valid) + "\n[quotas]\nteam = 3\n"), "must be text"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a file that cannot be read") {
   const auto missing = read_cluster_file(folder.path() / "none.toml");
   REQUIRE(missing.mistakes.size() == 1);

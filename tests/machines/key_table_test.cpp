@@ -1,4 +1,4 @@
-#include "key_table.hpp"
+#include <weft/machines/key_table.hpp>
 
 #include <doctest/doctest.h>
 

@@ -238,4 +238,79 @@ TEST_CASE("what is held is listed in pages") {
   CHECK(seen == keys({1, 3, 4, 5}));
 }
 
+TEST_CASE("above the high watermark room is made down to the low one, and not again in between") {
+  storage_options options = room_for(80 * kib);
+  options.high_watermark_bytes = 60 * kib;
+  options.low_watermark_bytes = 40 * kib;
+  storage s(options);
+  for (std::uint64_t n = 1; n <= 15; ++n)
+    put(s, block(n));
+  CHECK(s.relieve(100).empty());  // at the watermark, not above
+  put(s, block(16));
+  CHECK(s.relieve(2).size() == 2);
+  CHECK(s.stats().used_bytes == 56 * kib);
+  const auto evicted = s.relieve(100);  // goes on below the high one
+  CHECK(evicted.size() == 4);
+  CHECK(evicted.front() == announced{key_of(3), item_kind::block});
+  CHECK(s.stats().used_bytes == 40 * kib);
+  for (std::uint64_t n = 20; n < 25; ++n)
+    put(s, block(n));
+  CHECK(s.relieve(100).empty());
+  CHECK(s.stats().relief_rounds == 1);
+  CHECK(s.inconsistency() == "");
+}
+
+TEST_CASE("relief ends when what is left may not go, and begins again when it may") {
+  storage_options options = room_for(40 * kib);
+  options.high_watermark_bytes = 20 * kib;
+  options.low_watermark_bytes = 8 * kib;
+  storage s(options);
+  for (std::uint64_t n = 1; n <= 6; ++n) {
+    put(s, block(n));
+    s.pin(key_of(n));
+  }
+  CHECK(s.relieve(100).empty());
+  for (std::uint64_t n = 1; n <= 6; ++n)
+    s.unpin(key_of(n));
+  CHECK(s.relieve(100).size() == 4);
+}
+
+TEST_CASE("what a lower tier has goes first, and is not named as lost") {
+  storage_options options = room_for(16 * kib);
+  options.lower_tier = true;
+  storage s(options);
+  for (std::uint64_t n = 1; n <= 4; ++n)
+    put(s, block(n));
+  s.set_backed(key_of(3), true);
+  const reservation first = s.reserve(block(5), at_ms(0));
+  CHECK(first.outcome == reserve_outcome::granted);
+  CHECK(first.evicted.empty());
+  CHECK_FALSE(s.holds(key_of(3)));
+  CHECK(s.stats().demotions == 1);
+  const reservation second = s.reserve(block(6), at_ms(0));
+  CHECK(second.evicted == std::vector{announced{key_of(1), item_kind::block}});
+  s.set_backed(key_of(2), true);
+  s.set_backed(key_of(2), false);
+  CHECK(s.reserve(block(7), at_ms(0)).evicted == std::vector{announced{key_of(2), item_kind::block}});
+  CHECK(s.inconsistency() == "");
+}
+
+TEST_CASE("what the node itself works on stays in place, dropped or not, until it lets go") {
+  storage s(room_for(8 * kib));
+  put(s, block(1));
+  const auto held = s.hold(key_of(1));
+  REQUIRE(held);
+  CHECK(s.hold(key_of(1)));
+  CHECK_FALSE(s.hold(key_of(2)));
+  CHECK(s.reserve(block(2, 8 * kib), at_ms(0)).outcome == reserve_outcome::out_of_space);
+  s.drop(keys({1}));
+  CHECK(s.stats().used_bytes == 4 * kib);
+  s.let_go(held->generation);
+  CHECK(s.stats().used_bytes == 4 * kib);
+  s.let_go(held->generation);
+  s.let_go(held->generation);  // once too often: ignored
+  CHECK(s.stats().used_bytes == 0);
+  CHECK(s.inconsistency() == "");
+}
+
 }  // namespace weft::machines::test

@@ -5,6 +5,7 @@
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/node_config.hpp>
 #include <weft/base/time.hpp>
+#include <weft/tier/open.hpp>
 
 #include <caf/actor_system.hpp>
 
@@ -21,8 +22,10 @@ local_membership_actor spawn_membership(caf::actor_system& system, const node_co
 
 directory_actor spawn_directory(caf::actor_system& system, const node_config& config, clock_source clock);
 
-// Blocks live in [staging_bytes, staging_bytes + dram_bytes) of the arena.
+// Blocks live in [staging_bytes, staging_bytes + dram_bytes) of the arena. `file`: the tier below, or null;
+// its device must be destroyed before the arena.
 storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
-                            std::span<std::byte> arena, clock_source clock);
+                            std::span<std::byte> arena, clock_source clock,
+                            std::shared_ptr<tier::opened_tier> file);
 
 }  // namespace weft::actors

@@ -36,7 +36,7 @@ WEFT_INSPECT(announced, x.key, x.kind)
 WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned)
 WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.largest_hole_bytes,
              x.committed_items, x.committed_bytes, x.reserved_items, x.pinned_items, x.leases, x.hits,
-             x.misses, x.evictions, x.expired_reservations)
+             x.misses, x.evictions, x.expired_reservations, x.demotions, x.over_quota, x.relief_rounds)
 }  // namespace weft::machines
 
 namespace weft::actors {
@@ -45,7 +45,7 @@ WEFT_INSPECT_MESSAGE(heartbeat, x.from, x.known_epoch, x.known_from)
 WEFT_INSPECT_MESSAGE(membership_reply, x.answer, x.view)
 WEFT_INSPECT_MESSAGE(readiness, x.roles, x.nodes)
 WEFT_INSPECT(offered_block, x.key, x.kind, x.offset, x.bytes)
-WEFT_INSPECT_MESSAGE(offer, x.writer, x.blocks, x.timeout_ns)
+WEFT_INSPECT_MESSAGE(offer, x.writer, x.blocks, x.timeout_ns, x.tenant)
 WEFT_INSPECT_MESSAGE(offer_reply, x.outcomes)
 WEFT_INSPECT_MESSAGE(lease_request, x.reader, x.keys)
 WEFT_INSPECT_MESSAGE(lease_reply, x.holder, x.lease, x.slots)
@@ -67,7 +67,8 @@ WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
 WEFT_INSPECT(peer_report, x.name, x.transport, x.path, x.bytes, x.nanoseconds)
 WEFT_INSPECT(counter, x.name, x.value)
 WEFT_INSPECT_MESSAGE(node_report, x.name, x.pid, x.alive, x.incarnation, x.roles, x.dram_used_bytes,
-                     x.dram_capacity_bytes, x.peers, x.counters)
+                     x.dram_capacity_bytes, x.peers, x.counters, x.file_used_bytes, x.file_capacity_bytes)
+WEFT_INSPECT_MESSAGE(storage_report, x.memory, x.file_used_bytes, x.file_capacity_bytes, x.counters)
 }  // namespace weft::actors
 
 #undef WEFT_INSPECT_MESSAGE

@@ -62,7 +62,7 @@ using storage_actor = caf::typed_actor<
     // Which of these are kept from eviction.
     caf::replies_to<pin_atom, key_list>::with<key_list>,
     // Use and counters.
-    caf::replies_to<status_atom>::with<machines::storage_stats>,
+    caf::replies_to<status_atom>::with<storage_report>,
     // The view has changed (local).
     caf::reacts_to<cluster_atom, cluster_ptr>,
     // Time to end what has run out (sent to itself).

@@ -63,6 +63,7 @@ struct offer {
   machines::node_ref writer;  // node whose arena holds the bytes
   std::vector<offered_block> blocks;
   std::uint64_t timeout_ns = 0;
+  std::uint32_t tenant = 0;  // whose quota they count against: `tenant_number` of its name
 };
 
 struct offer_reply {
@@ -186,6 +187,16 @@ struct node_report {
   std::uint64_t dram_capacity_bytes = 0;
   std::vector<peer_report> peers;
   std::vector<counter> counters;
+  std::uint64_t file_used_bytes = 0;
+  std::uint64_t file_capacity_bytes = 0;
+};
+
+// A storage role's memory and what is below it.
+struct storage_report {
+  machines::storage_stats memory;
+  std::uint64_t file_used_bytes = 0;
+  std::uint64_t file_capacity_bytes = 0;  // 0: no file tier
+  std::vector<counter> counters;          // of the file tier
 };
 
 struct cluster_report {

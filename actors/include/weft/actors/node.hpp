@@ -55,6 +55,7 @@ class node {
 
   caf::actor_system* system_ = nullptr;
   std::shared_ptr<fabric::transport> transport_;
+  std::shared_ptr<tier::opened_tier> file_;  // ends before the arena does
   std::shared_ptr<remoting> network_;
   node_actors actors_;
   std::uint16_t control_port_ = 0;

@@ -11,6 +11,7 @@
 #include <weft/actors/work.hpp>
 #include <weft/base/error.hpp>
 #include <weft/fabric/transport.hpp>
+#include <weft/tier/open.hpp>
 
 #include <caf/actor_system.hpp>
 
@@ -33,6 +34,8 @@ struct node_environment {
   std::shared_ptr<engine::runner>
       model;  // of `config.model_folder`; one may serve several nodes only on one thread
   engine_thread thread = engine_thread::own;
+  std::shared_ptr<tier::opened_tier>
+      file;                       // of `config.file_folder`; null: opened where the config names one
   std::uint64_t incarnation = 0;  // 0: from the wall clock
 };
 

@@ -2,9 +2,12 @@
 // program by hand.
 #pragma once
 
+#include <weft/policies/eviction.hpp>
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -46,14 +49,22 @@ struct node_config {
   std::vector<candidate> candidates;
   std::filesystem::path run_folder;  // where the nodes of one host write their control addresses
 
-  std::filesystem::path model_folder;         // needed by prefill and decode
-  unsigned threads = 0;                       // of the model runner; 0: all cores
-  std::string cache_dtype = "auto";           // auto, f32, bf16, f16
-  std::uint32_t block_tokens = 64;            // 16 .. 256
-  std::uint32_t replicas = 1;                 // copies of every block
-  std::string tenant = "default";             // salt of the block keys
-  std::uint64_t dram_bytes = 0;               // storage: arena for blocks
-  std::uint64_t staging_bytes = 64ULL << 20;  // arena for blocks on their way in or out of the engine
+  std::filesystem::path model_folder;  // needed by prefill and decode
+  unsigned threads = 0;                // of the model runner; 0: all cores
+  std::string cache_dtype = "auto";    // auto, f32, bf16, f16
+  std::uint32_t block_tokens = 64;     // 16 .. 256
+  std::uint32_t replicas = 1;          // copies of every block
+  std::string tenant = "default";      // salt of the block keys
+  std::uint64_t dram_bytes = 0;        // storage: arena for blocks
+  policies::eviction_kind eviction = policies::eviction_kind::lru;
+  // Above the high one (per cent of `dram_bytes`), blocks are evicted down to the low one. 100: when room is
+  // needed, and no more than that.
+  std::uint32_t high_watermark_percent = 100;
+  std::uint32_t low_watermark_percent = 90;
+  std::map<std::string, std::uint64_t> quota_bytes;  // of each storage node's memory, by tenant
+  std::filesystem::path file_folder;                 // storage: a tier below memory; empty: none
+  std::uint64_t file_bytes = 0;                      // of blocks in it
+  std::uint64_t staging_bytes = 64ULL << 20;         // arena for blocks on their way in or out of the engine
 
   std::chrono::milliseconds heartbeat_interval{250};
   std::chrono::milliseconds liveness_timeout{1500};  // a node not heard of for so long is dead

@@ -37,6 +37,7 @@ struct offer_reply;
 struct question;
 struct readiness;
 struct role_handles;
+struct storage_report;
 struct withdrawal;
 }  // namespace weft::actors
 
@@ -68,6 +69,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(weft, (weft::actors::withdrawal))
   CAF_ADD_TYPE_ID(weft, (weft::machines::candidate_state))
   CAF_ADD_TYPE_ID(weft, (weft::machines::view))
+  CAF_ADD_TYPE_ID(weft, (weft::actors::storage_report))
   CAF_ADD_ATOM(weft, weft::actors, announce_atom, "announce")
   CAF_ADD_ATOM(weft, weft::actors, ask_atom, "ask")
   CAF_ADD_ATOM(weft, weft::actors, close_atom, "close")
@@ -90,6 +92,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_ATOM(weft, weft::actors, offer_atom, "offer")
   CAF_ADD_ATOM(weft, weft::actors, open_atom, "open")
   CAF_ADD_ATOM(weft, weft::actors, pin_atom, "pin")
+  CAF_ADD_ATOM(weft, weft::actors, post_atom, "post")
   CAF_ADD_ATOM(weft, weft::actors, put_atom, "put")
   CAF_ADD_ATOM(weft, weft::actors, read_atom, "read")
   CAF_ADD_ATOM(weft, weft::actors, ready_atom, "ready")

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace weft::machines {
@@ -23,6 +24,15 @@ class arena_allocator {
   // hole is large enough.
   std::optional<place> allocate(std::uint64_t bytes, std::uint32_t owner);
   void free(place p);
+
+  struct extent {
+    std::uint64_t offset = 0;  // a multiple of `unit_bytes`, within the range
+    std::uint64_t bytes = 0;
+    std::uint32_t owner = 0;
+  };
+  // Takes places that are known from an earlier life: ascending, apart, and before anything else is
+  // allocated.
+  std::vector<place> restore(std::span<const extent> taken);
 
   std::uint64_t offset(place p) const;
   std::uint64_t size_bytes(place p) const;

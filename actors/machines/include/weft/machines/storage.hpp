@@ -30,6 +30,11 @@ struct storage_options {
   duration reservation_timeout = std::chrono::seconds(60);
   duration longest_lease = std::chrono::seconds(30);
   std::uint64_t first_generation = 1;
+  // Of use: above the high one, `relieve` evicts down to the low one. High 0: never.
+  std::uint64_t high_watermark_bytes = 0;
+  std::uint64_t low_watermark_bytes = 0;
+  // There is a slower tier that keeps copies: what it has goes first, and is not lost then.
+  bool lower_tier = false;
 };
 
 struct reserve_request {
@@ -37,6 +42,9 @@ struct reserve_request {
   item_kind kind = item_kind::block;
   std::uint64_t bytes = 0;
   std::uint32_t tenant = 0;  // whose quota it counts against
+  // What losing it costs, in one unit for all, for eviction policies that weigh it. 0: as many as its bytes.
+  std::uint64_t recompute_cost = 0;
+  bool expires = true;  // false: whoever reserved is sure to commit or abort
 };
 
 enum class reserve_outcome : std::uint8_t {
@@ -51,7 +59,8 @@ struct reservation {
   reserve_outcome outcome = reserve_outcome::refused;
   std::uint64_t offset = 0;
   std::uint64_t generation = 0;
-  std::vector<announced> evicted;  // no longer held: withdraw them. Also where nothing was granted
+  // No longer held, nor by a lower tier: withdraw them. Also where nothing was granted.
+  std::vector<announced> evicted;
 };
 
 enum class commit_outcome : std::uint8_t {
@@ -89,6 +98,9 @@ struct storage_stats {
   std::uint64_t misses = 0;  // of leases
   std::uint64_t evictions = 0;
   std::uint64_t expired_reservations = 0;
+  std::uint64_t demotions = 0;      // evictions of what a lower tier has
+  std::uint64_t over_quota = 0;     // reservations refused for a quota
+  std::uint64_t relief_rounds = 0;  // the high watermark was passed
 };
 
 class storage {
@@ -129,6 +141,19 @@ class storage {
   // Committed and reserved bytes of a tenant may not exceed it. No quota: no limit.
   void set_quota(std::uint32_t tenant, std::optional<std::uint64_t> bytes);
   std::uint64_t tenant_bytes(std::uint32_t tenant) const;
+  std::uint32_t tenant_of(const id128& key) const;  // of a held key; else 0
+
+  // Keeps room free ahead of need: once more than the high watermark is used, evicts at most `limit` items a
+  // call until no more than the low one is. Withdraw what comes back.
+  std::vector<announced> relieve(std::size_t limit);
+
+  // A lower tier has a copy of it, or has one no more.
+  void set_backed(const id128& key, bool backed);
+
+  // Keeps bytes in place without a lease, for the node's own work on them, until as many `let_go` of that
+  // generation as there were holds.
+  std::optional<leased_slot> hold(const id128& key);
+  void let_go(std::uint64_t generation);
 
   // Ends leases and reservations whose time is over.
   void tick(time_point now);

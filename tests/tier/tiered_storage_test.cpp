@@ -1,0 +1,110 @@
+#include <doctest/doctest.h>
+
+#include "tier_room.hpp"
+
+namespace weft::tier::test {
+
+TEST_CASE("what memory has no room for is on file, and comes back when it is asked for") {
+  tier_room room(1);
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    REQUIRE(room.put(key_of(n)));
+    room.settle();
+  }
+  CHECK_FALSE(room.slots().holds(key_of(0)));
+  CHECK(room.tier().needs_promotion(std::vector{key_of(0)}));
+  for (std::uint64_t n = 0; n < 12; ++n)
+    CHECK(room.get(key_of(n)));
+  CHECK(room.slots().stats().demotions > 0);
+  room.check_books();
+  room.check_announced();
+}
+
+TEST_CASE("keys that several wait for are read once, and stay until all have seen them") {
+  tier_room room(2);
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    room.put(key_of(n));
+    room.settle();
+  }
+  const auto reads_before = room.tier().books().stats().read;
+  int done = 0;
+  for (int reader = 0; reader < 3; ++reader) {
+    room.tier().promote(std::vector{key_of(0)}, [&] {
+      ++done;
+      CHECK(room.slots().holds(key_of(0)));
+    });
+  }
+  CHECK(done == 0);
+  room.settle();
+  CHECK(done == 3);
+  CHECK(room.tier().books().stats().read == reads_before + 1);
+  room.tier().promote(std::vector{key_of(0), key_of(999)}, [&] { ++done; });
+  CHECK(done == 4);
+  room.check_books();
+}
+
+TEST_CASE("after kill -9 everything that was on file is found, and nothing else") {
+  tier_room room(3);
+  for (std::uint64_t n = 0; n < 8; ++n) {
+    room.put(key_of(n));
+    room.settle();
+  }
+  room.drop(key_of(3));
+  room.settle();
+  room.put(key_of(100));  // not written yet
+  room.device.kill();
+  room.start();
+  for (std::uint64_t n = 0; n < 8; ++n)
+    CHECK(room.get(key_of(n)) == (n != 3));
+  CHECK_FALSE(room.get(key_of(100)));
+  CHECK(room.tier().books().stats().corrupt == 0);
+  room.check_books();
+}
+
+TEST_CASE("rot is found out, counted and withdrawn") {
+  tier_room room(4);
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    room.put(key_of(n));
+    room.settle();
+  }
+  REQUIRE_FALSE(room.slots().holds(key_of(0)));
+  for (std::byte& b : room.device.bytes(area::data))
+    b ^= std::byte{0x10};
+  CHECK_FALSE(room.get(key_of(0)));
+  CHECK_FALSE(room.said(key_of(0)));
+  CHECK(room.tier().books().stats().corrupt == 1);
+  room.settle();
+  room.check_books();
+}
+
+TEST_CASE("writers wait while more is to be written than the queue should have") {
+  tier_room room(5);
+  std::uint64_t n = 0;
+  while (room.tier().takes_more())
+    REQUIRE(room.put(key_of(n++)));
+  bool went_on = false;
+  room.tier().when_it_takes_more([&] { went_on = true; });
+  CHECK_FALSE(went_on);
+  room.settle();
+  CHECK(went_on);
+}
+
+TEST_CASE("a full device keeps nobody waiting, and writing goes on when there is room again") {
+  tier_room room(6);
+  room.put(key_of(0));
+  room.settle();
+  room.device.set_data_limit(0);
+  room.put(key_of(1));
+  room.settle();
+  CHECK(room.tier().books().stats().full_stops >= 1);
+  CHECK(room.tier().takes_more());
+  CHECK(room.get(key_of(0)));
+  CHECK_FALSE(room.tier().books().holds(key_of(1)));
+  room.device.set_data_limit(memory_device::unlimited);
+  room.now = at_ms(60'000);
+  room.tier().tick();
+  room.settle();
+  CHECK(room.tier().books().holds(key_of(1)));
+  room.check_books();
+}
+
+}  // namespace weft::tier::test
