@@ -1,6 +1,7 @@
 #include <weft/bench/engine.hpp>
 #include <weft/bench/fabric.hpp>
 #include <weft/bench/kernels.hpp>
+#include <weft/bench/pool.hpp>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -43,6 +44,13 @@ json json_of(const bench::report_row& row) {
   put(out, "clients", row.clients);
   put(out, "us_p50", row.us_p50);
   put(out, "us_p99", row.us_p99);
+  if (!row.policy.empty()) out["policy"] = row.policy;
+  put(out, "hit_rate", row.hit_rate);
+  put(out, "limit_hit_rate", row.limit_hit_rate);
+  put(out, "saved_cost", row.saved_cost);
+  put(out, "per_second", row.per_second);
+  put(out, "bytes_per_entry", row.bytes_per_entry);
+  put(out, "lost_fraction", row.lost_fraction);
   return out;
 }
 
@@ -53,10 +61,22 @@ std::string figure(const std::optional<double>& gb_per_s, const std::optional<do
   return text;
 }
 
+// Of rows that measure no bytes per second.
+std::string other_figure(const bench::report_row& row) {
+  char text[96] = "";
+  if (row.per_second) std::snprintf(text, sizeof text, "%.2f million/s", *row.per_second * 1e-6);
+  if (row.bytes_per_entry) std::snprintf(text, sizeof text, "%.1f bytes/entry", *row.bytes_per_entry);
+  if (row.lost_fraction) std::snprintf(text, sizeof text, "%.2f %% lost", *row.lost_fraction * 100);
+  if (row.hit_rate && row.saved_cost)
+    std::snprintf(text, sizeof text, "%.1f %% hits, %.1f %% cost", *row.hit_rate * 100,
+                  *row.saved_cost * 100);
+  return text;
+}
+
 // "decode depth=2048    11.9 tokens/s    30.1 GB/s    0.91 of read bandwidth (33.0 GB/s)"
 void print_row(std::ostream& out, const bench::report_row& row) {
   char text[512];
-  std::string speed = figure(row.gb_per_s, row.gflop_per_s);
+  std::string speed = figure(row.gb_per_s, row.gflop_per_s) + other_figure(row);
   if (row.tokens_per_s) {
     std::snprintf(text, sizeof text, "%.1f tokens/s  ", *row.tokens_per_s);
     speed = text + speed;
@@ -64,7 +84,12 @@ void print_row(std::ostream& out, const bench::report_row& row) {
   std::snprintf(text, sizeof text, "%-44s %30s", row.name.c_str(), speed.c_str());
   out << text;
   if (row.ratio && !row.limit_name.empty()) {
-    const auto limit = figure(row.limit_gb_per_s, row.limit_gflop_per_s);
+    auto limit = figure(row.limit_gb_per_s, row.limit_gflop_per_s);
+    if (row.limit_hit_rate) {
+      char best[32];
+      std::snprintf(best, sizeof best, "%.1f %% hits", *row.limit_hit_rate * 100);
+      limit = best;
+    }
     std::snprintf(text, sizeof text, "   %.2f of %s", *row.ratio, row.limit_name.c_str());
     out << text << (limit.empty() ? "" : " (" + limit + ")");
   }
@@ -125,6 +150,45 @@ void add_fabric(CLI::App& group, command_context& context) {
   on_run(fabric, context, [options, &context] { return bench_fabric(*options, context); });
 }
 
+struct pool_options {
+  std::string trace;
+  bench::pool_trace_options replay;
+  bench::pool_parts_options parts;
+};
+
+int bench_pool(const pool_options& options, const command_context& context) {
+  const auto show = shower(context);
+  auto replay = options.replay;
+  auto parts = options.parts;
+  replay.trace = options.trace;
+  replay.progress = parts.progress = show;
+  const auto measured = options.trace.empty() ? bench::run_pool_parts(parts) : bench::run_pool_trace(replay);
+  return measured ? finish(*measured, context) : report(measured.error());
+}
+
+void add_pool(CLI::App& group, command_context& context) {
+  auto options = std::make_shared<pool_options>();
+  options->parts.folder = std::filesystem::temp_directory_path();
+  auto* pool =
+      add_command(group, "pool",
+                  "what storage nodes are made of: file tier, directory, allocator; or, with --trace, hit "
+                  "rates of the eviction policies",
+                  "weft bench pool --folder /mnt/nvme\n  weft bench pool --trace agents", context);
+  pool->add_option("--trace", options->trace, "replay made-up requests: zipf or agents")
+      ->check(CLI::IsMember({"zipf", "agents"}));
+  pool->add_option("--requests", options->replay.requests, "blocks that the trace asks for")
+      ->check(CLI::Range(1'000U, 100'000'000U))
+      ->capture_default_str();
+  pool->add_option("--seed", options->replay.seed, "of the trace")->capture_default_str();
+  pool->add_option("--folder", options->parts.folder, "where the file tier is measured")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
+  pool->add_option("--rounds", options->parts.rounds, "a thing and its limit are measured so often, in turn")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  on_run(pool, context, [options, &context] { return bench_pool(*options, context); });
+}
+
 }  // namespace
 
 void add_bench_commands(CLI::App& app, command_context& context) {
@@ -144,6 +208,7 @@ void add_bench_commands(CLI::App& app, command_context& context) {
       ->capture_default_str();
   on_run(kernels, context, [options, &context] { return bench_kernels(*options, context); });
   add_fabric(*group, context);
+  add_pool(*group, context);
 }
 
 }  // namespace weft::launcher

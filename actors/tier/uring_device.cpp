@@ -28,8 +28,10 @@ struct operation {
 // reads.
 class uring_device final : public device {
  public:
-  uring_device(tier_files files, const io_uring& ring, owned_fd wake)
-      : files_(std::move(files)), ring_(ring), wake_(std::move(wake)), thread_([this] { run(); }) {}
+  uring_device(tier_files files, const io_uring& ring, unsigned depth, owned_fd wake)
+      : files_(std::move(files)), ring_(ring), depth_(depth), wake_(std::move(wake)), thread_([this] {
+          run();
+        }) {}
 
   ~uring_device() override {
     {
@@ -121,7 +123,7 @@ class uring_device final : public device {
   }
 
   void start_what_fits() {
-    while (!waiting_.empty() && in_ring_ + 1 < ring_.cq.ring_entries) {
+    while (!waiting_.empty() && in_ring_ < depth_) {
       io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
       if (sqe == nullptr) return;
       operation* op = waiting_.front().release();
@@ -164,6 +166,7 @@ class uring_device final : public device {
 
   tier_files files_;
   io_uring ring_;
+  const std::size_t depth_;
   owned_fd wake_;
   std::uint64_t woken_ = 0;
 
@@ -183,13 +186,13 @@ class uring_device final : public device {
 
 std::unique_ptr<device> make_uring_device(tier_files& files, unsigned depth) {
   io_uring ring{};
-  if (io_uring_queue_init(depth * 2 + 1, &ring, 0) != 0) return nullptr;
+  if (io_uring_queue_init(depth + 1, &ring, 0) != 0) return nullptr;
   owned_fd wake(eventfd(0, EFD_CLOEXEC));
   if (!wake) {
     io_uring_queue_exit(&ring);
     return nullptr;
   }
-  return std::make_unique<uring_device>(std::move(files), ring, std::move(wake));
+  return std::make_unique<uring_device>(std::move(files), ring, depth, std::move(wake));
 }
 
 }  // namespace weft::tier

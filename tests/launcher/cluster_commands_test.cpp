@@ -198,7 +198,8 @@ TEST_CASE("every command explains itself with an example") {
                                                                    {"node"},
                                                                    {"config", "example"},
                                                                    {"config", "check"},
-                                                                   {"bench", "kernels"}}) {
+                                                                   {"bench", "kernels"},
+                                                                   {"bench", "pool"}}) {
     auto arguments = command;
     arguments.emplace_back("--help");
     const auto outcome = scene.run(arguments);

@@ -241,6 +241,25 @@ TEST_CASE_FIXTURE(cluster_fixture, "eviction, watermarks and quotas, for all nod
   CHECK(has(only_mistake(std::string(valid) + "\n[quotas]\nteam = 3\n"), "must be text"));
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "a file tier has a folder and a size, and one node") {
+  const auto tier =
+      with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\nfile = \"tier\"\nfile_size = \"2 GiB\"\n");
+  const auto checked = check(tier);
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes[0].file_folder == folder.path() / "tier");
+  CHECK(checked.cluster->nodes[0].file_bytes == 2ULL << 30);
+  CHECK(checked.cluster->nodes[1].file_folder.empty());
+
+  CHECK(has(only_mistake(with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\nfile = \"tier\"\n")),
+            "`file_size` is missing"));
+  CHECK(has(only_mistake(tier + "file = \"b\"\nfile_size = \"1 GiB\"\n"), "storage role"));
+  const auto twice = std::string(valid).replace(valid.find("[\"decode\""), 1, "[\"storage\", ") +
+                     "dram = \"1 MiB\"\nfile = \"tier\"\nfile_size = \"1 GiB\"\n";
+  CHECK(has(only_mistake(std::string(twice).replace(twice.find("dram"), 4,
+                                                    "file = \"./tier\"\nfile_size = \"1 GiB\"\ndram")),
+            "give each its own"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a file that cannot be read") {
   const auto missing = read_cluster_file(folder.path() / "none.toml");
   REQUIRE(missing.mistakes.size() == 1);

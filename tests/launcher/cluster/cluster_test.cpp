@@ -4,6 +4,7 @@
 
 #include "running_cluster.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <numeric>
@@ -75,6 +76,7 @@ std::uint64_t bytes_of(const client::ask_result& answer) {
 }
 
 constexpr auto in_time = std::chrono::seconds{10};
+constexpr auto patience = std::chrono::seconds{60};
 
 }  // namespace
 
@@ -177,6 +179,47 @@ TEST_CASE("the node that holds the membership is lost: the next of the file take
     CHECK(cluster.wait_for(in_a_later_life("prefill", first.incarnation), in_time));
     check_all_answers(cluster, documents);
   }
+  CHECK(cluster.stop() == 0);
+}
+
+TEST_CASE("a file tier: every holder is killed and comes back with its blocks") {
+  running_cluster cluster{1, running_cluster::tiers::memory_and_file};
+  const auto documents = ingest_all(cluster, 1);
+  const auto sum = [](const client::cluster_status& s, const std::string& name) {
+    return std::accumulate(s.nodes.begin(), s.nodes.end(), std::int64_t{0},
+                           [&](std::int64_t all, const schema::node_status& n) {
+                             return all + std::max<std::int64_t>(0, counter(n, name));
+                           });
+  };
+  std::int64_t blocks = 0;
+  REQUIRE(cluster.wait_for(
+      [&](const client::cluster_status& s) {
+        blocks = sum(s, "storage.blocks");
+        return blocks >= 8 && sum(s, "file.blocks") == blocks;
+      },
+      in_time));
+  CHECK(cluster.node("storage-1").file.capacity_bytes == 32 << 20);
+  CHECK(cluster.node("storage-1").file.used_bytes > 0);
+
+  cluster.signal("storage-1", SIGKILL);
+  cluster.signal("storage-2", SIGKILL);
+  REQUIRE(cluster.wait_for(
+      [&](const client::cluster_status& s) { return sum(s, "file.recovered") == blocks; }, patience));
+  for (const auto& f : facts) {
+    std::uint64_t misses = 1;
+    // Until the directory knows what came back, blocks are computed.
+    const auto answered_from_the_pool = [&](const client::cluster_status&) {
+      const auto answer = ask(cluster, documents, f);
+      if (!answer) return false;
+      CHECK(answer->answer == f.answer);
+      misses = answer->misses;
+      return misses == 0;
+    };
+    CHECK(cluster.wait_for(answered_from_the_pool, patience));
+  }
+  REQUIRE(
+      cluster.wait_for([&](const client::cluster_status& s) { return sum(s, "file.read") > 0; }, in_time));
+  CHECK(sum(*cluster.client().status(), "file.corrupt") == 0);
   CHECK(cluster.stop() == 0);
 }
 

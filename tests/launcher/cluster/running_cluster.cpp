@@ -30,15 +30,18 @@ int run(const std::string& command) {
 
 }  // namespace
 
-running_cluster::running_cluster(unsigned replicas) : folder_(temporary_folder()) {
+running_cluster::running_cluster(unsigned replicas, tiers storage) : folder_(temporary_folder()) {
   launcher::example_options example;
   example.model_folder = WEFT_SOURCE_DIR "/models/recall";
   example.run_folder = folder_ / "run";
   example.gateway_port = 0;
   example.dram = "64 MiB";
-  const auto text =
-      std::regex_replace(launcher::example_cluster_file(example), std::regex{"\nreplicas = [0-9]+"},
-                         "\nreplicas = " + std::to_string(replicas));
+  auto text = std::regex_replace(launcher::example_cluster_file(example), std::regex{"\nreplicas = [0-9]+"},
+                                 "\nreplicas = " + std::to_string(replicas));
+  if (storage == tiers::memory_and_file) {
+    text = std::regex_replace(text, std::regex{"\nname = \"(storage-[0-9]+)\""},
+                              "\nname = \"$1\"\nfile = \"tier-of-$1\"\nfile_size = \"32 MiB\"");
+  }
   const auto file = folder_ / "cluster.toml";
   std::ofstream{file} << text;
   REQUIRE(run("up " + file.string() + " --detach") == 0);

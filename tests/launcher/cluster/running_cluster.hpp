@@ -15,7 +15,9 @@ namespace weft::testing {
 
 class running_cluster {
  public:
-  explicit running_cluster(unsigned replicas);
+  enum class tiers { memory, memory_and_file };
+
+  explicit running_cluster(unsigned replicas, tiers storage = tiers::memory);
   ~running_cluster();
   running_cluster(const running_cluster&) = delete;
   running_cluster& operator=(const running_cluster&) = delete;

@@ -25,6 +25,13 @@ struct report_row {
   std::optional<std::size_t> clients{};
   std::optional<double> us_p50{};  // of one operation at a time
   std::optional<double> us_p99{};
+  std::string policy{};                    // of eviction; empty where it does not apply
+  std::optional<double> hit_rate{};        // 0 .. 1
+  std::optional<double> limit_hit_rate{};  // ratio: hit rate / this
+  std::optional<double> saved_cost{};      // of all cost of computing what was asked for, 0 .. 1
+  std::optional<double> per_second{};      // operations
+  std::optional<double> bytes_per_entry{};
+  std::optional<double> lost_fraction{};  // of a range, to holes
 };
 
 struct machine_facts {
