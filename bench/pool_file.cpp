@@ -70,7 +70,7 @@ class tier_load {
       const auto place = slots_.reserve({.key = key, .bytes = block_bytes}, {});
       const auto room = bytes().subspan(place.offset, block_bytes);
       if (payload_.empty()) make_payload();
-      (void)block::write_opaque(room, {.key = key}, payload_, 1);
+      (void)block::write_opaque(room, {.key = key, .fingerprint = {}}, payload_, 1);
       slots_.commit(place.generation, {});
     }
   }
@@ -115,15 +115,13 @@ class tier_load {
   }
 
   void make_payload() {
-    payload_.resize(block_bytes - (block_bytes_of_header()));
+    payload_.resize(block_bytes - block::opaque_size_bytes(0));
     std::mt19937_64 random(1);
     for (std::size_t i = 0; i + 8 <= payload_.size(); i += 8) {
       const std::uint64_t word = random();
       std::memcpy(payload_.data() + i, &word, 8);
     }
   }
-  static std::size_t block_bytes_of_header() { return block::opaque_size_bytes(0); }
-
   void run_one() {
     std::function<void()> next;
     {
@@ -203,12 +201,12 @@ result<report_row> measure_scan(const pool_parts_options& options, const std::fi
     if (!opened) return tl::make_unexpected(opened.error());
     std::vector<page> headers(slots);
     for (std::uint64_t i = 0; i < slots; ++i) {
-      store(headers[i].bytes, {.slot = i,
-                               .tier = {1, 1},
-                               .key = key_of(i),
-                               .sequence = i + 1,
-                               .place = i * tier::sector_bytes,
-                               .bytes = 4000});
+      tier::store(headers[i].bytes, {.slot = i,
+                                     .tier = {1, 1},
+                                     .key = key_of(i),
+                                     .sequence = i + 1,
+                                     .place = i * tier::sector_bytes,
+                                     .bytes = 4000});
     }
     const std::span all{headers.front().bytes.data(), slots * tier::sector_bytes};
     for (std::uint64_t at = 0; at < all.size(); at += block_bytes) {

@@ -63,14 +63,19 @@ std::string figure(const std::optional<double>& gb_per_s, const std::optional<do
 
 // Of rows that measure no bytes per second.
 std::string other_figure(const bench::report_row& row) {
-  char text[96] = "";
-  if (row.per_second) std::snprintf(text, sizeof text, "%.2f million/s", *row.per_second * 1e-6);
-  if (row.bytes_per_entry) std::snprintf(text, sizeof text, "%.1f bytes/entry", *row.bytes_per_entry);
-  if (row.lost_fraction) std::snprintf(text, sizeof text, "%.2f %% lost", *row.lost_fraction * 100);
-  if (row.hit_rate && row.saved_cost)
-    std::snprintf(text, sizeof text, "%.1f %% hits, %.1f %% cost", *row.hit_rate * 100,
-                  *row.saved_cost * 100);
-  return text;
+  std::string all;
+  const auto add = [&](const std::optional<double>& value, double scale, const char* unit) {
+    if (!value) return;
+    char text[64];
+    std::snprintf(text, sizeof text, "%.1f %s", *value * scale, unit);
+    all += (all.empty() ? "" : ", ") + std::string(text);
+  };
+  add(row.per_second, 1e-6, "million/s");
+  add(row.bytes_per_entry, 1, "bytes/entry");
+  add(row.lost_fraction, 100, "% lost");
+  add(row.hit_rate, 100, "% hits");
+  add(row.saved_cost, 100, "% cost");
+  return all;
 }
 
 // "decode depth=2048    11.9 tokens/s    30.1 GB/s    0.91 of read bandwidth (33.0 GB/s)"

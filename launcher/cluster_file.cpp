@@ -114,7 +114,9 @@ class cluster_reader {
     if (const auto n = section.number("low_watermark_percent", 0, 99)) {
       config.low_watermark_percent = static_cast<std::uint32_t>(*n);
     }
-    if (config.low_watermark_percent >= config.high_watermark_percent) {
+    // A node that says nothing of its own has its mistake reported above.
+    const bool speaks = section.has("high_watermark_percent") || section.has("low_watermark_percent");
+    if (speaks && config.low_watermark_percent >= config.high_watermark_percent) {
       section.mistake_at(
           section.has("high_watermark_percent") ? "high_watermark_percent" : "low_watermark_percent",
           "`low_watermark_percent` (" + std::to_string(config.low_watermark_percent) +

@@ -47,6 +47,8 @@ struct index_entry {
 constexpr slot_number no_slot = ~slot_number{0};
 // How much is evicted for one item before it is given up, in multiples of its size.
 constexpr std::uint64_t eviction_reach = 64;
+// A sync is worth it for so much, for half the queue, or when nothing else is to do.
+constexpr std::uint64_t most_unsynced_bytes = std::uint64_t{64} << 20;
 
 std::uint64_t whole_sectors(std::uint64_t bytes) {
   return (bytes + sector_bytes - 1) / sector_bytes * sector_bytes;
@@ -66,6 +68,7 @@ struct file_tier::state {
   std::unordered_map<id128, std::uint64_t> queued;             // bytes by key
   std::vector<std::pair<slot_number, std::uint64_t>> waiting;  // for the next sync, with their sequence
   std::vector<std::pair<slot_number, std::uint64_t>> in_sync;
+  std::uint64_t waiting_bytes = 0;
   bool sync_running = false;
   std::uint32_t in_flight = 0;
   std::uint64_t next_sequence = 1;
@@ -363,12 +366,16 @@ header_outcome file_tier::header_written(slot_number number, errc outcome, time_
   it.life = slot_life::unsynced;
   ++s.counts.written;
   s.waiting.emplace_back(number, it.sequence);
+  s.waiting_bytes += it.item.bytes;
   return {.wants_sync = true, .next = std::nullopt};
 }
 
 bool file_tier::start_sync() {
   state& s = *state_;
   if (s.sync_running || s.waiting.empty()) return false;
+  const std::uint64_t worth_it = std::min(most_unsynced_bytes, s.options.queue_bytes / 2);
+  if (s.in_flight != 0 && s.waiting_bytes < worth_it) return false;
+  s.waiting_bytes = 0;
   s.in_sync = std::exchange(s.waiting, {});
   for (const auto& [number, sequence] : s.in_sync) {
     slot& it = s.slots[number];
@@ -387,6 +394,7 @@ sync_outcome file_tier::synced(errc outcome) {
     ++s.counts.failed;
     // A device that lost some of what was written may have lost all of it.
     const auto others = std::exchange(s.waiting, {});
+    s.waiting_bytes = 0;
     covered.insert(covered.end(), others.begin(), others.end());
   }
   for (const auto& [number, sequence] : covered) {

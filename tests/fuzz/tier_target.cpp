@@ -18,7 +18,7 @@ constexpr id128 tier_id{1, 2};
 // So that an input gets past checksum, slot number and tier id, which no fuzzer guesses.
 void reseal(tier::sector& bytes, std::uint64_t slot) {
   tier::sector right{};
-  tier::store(right, {.empty = true, .slot = slot, .tier = tier_id, .sequence = 1});
+  tier::store(right, {.empty = true, .slot = slot, .tier = tier_id, .key = {}, .sequence = 1});
   std::copy_n(right.begin(), 8, bytes.begin());
   std::copy_n(right.begin() + 24, 24, bytes.begin() + 24);
   const std::uint64_t checksum = XXH3_64bits(bytes.data() + 16, header_bytes - 16);
