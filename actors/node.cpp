@@ -1,5 +1,6 @@
 #include <weft/actors/node.hpp>
 #include <weft/fabric/ucx_transport.hpp>
+#include <weft/tier/open.hpp>
 
 #include <caf/actor_cast.hpp>
 #include <caf/scoped_actor.hpp>

@@ -3,6 +3,7 @@
 #include <weft/actors/errors.hpp>
 #include <weft/block/layout.hpp>
 #include <weft/machines/storage.hpp>
+#include <weft/tier/open.hpp>
 #include <weft/tier/tiered_storage.hpp>
 
 #include <caf/send.hpp>

@@ -5,11 +5,14 @@
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/node_config.hpp>
 #include <weft/base/time.hpp>
-#include <weft/tier/open.hpp>
 
 #include <caf/actor_system.hpp>
 
 #include <functional>
+
+namespace weft::tier {
+struct opened_tier;
+}
 
 namespace weft::actors {
 

@@ -11,7 +11,6 @@
 #include <weft/actors/work.hpp>
 #include <weft/base/error.hpp>
 #include <weft/fabric/transport.hpp>
-#include <weft/tier/open.hpp>
 
 #include <caf/actor_system.hpp>
 
@@ -21,6 +20,10 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+namespace weft::tier {
+struct opened_tier;
+}
 
 namespace weft::actors {
 
