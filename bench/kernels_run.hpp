@@ -46,6 +46,7 @@ void copy_all(std::span<const std::byte> from, std::byte* to, std::size_t piece_
 void measure_memory(kernels_run& run);
 void measure_products(kernels_run& run);
 void measure_attention(kernels_run& run);
+void measure_ragged_attention(kernels_run& run);
 void measure_retrieval(kernels_run& run);
 void measure_layers(kernels_run& run);
 
