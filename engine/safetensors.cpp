@@ -109,6 +109,17 @@ result<tensor_files> tensor_files::open(const std::filesystem::path& model_folde
   return opened;
 }
 
+result<tensor_files> tensor_files::open_file(const std::filesystem::path& file) {
+  auto mapped = mapped_file::open(file);
+  if (!mapped) return tl::unexpected(mapped.error());
+  auto tensors = tensors_of(**mapped, file.string());
+  if (!tensors) return tl::unexpected(tensors.error());
+  tensor_files opened;
+  opened.files_.push_back(std::move(*mapped));
+  opened.tensors_ = std::move(*tensors);
+  return opened;
+}
+
 const tensor_view* tensor_files::find(std::string_view name) const {
   const auto it = tensors_.find(name);
   return it == tensors_.end() ? nullptr : &it->second;

@@ -140,14 +140,13 @@ class expected_attention_scorer final : public context_scorer {
     weigh_by_values(values_of(context_, layer, head), attention, out);
   }
 
-  // The softmax runs over the tokens behind the sinks.
   void add_expected(const query_statistics& queries, const std::vector<float>& keys,
                     std::vector<double>& attention) const {
     const std::size_t width = queries.mean.size();
     const double scale = 1.0 / std::sqrt(static_cast<double>(width));
     std::vector<double> logits(attention.size(), 0.0);
     double largest = -std::numeric_limits<double>::infinity();
-    for (std::size_t i = sinks_; i < logits.size(); ++i) {
+    for (std::size_t i = 0; i < logits.size(); ++i) {
       const float* key = keys.data() + i * width;
       double linear = 0;
       double quadratic = 0;
@@ -163,9 +162,9 @@ class expected_attention_scorer final : public context_scorer {
       largest = std::max(largest, logits[i]);
     }
     double sum = 0;
-    for (std::size_t i = sinks_; i < logits.size(); ++i)
+    for (std::size_t i = 0; i < logits.size(); ++i)
       sum += logits[i] = std::exp(logits[i] - largest);
-    for (std::size_t i = sinks_; i < logits.size(); ++i)
+    for (std::size_t i = 0; i < logits.size(); ++i)
       attention[i] += logits[i] / sum / context_.group();
   }
 
@@ -182,10 +181,7 @@ class expected_attention_scorer final : public context_scorer {
   }
 
   void protect_sinks(policies::score_table& scores) const {
-    float largest = 0;
-    for (std::size_t head = 0; head < scores.shape.heads(); ++head)
-      for (const float score : scores.head(head).subspan(sinks_))
-        largest = std::max(largest, score);
+    const float largest = std::ranges::max(scores.values);
     for (std::size_t head = 0; head < scores.shape.heads(); ++head)
       std::ranges::fill(scores.head(head).first(sinks_), largest);
   }

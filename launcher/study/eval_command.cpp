@@ -1,3 +1,4 @@
+#include <weft/launcher/study/compressed_evaluation.hpp>
 #include <weft/launcher/study/evaluation.hpp>
 
 #include <CLI/CLI.hpp>
@@ -22,6 +23,10 @@ struct eval_options {
   std::string stitch = "none,full";
   std::string positions = "prompt";
   sparse_eval_options sparse;
+  std::vector<std::string> importance;
+  std::vector<std::string> budgets{"global"};
+  std::vector<double> ratios{0.1, 0.2, 0.3, 0.5};
+  std::string scored = "context";
   std::string dtype = "auto";
   std::size_t limit = 0;
   unsigned threads = 0;
@@ -43,9 +48,9 @@ json json_of(const set_cell& found) {
   const auto& cell = found.cell;
   return {{"set", found.set},
           {"task", cell.task},
-          {"importance", "none"},
-          {"budget", "none"},
-          {"ratio", 1.0},
+          {"importance", cell.importance},
+          {"budget", cell.budget},
+          {"ratio", cell.ratio},
           {"stitch", found.stitch},
           {"retrieval", "none"},
           {"sparse_ratio", 1.0},
@@ -63,28 +68,33 @@ json json_of(const set_cell& found) {
 }
 
 void print_table(const std::vector<set_cell>& cells) {
-  std::printf("%-16s %-10s %-12s %5s %7s %15s %10s %9s %9s\n", "set", "task", "stitch", "n", "score", "95 %",
-              "bytes", "recomp. %", "ttft ms");
+  std::printf("%-14s %-8s %-18s %-9s %6s %-12s %5s %7s %15s %6s %10s %9s %9s\n", "set", "task", "importance",
+              "budget", "ratio", "stitch", "n", "score", "95 %", "kept", "bytes", "recomp. %", "ttft ms");
   for (const auto& [set, stitch, cell] : cells)
-    std::printf("%-16s %-10s %-12s %5zu %7.1f %6.1f – %6.1f %10.0f %9.1f %9.2f\n", set.c_str(),
-                cell.task.c_str(), stitch.c_str(), cell.n, cell.score, cell.low, cell.high, cell.bytes,
+    std::printf("%-14s %-8s %-18s %-9s %6g %-12s %5zu %7.1f %6.1f – %6.1f %6.3f %10.0f %9.1f %9.2f\n",
+                set.c_str(), cell.task.c_str(), cell.importance.c_str(), cell.budget.c_str(), cell.ratio,
+                stitch.c_str(), cell.n, cell.score, cell.low, cell.high, cell.kept_ratio, cell.bytes,
                 100 * cell.recomputed_share, cell.ttft_ms);
 }
 
 result<std::vector<set_cell>> evaluate_set(loaded_model& model, const std::filesystem::path& file,
                                            const std::vector<named_policy>& policies,
-                                           policies::position_mode positions, std::size_t limit) {
+                                           policies::position_mode positions, compression compressed,
+                                           std::size_t limit) {
   auto contexts = read_set_file(file);
   if (!contexts) return tl::unexpected(contexts.error());
   if (limit > 0 && contexts->size() > limit) contexts->resize(limit);
   std::vector<set_cell> found;
   const auto set = file.stem().string();
   for (const auto& [name, policy] : policies) {
-    const auto progress = [&](std::size_t done) {
+    const evaluation_progress progress = [&](std::size_t done) {
       if (done % 10 == 0 || done == contexts->size())
         spdlog::info("{}, stitch {}: {} of {} contexts", set, name, done, contexts->size());
     };
-    const auto cells = evaluate(model, *contexts, policy, progress, positions);
+    compressed.stitch = policy;
+    const auto cells = compressed.importance.empty()
+                           ? evaluate(model, *contexts, policy, progress, positions)
+                           : evaluate_compressed(model, *contexts, compressed, progress);
     if (!cells)
       return tl::unexpected(error{cells.error().code, file.string() + ": " + cells.error().context});
     for (const auto& cell : *cells)
@@ -103,10 +113,31 @@ result<std::vector<named_policy>> policies_of(const std::string& list) {
   return found;
 }
 
+result<compression> compression_of(const eval_options& options) {
+  compression wanted;
+  for (const auto& name : options.importance) {
+    const auto policy = policies::importance_policy_from_name(name);
+    if (!policy) return fail(errc::invalid_argument, "--importance: " + policy.error().context);
+    wanted.importance.push_back(*policy);
+  }
+  for (const auto& name : options.budgets) {
+    const auto kind = policies::budget_kind_from_name(name);
+    if (!kind) return fail(errc::invalid_argument, "--budget: " + kind.error().context);
+    wanted.budgets.push_back(*kind);
+  }
+  wanted.ratios = options.ratios;
+  wanted.unit = options.scored == "alone" ? scored_unit::document : scored_unit::context;
+  return wanted;
+}
+
 int run_eval(const eval_options& options, const command_context& context) {
+  if (!options.sparse.policies.empty() && !options.importance.empty())
+    return report_wrong_use("--importance and --retrieval are measured apart; give one of them");
   if (!options.sparse.policies.empty())
     return run_sparse_eval({options.model, options.sets, options.dtype, options.limit, options.threads},
                            options.sparse, context);
+  const auto compressed = compression_of(options);
+  if (!compressed) return report_wrong_use(compressed.error().context);
   const auto policies = policies_of(options.stitch);
   if (!policies) return report_wrong_use("--stitch: " + policies.error().context);
   const auto how = options_for_dtype(options.dtype, options.threads);
@@ -118,7 +149,7 @@ int run_eval(const eval_options& options, const command_context& context) {
     const auto found = evaluate_set(
         *model, file, *policies,
         options.positions == "prompt" ? policies::position_mode::prompt : policies::position_mode::document,
-        options.limit);
+        *compressed, options.limit);
     if (!found) return report(found.error());
     cells.insert(cells.end(), found->begin(), found->end());
   }
@@ -137,9 +168,12 @@ int run_eval(const eval_options& options, const command_context& context) {
 
 void add_eval_command(CLI::App& app, command_context& context) {
   auto options = std::make_shared<eval_options>();
-  auto* command = add_command(
-      app, "eval", "how often a model answers right, by how documents are put into the prompt",
-      "weft eval --model models/recall --set models/sets/hop_512.jsonl --stitch none,epic,full", context);
+  auto* command =
+      add_command(app, "eval", "how often a model answers right, by how documents are put into the prompt",
+                  "weft eval --model models/recall --set models/sets/hop_512.jsonl --stitch none,epic,full\n"
+                  "  weft eval --model models/recall --set models/sets/hop_512.jsonl --importance "
+                  "kvzip,random --ratio 0.2,0.3",
+                  context);
   command->add_option("--model", options->model, "model folder")->required();
   command->add_option("--set", options->sets, "sets of questions (.jsonl)")->required();
   command
@@ -155,6 +189,23 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->check(CLI::IsMember({"prompt", "document"}))
       ->capture_default_str();
   add_sparse_eval_options(*command, options->sparse);
+  command
+      ->add_option(
+          "--importance", options->importance,
+          "keep rows by these policies before any question is asked: kvzip, kvzip_plus, snapkv, h2o, "
+          "tova, expected_attention, knorm, keydiff, streaming_llm, random")
+      ->delimiter(',');
+  command
+      ->add_option("--budget", options->budgets,
+                   "how rows are shared out: global, uniform, adakv, pyramid, head, threshold")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--ratio", options->ratios, "fractions kept (of threshold: the least score)")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--scored", options->scored, "what is scored at once: the context, or documents alone")
+      ->check(CLI::IsMember({"context", "alone"}))
+      ->capture_default_str();
   command->add_option("--dtype", options->dtype, "cache: auto (as the weights), f32, bf16, f16")
       ->capture_default_str();
   command->add_option("--limit", options->limit, "contexts of each set (default: all)")
@@ -162,7 +213,12 @@ void add_eval_command(CLI::App& app, command_context& context) {
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  on_run(command, context, [options, &context] { return run_eval(*options, context); });
+  on_run(command, context, [options, command, &context] {
+    // A context that is scored as one is one text; documents that are scored alone see only themselves.
+    if (!options->importance.empty() && command->count("--stitch") == 0)
+      options->stitch = options->scored == "alone" ? "none" : "full";
+    return run_eval(*options, context);
+  });
 }
 
 }  // namespace weft::launcher::study

@@ -1,11 +1,8 @@
 #include <weft/engine/document.hpp>
 #include <weft/engine/link_tokens.hpp>
-#include <weft/engine/sampler.hpp>
 #include <weft/engine/stitch.hpp>
-#include <weft/launcher/study/evaluation.hpp>
-#include <weft/launcher/study/score.hpp>
+#include <weft/launcher/study/answering.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <map>
 #include <utility>
@@ -16,8 +13,6 @@ namespace {
 
 using engine::token_id;
 using clock = std::chrono::steady_clock;
-
-constexpr std::uint32_t free_answer_tokens = 64;  // of a task whose answers are scored by their words
 
 // One context and how its documents come into the cache.
 class reader {
@@ -41,7 +36,6 @@ class reader {
   result<policies::stitch_plan> plan(std::span<const token_id> question) const;
   result<void> put_together(const policies::stitch_plan& plan);
   result<void> read_question(const policies::stitch_plan& plan);
-  result<std::vector<token_id>> decode(std::int32_t position, std::uint32_t most_tokens);
 
   loaded_model& model_;
   policies::stitch_policy stitch_;
@@ -129,22 +123,6 @@ result<void> reader::read_question(const policies::stitch_plan& plan) {
   return engine::prefill_rows(model_.runner, *cache_, rows, logits_);
 }
 
-result<std::vector<token_id>> reader::decode(std::int32_t position, std::uint32_t most_tokens) {
-  std::vector<token_id> answer;
-  engine::row_batch row;
-  engine::kv_cache* const caches[] = {&*cache_};
-  while (true) {
-    const token_id next = engine::greedy_token(logits_);
-    if (model_.format.is_end(next)) return answer;
-    answer.push_back(next);
-    if (answer.size() >= most_tokens) return answer;
-    row.clear();
-    row.add(next, position++, 0);
-    row.logits_rows = {0};
-    if (auto done = model_.runner.forward(row, caches, logits_); !done) return tl::unexpected(done.error());
-  }
-}
-
 result<std::string> reader::ask(const std::string& question, std::uint32_t most_tokens) {
   const auto asked = model_.format.question(model_.tokens, question);
   const auto planned = plan(asked);
@@ -156,26 +134,8 @@ result<std::string> reader::ask(const std::string& question, std::uint32_t most_
                                             std::to_string(room) + "; take shorter documents");
   const auto done = cache_ ? read_question(*planned) : put_together(*planned);
   if (!done) return tl::unexpected(done.error());
-  const auto answer = decode(static_cast<std::int32_t>(planned->prompt_tokens), most_tokens);
-  if (!answer) return tl::unexpected(answer.error());
-  return model_.format.answer(model_.tokens, *answer);
-}
-
-struct tally {
-  std::vector<double> scores;
-  std::vector<double> bytes, recomputed_rows, recomputed_share, ttft_ms, rotate_ms, compute_ms;
-};
-
-evaluation_cell cell_of(const std::string& task, policies::stitch_policy stitch, const tally& counted) {
-  auto cell = scored_cell(task, counted.scores);
-  cell.stitch = stitch;
-  cell.bytes = mean(counted.bytes);
-  cell.recomputed_rows = mean(counted.recomputed_rows);
-  cell.recomputed_share = mean(counted.recomputed_share);
-  cell.ttft_ms = median(counted.ttft_ms);
-  cell.rotate_ms = median(counted.rotate_ms);
-  cell.compute_ms = median(counted.compute_ms);
-  return cell;
+  return decode_answer(model_, *cache_, logits_, static_cast<std::int32_t>(planned->prompt_tokens),
+                       most_tokens);
 }
 
 result<void> read_context(reader& reading, const loaded_model& model, const set_context& context,
@@ -184,12 +144,10 @@ result<void> read_context(reader& reading, const loaded_model& model, const set_
     return tl::unexpected(error{e.code, context.id + ": " + e.context});
   };
   if (auto opened = reading.open(context); !opened) return named(opened.error());
-  const bool by_words = metric_of(context.task) == metric::f1;
   for (const auto& question : context.questions) {
     const auto answer = reading.ask(question.text, answer_tokens(model, context, question));
     if (!answer) return named(answer.error());
-    counted.scores.push_back(by_words ? word_f1(*answer, question.answers)
-                                      : exact_match(*answer, question.answers));
+    counted.scores.push_back(score_of(context, question, *answer));
   }
   counted.bytes.push_back(reading.document_bytes());
   counted.recomputed_rows.push_back(reading.recomputed_rows());
@@ -201,28 +159,6 @@ result<void> read_context(reader& reading, const loaded_model& model, const set_
 }
 
 }  // namespace
-
-std::uint32_t answer_tokens(const loaded_model& model, const set_context& context,
-                            const set_question& question) {
-  if (metric_of(context.task) == metric::f1) return free_answer_tokens;
-  std::size_t longest = 0;
-  for (const auto& answer : question.answers)
-    longest = std::max(longest, model.format.reply(model.tokens, answer).size());
-  // A copied passage counts without its end, which a document that sees only itself does not show.
-  return static_cast<std::uint32_t>(longest + (context.task == "repeat" ? 0 : 1));
-}
-
-evaluation_cell scored_cell(const std::string& task, std::span<const double> scores) {
-  evaluation_cell cell;
-  cell.task = task;
-  cell.n = scores.size();
-  const double share = mean(scores);
-  const auto certain = wilson(share, cell.n);
-  cell.score = 100 * share;
-  cell.low = 100 * certain.low;
-  cell.high = 100 * certain.high;
-  return cell;
-}
 
 result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<const set_context> contexts,
                                               policies::stitch_policy stitch,
@@ -239,8 +175,10 @@ result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<con
     progress(++done);
   }
   std::vector<evaluation_cell> cells;
-  for (const auto& task : tasks)
-    cells.push_back(cell_of(task, stitch, by_task[task]));
+  for (const auto& task : tasks) {
+    cells.push_back(cell_of(task, by_task[task]));
+    cells.back().stitch = stitch;
+  }
   return cells;
 }
 

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "export_importance.hpp"
 #include "study_commands.hpp"
 #include "text_file.hpp"
 
@@ -149,6 +150,8 @@ void add_export_command(CLI::App& app, command_context& context) {
       *command, "retrieval",
       R"(how sparse decoding ranks a context's blocks: {"tokens":[..],"question":[..],"system"?:n,"documents"?:[lengths],"options"?:{..}})",
       write_retrieval, context);
+  add_scores_export(*command, context);
+  add_kept_export(*command, context);
 }
 
 }  // namespace weft::launcher::study

@@ -41,6 +41,9 @@ class tensor_files {
   // overlapping, sizes that contradict shape and dtype are `corrupt`, with file and tensor named.
   static result<tensor_files> open(const std::filesystem::path& model_folder);
 
+  // A single file, checked in the same way.
+  static result<tensor_files> open_file(const std::filesystem::path& file);
+
   // Null if there is none of that name.
   const tensor_view* find(std::string_view name) const;
   const std::map<std::string, tensor_view, std::less<>>& all() const { return tensors_; }

@@ -18,6 +18,9 @@ namespace weft::launcher::study {
 // The answers to all questions of one task with one policy. Means are over contexts.
 struct evaluation_cell {
   std::string task;
+  std::string importance = "none";  // what rows were kept by, and how many
+  std::string budget = "none";
+  double ratio = 1;
   policies::stitch_policy stitch{};
   std::size_t n = 0;  // questions
   double score = 0;   // per cent, with its 95 % interval

@@ -1,0 +1,297 @@
+#include <weft/engine/compressed_cache.hpp>
+#include <weft/engine/repeat_plan.hpp>
+#include <weft/engine/scoring.hpp>
+#include <weft/engine/stitch.hpp>
+#include <weft/launcher/study/answering.hpp>
+#include <weft/launcher/study/compressed_evaluation.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <utility>
+
+namespace weft::launcher::study {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+using engine::token_id;
+using policies::budget_kind;
+using policies::importance_policy;
+using policies::kept_rows;
+using policies::score_table;
+
+// The rows of a prompt before its question.
+struct prompt_context {
+  std::vector<token_id> tokens;
+  std::vector<std::int32_t> segments;
+  std::uint32_t system_rows = 0;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> documents;  // first token, tokens
+
+  std::uint32_t size() const { return static_cast<std::uint32_t>(tokens.size()); }
+};
+
+prompt_context prompt_of(const loaded_model& model, const set_context& context,
+                         policies::stitch_policy stitch) {
+  prompt_context prompt;
+  prompt.tokens = model.format.opening(model.tokens, "");
+  prompt.system_rows = prompt.size();
+  prompt.segments.resize(prompt.size(), 0);
+  std::int32_t segment = 0;
+  for (const auto& text : context.documents) {
+    const auto ids = model.format.document(model.tokens, text);
+    prompt.documents.emplace_back(prompt.size(), static_cast<std::uint32_t>(ids.size()));
+    prompt.tokens.insert(prompt.tokens.end(), ids.begin(), ids.end());
+    prompt.segments.resize(prompt.size(), stitch.kind == policies::stitch_kind::full ? 0 : ++segment);
+  }
+  return prompt;
+}
+
+result<score_table> score_with(loaded_model& model, engine::row_scorer& scorer,
+                               const engine::scoring_request& request) {
+  engine::kv_cache cache(model.runner.cache_shape(), engine::scoring_capacity_rows(request));
+  return scorer.score(cache, request);
+}
+
+// Scores of one context by one policy, as they are budgeted: the whole of it, or document by document.
+class context_scores {
+ public:
+  context_scores(const prompt_context& prompt, scored_unit unit) : prompt_(prompt), unit_(unit) {}
+
+  result<void> score(loaded_model& model, engine::row_scorer& scorer, const engine::repeat_plan& plan,
+                     importance_policy policy) {
+    engine::scoring_request request{.policy = policy, .repeat = &plan.prompt};
+    if (unit_ == scored_unit::context) {
+      request.tokens = prompt_.tokens;
+      request.segments = prompt_.segments;
+      request.system_rows = prompt_.system_rows;
+      request.chunks = context_chunks(plan);
+      return add(score_with(model, scorer, request));
+    }
+    for (const auto& [first, tokens] : prompt_.documents) {
+      request.tokens = std::span(prompt_.tokens).subspan(first, tokens);
+      request.chunks = plan.chunks(0, tokens);
+      if (auto added = add(score_with(model, scorer, request)); !added) return added;
+    }
+    return {};
+  }
+
+  result<kept_rows> keep(budget_kind kind, double ratio) const {
+    policies::budget wanted{.kind = kind};
+    if (kind == budget_kind::threshold) {
+      wanted.least_score = static_cast<float>(ratio);
+    } else {
+      const auto decimal = policies::decimal_ratio::from(ratio);
+      if (!decimal) return tl::unexpected(decimal.error());
+      wanted.ratio = *decimal;
+    }
+    if (unit_ == scored_unit::context) {
+      wanted.protected_rows = prompt_.system_rows;
+      return policies::keep_rows(tables_.front(), wanted);
+    }
+    return keep_by_document(wanted);
+  }
+
+ private:
+  // Documents that see each other are one text to the repeat prompt of a model that has chunks of tokens.
+  std::vector<engine::repeat_chunk> context_chunks(const engine::repeat_plan& plan) const {
+    if (!plan.by_document) return plan.chunks(prompt_.system_rows, prompt_.size());
+    std::vector<engine::repeat_chunk> chunks;
+    for (const auto& [first, tokens] : prompt_.documents)
+      chunks.push_back(plan.chunks(first, first + tokens).front());
+    return chunks;
+  }
+
+  result<void> add(result<score_table> scores) {
+    if (!scores) return tl::unexpected(scores.error());
+    tables_.push_back(std::move(*scores));
+    return {};
+  }
+
+  result<kept_rows> keep_by_document(const policies::budget& wanted) const {
+    kept_rows all({tables_.front().shape.layers, tables_.front().shape.kv_heads, prompt_.size()});
+    for (std::size_t head = 0; head < all.shape.heads(); ++head)
+      std::ranges::fill(all.head(head).first(prompt_.system_rows), std::uint8_t{1});
+    for (std::size_t i = 0; i < tables_.size(); ++i) {
+      const auto kept = policies::keep_rows(tables_[i], wanted);
+      if (!kept) return kept;
+      for (std::size_t head = 0; head < all.shape.heads(); ++head)
+        std::ranges::copy(kept->head(head), all.head(head).begin() + prompt_.documents[i].first);
+    }
+    return all;
+  }
+
+  const prompt_context& prompt_;
+  scored_unit unit_;
+  std::vector<score_table> tables_;
+};
+
+result<engine::kv_cache> prefilled(loaded_model& model, const prompt_context& prompt) {
+  engine::kv_cache cache(model.runner.cache_shape(), prompt.size());
+  engine::row_batch batch;
+  for (std::uint32_t i = 0; i < prompt.size(); ++i)
+    batch.add(prompt.tokens[i], static_cast<std::int32_t>(i), prompt.segments[i]);
+  engine::kv_cache* const caches[] = {&cache};
+  if (auto done = model.runner.forward(batch, caches, {}); !done) return tl::unexpected(done.error());
+  return cache;
+}
+
+// Questions of one context, and how much room each of them and its answer need.
+struct asked_question {
+  std::vector<token_id> tokens;
+  std::uint32_t answer_tokens = 0;
+};
+
+std::vector<asked_question> questions_of(const loaded_model& model, const set_context& context) {
+  std::vector<asked_question> questions;
+  for (const auto& question : context.questions)
+    questions.push_back(
+        {model.format.question(model.tokens, question.text), answer_tokens(model, context, question)});
+  return questions;
+}
+
+result<void> check_length(const loaded_model& model, const prompt_context& prompt,
+                          const std::vector<asked_question>& questions) {
+  const std::size_t room = model.runner.config().max_context_tokens;
+  for (const auto& question : questions)
+    if (prompt.size() + question.tokens.size() + question.answer_tokens > room)
+      return fail(errc::invalid_argument, "a prompt of " +
+                                              std::to_string(prompt.size() + question.tokens.size()) +
+                                              " tokens and its answer exceed the model's context of " +
+                                              std::to_string(room) + "; take shorter documents");
+  return {};
+}
+
+// One context in one compressed cache.
+class compressed_reader {
+ public:
+  compressed_reader(loaded_model& model, engine::kv_cache& full, const prompt_context& prompt)
+      : model_(model), full_(full), prompt_(prompt), logits_(model.runner.config().vocab_size) {}
+
+  result<void> read(const set_context& context, const std::vector<asked_question>& questions,
+                    const kept_rows& kept, tally& counted) {
+    auto session = open(questions, kept, counted);
+    if (!session) return tl::unexpected(session.error());
+    for (std::size_t i = 0; i < questions.size(); ++i) {
+      const auto started = clock::now();
+      session->truncate(static_cast<std::int32_t>(prompt_.size()));
+      if (auto done = prefill(*session, questions[i].tokens); !done) return done;
+      if (i == 0)
+        counted.ttft_ms.push_back(std::chrono::duration<double, std::milli>(clock::now() - started).count());
+      const auto position = static_cast<std::int32_t>(prompt_.size() + questions[i].tokens.size());
+      const auto answer = decode_answer(model_, *session, logits_, position, questions[i].answer_tokens);
+      if (!answer) return tl::unexpected(answer.error());
+      counted.scores.push_back(score_of(context, context.questions[i], *answer));
+    }
+    return {};
+  }
+
+ private:
+  result<engine::kv_cache> open(const std::vector<asked_question>& questions, const kept_rows& kept,
+                                tally& counted) {
+    std::size_t tail = 1;
+    for (const auto& question : questions)
+      tail = std::max(tail, question.tokens.size() + question.answer_tokens);
+    const auto base = engine::copy_kept_rows(full_, kept, 0);
+    if (!base) return tl::unexpected(base.error());
+    counted.bytes.push_back(static_cast<double>(base->allocated_bytes()));
+    counted.kept_ratio.push_back(static_cast<double>(kept.count()) / static_cast<double>(kept.shape.rows()));
+    counted.recomputed_rows.push_back(0);
+    return engine::copy_kept_rows(full_, kept, static_cast<std::uint32_t>(tail));
+  }
+
+  result<void> prefill(engine::kv_cache& session, const std::vector<token_id>& question) {
+    std::vector<policies::planned_row> rows;
+    for (const token_id token : question)
+      rows.push_back({token, static_cast<std::int32_t>(prompt_.size() + rows.size()), 0,
+                      policies::row_origin::question});
+    return engine::prefill_rows(model_.runner, session, rows, logits_);
+  }
+
+  loaded_model& model_;
+  engine::kv_cache& full_;
+  const prompt_context& prompt_;
+  std::vector<float> logits_;
+};
+
+// All combinations of one compression over all contexts.
+class compressed_evaluation {
+ public:
+  compressed_evaluation(loaded_model& model, const compression& wanted, engine::repeat_plan plan)
+      : model_(model), wanted_(wanted), plan_(std::move(plan)), scorer_(model.runner) {}
+
+  result<void> read(const set_context& context) {
+    if (std::ranges::find(tasks_, context.task) == tasks_.end()) tasks_.push_back(context.task);
+    const auto prompt = prompt_of(model_, context, wanted_.stitch);
+    const auto questions = questions_of(model_, context);
+    if (auto fits = check_length(model_, prompt, questions); !fits) return fits;
+    auto full = prefilled(model_, prompt);
+    if (!full) return tl::unexpected(full.error());
+    compressed_reader reader(model_, *full, prompt);
+    for (const importance_policy policy : wanted_.importance) {
+      context_scores scores(prompt, wanted_.unit);
+      if (auto done = scores.score(model_, scorer_, plan_, policy); !done) return done;
+      for (const budget_kind kind : wanted_.budgets)
+        for (const double ratio : wanted_.ratios) {
+          const auto kept = scores.keep(kind, ratio);
+          if (!kept) return tl::unexpected(kept.error());
+          auto& counted = tallies_[{policy, kind, ratio, context.task}];
+          if (auto done = reader.read(context, questions, *kept, counted); !done) return done;
+        }
+    }
+    return {};
+  }
+
+  std::vector<evaluation_cell> cells() {
+    std::vector<evaluation_cell> cells;
+    for (const std::string& task : tasks_)
+      for (const importance_policy policy : wanted_.importance)
+        for (const budget_kind kind : wanted_.budgets)
+          for (const double ratio : wanted_.ratios) {
+            cells.push_back(cell_of(task, tallies_[{policy, kind, ratio, task}]));
+            cells.back().importance = policies::name_of(policy);
+            cells.back().budget = policies::name_of(kind);
+            cells.back().ratio = ratio;
+            cells.back().stitch = wanted_.stitch;
+          }
+    return cells;
+  }
+
+ private:
+  struct combination {
+    importance_policy policy;
+    budget_kind kind;
+    double ratio;
+    std::string task;
+    auto operator<=>(const combination&) const = default;
+  };
+
+  loaded_model& model_;
+  const compression& wanted_;
+  engine::repeat_plan plan_;
+  engine::row_scorer scorer_;
+  std::vector<std::string> tasks_;
+  std::map<combination, tally> tallies_;
+};
+
+}  // namespace
+
+result<std::vector<evaluation_cell>> evaluate_compressed(loaded_model& model,
+                                                         std::span<const set_context> contexts,
+                                                         const compression& wanted,
+                                                         const evaluation_progress& progress) {
+  if (wanted.stitch.kind != policies::stitch_kind::none && wanted.stitch.kind != policies::stitch_kind::full)
+    return fail(errc::unsupported, "documents are compressed with the stitch policies none and full");
+  auto plan = engine::repeat_plan_for(model.runner.config(), model.tokens, model.format);
+  if (!plan) return tl::unexpected(plan.error());
+  compressed_evaluation evaluation(model, wanted, std::move(*plan));
+  std::size_t done = 0;
+  for (const auto& context : contexts) {
+    if (auto read = evaluation.read(context); !read)
+      return tl::unexpected(error{read.error().code, context.id + ": " + read.error().context});
+    progress(++done);
+  }
+  return evaluation.cells();
+}
+
+}  // namespace weft::launcher::study

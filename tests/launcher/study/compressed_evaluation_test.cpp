@@ -1,0 +1,94 @@
+#include <weft/launcher/study/compressed_evaluation.hpp>
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+using namespace weft::launcher::study;
+using weft::policies::budget_kind;
+using weft::policies::importance_policy;
+using weft::policies::stitch_kind;
+using weft::policies::stitch_policy;
+
+namespace {
+
+const std::string root = WEFT_SOURCE_DIR;
+
+loaded_model recall() {
+  auto loaded = load_model(root + "/models/recall", options_for_dtype("auto", 2).value());
+  REQUIRE_MESSAGE(loaded.has_value(), loaded.error().context);
+  return std::move(*loaded);
+}
+
+std::vector<set_context> some_contexts(const std::string& set, std::size_t count) {
+  auto contexts = read_set_file(std::filesystem::path(root) / "models" / "sets" / set);
+  REQUIRE(contexts);
+  contexts->resize(count);
+  return std::move(*contexts);
+}
+
+std::vector<evaluation_cell> cells_of(loaded_model& model, const std::vector<set_context>& contexts,
+                                      const compression& wanted) {
+  const auto cells = evaluate_compressed(model, contexts, wanted, [](std::size_t) {});
+  REQUIRE_MESSAGE(cells.has_value(), cells.error().context);
+  return *cells;
+}
+
+}  // namespace
+
+TEST_CASE("a third of the rows, kept by kvzip before any question, answers all of them") {
+  auto model = recall();
+  const auto contexts = some_contexts("kv_512.jsonl", 3);
+  compression wanted{.importance = {importance_policy::kvzip, importance_policy::random},
+                     .budgets = {budget_kind::global},
+                     .ratios = {0.3, 1.0}};
+  for (const auto unit : {scored_unit::context, scored_unit::document}) {
+    wanted.unit = unit;
+    const auto cells = cells_of(model, contexts, wanted);
+    REQUIRE(cells.size() == 4);
+    CHECK(cells[0].importance == "kvzip");
+    CHECK(cells[0].budget == "global");
+    CHECK(cells[0].n == cells[1].n);
+    CHECK(cells[0].score >= cells[1].score - 5);
+    CHECK(cells[1].score >= 90);
+    CHECK(cells[2].importance == "random");
+    CHECK(cells[2].score < cells[0].score - 40);
+    // System rows come on top.
+    CHECK(cells[0].kept_ratio >= 0.3);
+    CHECK(cells[0].kept_ratio < 0.31);
+    CHECK(cells[1].kept_ratio == 1);
+    CHECK(cells[0].bytes < 0.33 * cells[1].bytes);
+  }
+}
+
+TEST_CASE("all rows kept answer like documents that were not compressed") {
+  auto model = recall();
+  const auto contexts = some_contexts("hop_512.jsonl", 4);
+  for (const auto kind : {stitch_kind::none, stitch_kind::full}) {
+    const stitch_policy stitch{.kind = kind};
+    const auto whole = evaluate(model, contexts, stitch, [](std::size_t) {});
+    REQUIRE(whole);
+    const auto kept = cells_of(model, contexts,
+                               {.importance = {importance_policy::streaming_llm},
+                                .budgets = {budget_kind::uniform, budget_kind::head},
+                                .ratios = {1.0},
+                                .stitch = stitch});
+    REQUIRE(kept.size() == 2);
+    for (const auto& cell : kept) {
+      CHECK(cell.score == whole->front().score);
+      CHECK(cell.stitch.kind == kind);
+    }
+  }
+}
+
+TEST_CASE("a context that does not fit is refused by its name") {
+  const std::vector<set_context> large{
+      {"too large", "kv", {std::string(40000, '7')}, {{"What is the value of Koreth?", {"1"}}}}};
+  auto model = recall();
+  const auto cells = evaluate_compressed(
+      model, large,
+      {.importance = {importance_policy::knorm}, .budgets = {budget_kind::global}, .ratios = {0.5}},
+      [](std::size_t) {});
+  REQUIRE(!cells);
+  CHECK(cells.error().context.find("too large") != std::string::npos);
+}
