@@ -7,7 +7,9 @@
 #include "scratch_folder.hpp"
 #include "scripted_backend.hpp"
 
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <sstream>
 
 using namespace weft;
@@ -89,6 +91,53 @@ TEST_CASE("documents go in by file, are listed, pinned and dropped by id or by n
   CHECK(run_on(gateway, {"unpin", "notes.txt"}).code == exit_done);
   CHECK(run_on(gateway, {"drop", id, "b"}).code == exit_done);
   CHECK(run_on(gateway, {"documents", "--json"}).document()["documents"].size() == 1);
+}
+
+TEST_CASE("raw blocks go in by file and come out again byte by byte") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const std::string key = "0123456789abcdef0123456789abcdef";
+  const std::string other = "ffffffffffffffff0000000000000001";
+  const std::string bytes("k\0v\xff\n", 5);
+  const auto named = folder.write(key + ".kv", bytes).string();
+  const auto put = run_on(
+      gateway, {"import", named, "--layout", "engine-1", "--tokens", "64", "--fingerprint", other, "--json"});
+  REQUIRE(put.code == exit_done);
+  CHECK(put.document() == json({{"blocks", {{{"key", key}, {"bytes", 5}}}}}));
+
+  const auto out = (folder.path() / "out.kv").string();
+  const auto got = run_on(gateway, {"export-block", key, "--out", out, "--json"});
+  REQUIRE(got.code == exit_done);
+  CHECK(got.document() == json({{"key", key},
+                                {"layout", "engine-1"},
+                                {"fingerprint", other},
+                                {"tokens", 64},
+                                {"bytes", 5},
+                                {"file", out}}));
+  std::ifstream file(out, std::ios::binary);
+  CHECK(std::string(std::istreambuf_iterator<char>(file), {}) == bytes);
+  CHECK(run_on(gateway, {"export-block", key}).out == bytes);
+
+  const auto any_name = folder.write("block", "abc").string();
+  CHECK(run_on(gateway, {"import", any_name, "--key", other}).out == "imported " + other + "  3 bytes\n");
+  CHECK(run_on(gateway, {"export-block", other}).out == "abc");
+}
+
+TEST_CASE("raw blocks without a key, and keys without a block, are named") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  const auto nameless = folder.write("block.kv", "abc").string();
+  const auto refused = run_on(gateway, {"import", nameless});
+  CHECK(refused.code == exit_wrong_use);
+  CHECK(refused.err.find(nameless + ": its name is no key") != std::string::npos);
+  CHECK(run_on(gateway, {"import", nameless, "--key", "12"}).code == exit_wrong_use);
+  const auto two = run_on(gateway, {"import", nameless, nameless, "--key", std::string(32, 'a')});
+  CHECK(two.code == exit_wrong_use);
+  CHECK(two.err.find("--key names one block") != std::string::npos);
+  const auto missing = run_on(gateway, {"export-block", std::string(32, 'a')});
+  CHECK(missing.code == exit_failed);
+  CHECK(missing.err.find(std::string(32, 'a')) != std::string::npos);
+  CHECK(run_on(gateway, {"export-block", std::string(32, 'a'), "--json"}).code == exit_wrong_use);
 }
 
 TEST_CASE("what was ingested is printed with id, tokens, blocks, bytes and holders") {
