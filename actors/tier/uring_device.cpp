@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -13,7 +14,7 @@
 namespace weft::tier {
 namespace {
 
-enum class kind : std::uint8_t { read, write, sync_headers, sync_data };
+enum class kind : std::uint8_t { read, write, sync };
 
 struct operation {
   kind what{};
@@ -22,6 +23,18 @@ struct operation {
   std::byte* at = nullptr;
   std::size_t left = 0;
   device::done finished;
+};
+
+// Both files at once; ends with the later one. Of the ring's thread alone.
+struct joined_sync {
+  int open = 2;
+  errc outcome = errc::ok;
+  device::done finished;
+
+  void end_one(errc one) {
+    if (one != errc::ok) outcome = one;
+    if (--open == 0) finished(outcome);
+  }
 };
 
 // One thread owns the ring. Others leave operations in a queue and wake it through an eventfd that the ring
@@ -53,7 +66,10 @@ class uring_device final : public device {
   }
 
   void sync(done finished) override {
-    add({kind::sync_data, files_.of(area::data), 0, nullptr, 0, std::move(finished)});
+    auto both = std::make_shared<joined_sync>();
+    both->finished = std::move(finished);
+    for (const area where : {area::data, area::headers})
+      add({kind::sync, files_.of(where), 0, nullptr, 0, [both](errc outcome) { both->end_one(outcome); }});
   }
 
   std::uint64_t header_area_bytes() const override { return files_.header_bytes; }
@@ -140,8 +156,7 @@ class uring_device final : public device {
         return io_uring_prep_read(sqe, op.fd, op.at, static_cast<unsigned>(op.left), op.offset);
       case kind::write:
         return io_uring_prep_write(sqe, op.fd, op.at, static_cast<unsigned>(op.left), op.offset);
-      case kind::sync_headers:
-      case kind::sync_data:
+      case kind::sync:
         return io_uring_prep_fsync(sqe, op.fd, IORING_FSYNC_DATASYNC);
     }
   }
@@ -149,12 +164,7 @@ class uring_device final : public device {
   void ended(std::unique_ptr<operation> op, int outcome) {
     if (outcome == -EINTR || outcome == -EAGAIN) return waiting_.push_back(std::move(op));
     if (outcome < 0) return op->finished(code_of_errno(-outcome));
-    if (op->what == kind::sync_data) {
-      op->what = kind::sync_headers;
-      op->fd = files_.of(area::headers);
-      return waiting_.push_back(std::move(op));
-    }
-    if (op->what == kind::sync_headers) return op->finished(errc::ok);
+    if (op->what == kind::sync) return op->finished(errc::ok);
     const auto moved = std::min(static_cast<std::size_t>(outcome), op->left);
     if (moved == op->left) return op->finished(errc::ok);
     if (moved == 0) return op->finished(errc::io);  // there is nothing

@@ -29,7 +29,7 @@ struct report_row {
   std::optional<double> hit_rate{};        // 0 .. 1
   std::optional<double> limit_hit_rate{};  // ratio: hit rate / this
   std::optional<double> saved_cost{};      // of all cost of computing what was asked for, 0 .. 1
-  std::optional<double> per_second{};      // operations
+  std::optional<double> per_second{};      // operations of one core
   std::optional<double> bytes_per_entry{};
   std::optional<double> lost_fraction{};  // of a range, to holes
 };
