@@ -1,6 +1,7 @@
 #include "block_owner.hpp"
 
 #include <weft/fabric/ucx_transport.hpp>
+#include <weft/kernels/convert.hpp>
 
 #include "raw_ucx.hpp"
 #include "stream_socket.hpp"
@@ -24,7 +25,7 @@ namespace {
 
 constexpr std::size_t max_packet_bytes = 16 << 10;
 
-enum class order_kind : std::uint32_t { connect_raw, fill, stream, raw_send };
+enum class order_kind : std::uint32_t { connect_raw, fill, fill_rows, stream, raw_send };
 
 struct order {
   order_kind kind{};
@@ -77,6 +78,32 @@ void fill_with_blocks(std::span<std::byte> arena, std::size_t block_bytes) {
   }
 }
 
+result<void> fill_with_rows(std::span<std::byte> arena, const block::shape& shape, std::size_t stride_bytes,
+                            std::size_t count) {
+  std::mt19937 random{shape.tokens};
+  const auto elements = std::size_t{shape.layers} * shape.kv_heads * shape.tokens * shape.head_dim;
+  std::vector<float> noise(elements);
+  for (float& value : noise)
+    value = static_cast<float>(random() >> 8U) * 0x1p-23F - 1.0F;
+  std::vector<std::byte> stored(elements * kernels::size_bytes(shape.dtype));
+  kernels::from_f32(shape.dtype, noise.data(), stored.data(), elements);
+  const block::kv_source source{.k = stored.data(),
+                                .v = stored.data(),
+                                .layer_stride = std::size_t{shape.kv_heads} * shape.tokens * shape.head_dim,
+                                .head_stride = std::size_t{shape.tokens} * shape.head_dim,
+                                .token_stride = shape.head_dim};
+  const std::vector<block::band_rows> bands{block::all_rows(shape)};
+  const auto bytes = block::size_bytes(shape, bands);
+  if (bytes > stride_bytes || count > arena.size() / stride_bytes)
+    return fail(errc::out_of_space, "the blocks do not fit into the arena");
+  for (std::size_t index = 0; index < count; ++index) {
+    const auto written = block::write(arena.subspan(index * stride_bytes, bytes),
+                                      identity_of(stride_bytes, index), shape, bands, source);
+    if (!written) return written;
+  }
+  return {};
+}
+
 // -- the other process ----------------------------------------------------------------------------
 
 struct owner_side {
@@ -92,6 +119,12 @@ struct owner_side {
       case order_kind::fill:
         fill_with_blocks(node->arena(), o.piece_bytes);
         return {};
+      case order_kind::fill_rows: {
+        block::shape shape;
+        if (more.size() != sizeof shape) return fail(errc::internal, "a shape of another size");
+        std::memcpy(&shape, more.data(), sizeof shape);
+        return fill_with_rows(node->arena(), shape, o.piece_bytes, o.count);
+      }
       case order_kind::stream:
         return stream_pieces(o);
       case order_kind::raw_send:
@@ -223,6 +256,13 @@ result<void> block_owner::fill(std::size_t block_bytes) {
   if (auto told = put_packet(control_, packet_of({.kind = order_kind::fill, .piece_bytes = block_bytes}));
       !told)
     return told;
+  return await_done();
+}
+
+result<void> block_owner::fill_rows(const block::shape& shape, std::size_t stride_bytes, std::size_t count) {
+  const order o{.kind = order_kind::fill_rows, .piece_bytes = stride_bytes, .count = count};
+  const std::string_view more(reinterpret_cast<const char*>(&shape), sizeof shape);
+  if (auto told = put_packet(control_, packet_of(o, more)); !told) return told;
   return await_done();
 }
 

@@ -37,6 +37,9 @@ class block_owner {
   // Gives it the address of this side's `raw_ucx`.
   result<void> connect_raw(const std::string& address);
   result<void> fill(std::size_t block_bytes);
+  // Blocks of this shape with all their rows, some noise, from each multiple of `stride_bytes` on; their
+  // identities are those of blocks of `stride_bytes`.
+  result<void> fill_rows(const block::shape& shape, std::size_t stride_bytes, std::size_t count);
   // Begins to send `count` pieces from offset `at`: through the stream, or raw active messages.
   result<void> begin_stream(std::uint64_t at, std::size_t piece_bytes, std::size_t count);
   result<void> begin_raw_send(std::uint64_t at, std::size_t piece_bytes, std::size_t count);

@@ -6,6 +6,7 @@
 
 #include "kernels_run.hpp"
 #include "llama_layers.hpp"
+#include "llama_shape.hpp"
 
 #include <cstdint>
 #include <cstring>
@@ -20,29 +21,9 @@ namespace weft::bench {
 
 namespace {
 
-constexpr std::uint32_t model_layers = 16;
+constexpr std::uint32_t model_layers = llama_3_2_1b_layers;
 constexpr std::uint32_t chunk_rows = 512;
 constexpr std::uint32_t deepest = 8192;
-
-engine::model_config llama_3_2_1b() {
-  engine::model_config config;
-  config.layers = model_layers;
-  config.hidden_size = llama_layers::hidden;
-  config.intermediate_size = llama_layers::intermediate;
-  config.query_heads = llama_layers::query_heads;
-  config.kv_heads = llama_layers::kv_heads;
-  config.head_dim = llama_layers::head_dim;
-  config.vocab_size = llama_layers::vocabulary;
-  config.max_context_tokens = 131072;
-  config.rope = {.theta = 500000.0,
-                 .scaling = block::rope_spec::scaling_kind::llama3,
-                 .factor = 32,
-                 .low_freq_factor = 1,
-                 .high_freq_factor = 4,
-                 .original_context_tokens = 8192};
-  config.tied_embeddings = true;
-  return config;
-}
 
 // A measured thing that fails has no figure.
 template <class T>

@@ -164,16 +164,27 @@ result<void> view::verify_rows() const {
   for (std::uint32_t band = 0; band < present_; ++band)
     if (auto readable = verify_codec(band); !readable) return readable;
   row_set claimed(shape_.kv_heads, shape_.tokens);
-  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
-    claimed.clear();
-    for (std::uint32_t band = 0; band < present_; ++band) {
-      const byte_range range = range_of_layer(band, layer);
-      const auto [fits, rows] = split_layer(bytes_.subspan(range.offset, range.bytes), shape_);
-      if (!fits) return corrupt("counts of " + name_of_layer(band, layer) + " do not fit its length");
-      if (!claimed.add({rows.counts, shape_.kv_heads}, {rows.positions, rows.rows}))
-        return corrupt("positions of " + name_of_layer(band, layer) +
-                       " are out of range, out of order or repeated");
-    }
+  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+    if (auto verified = verify_rows(layer, claimed); !verified) return verified;
+  return {};
+}
+
+result<void> view::verify_layer(std::uint32_t layer) const {
+  for (std::uint32_t band = 0; band < present_; ++band)
+    if (auto known = verify_codec(band); !known) return known;
+  row_set claimed(shape_.kv_heads, shape_.tokens);
+  return verify_rows(layer, claimed);
+}
+
+result<void> view::verify_rows(std::uint32_t layer, row_set& claimed) const {
+  claimed.clear();
+  for (std::uint32_t band = 0; band < present_; ++band) {
+    const byte_range range = range_of_layer(band, layer);
+    const auto [fits, rows] = split_layer(bytes_.subspan(range.offset, range.bytes), shape_);
+    if (!fits) return corrupt("counts of " + name_of_layer(band, layer) + " do not fit its length");
+    if (!claimed.add({rows.counts, shape_.kv_heads}, {rows.positions, rows.rows}))
+      return corrupt("positions of " + name_of_layer(band, layer) +
+                     " are out of range, out of order or repeated");
   }
   return {};
 }

@@ -195,6 +195,33 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
   return {};
 }
 
+result<void> layer_scatter::prepare(std::span<const placed_block> blocks) {
+  std::int32_t free_position = 0;
+  for (const placed_block& placed : blocks) {
+    if (auto checked = check_block(cache_.shape(), placed, free_position); !checked) return checked;
+    free_position = placed.start_position + static_cast<std::int32_t>(placed.block->dimensions().tokens);
+  }
+  blocks_ = blocks;
+  rotations_.resize(blocks.size());
+  model_.threads().parallel_for(blocks.size(), [&](std::size_t i, unsigned) {
+    rotations_[i].assign(model_.rope_frequencies(),
+                         blocks[i].rotated_position.value_or(blocks[i].start_position),
+                         blocks[i].block->dimensions().tokens);
+  });
+  return {};
+}
+
+result<void> layer_scatter::run(std::uint32_t layer) {
+  for (const placed_block& placed : blocks_)
+    if (auto good = placed.block->verify_layer(layer); !good) return good;
+  layer_placer placer(cache_, layer);
+  scatter_list scatters(cache_);
+  for (std::size_t i = 0; i < blocks_.size(); ++i)
+    placer.place(blocks_[i], rotations_[i], scatters);
+  scatters.run(model_.threads());
+  return {};
+}
+
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
                               std::int32_t start_position, std::int32_t segment,
                               std::optional<std::int32_t> rotated_position) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/engine/kv_cache.hpp>
+#include <weft/engine/stitch.hpp>
 #include <weft/kernels/rotate_scatter.hpp>
 
 #include <cstddef>
@@ -33,6 +34,30 @@ class scatter_list {
  private:
   kv_cache& cache_;
   std::vector<kernels::scatter_rows> items_;
+};
+
+// The blocks of a plan's loaded documents and where they go. `invalid_argument` if they do not fit the plan
+// or the cache is not empty.
+result<std::vector<placed_block>> placed_blocks(runner& model, const kv_cache& cache,
+                                                const policies::stitch_plan& plan,
+                                                std::span<const document_blocks> documents);
+
+// Rows of blocks whose layers come one after the other.
+class layer_scatter {
+ public:
+  layer_scatter(runner& model, kv_cache& cache) : model_(model), cache_(cache) {}
+
+  // Header regions only are read. There is room in the cache. `invalid_argument` for blocks of another shape.
+  result<void> prepare(std::span<const placed_block> blocks);
+
+  // A layer whose bytes are there: checks its counts and positions, then rotates and scatters its rows.
+  result<void> run(std::uint32_t layer);
+
+ private:
+  runner& model_;
+  kv_cache& cache_;
+  std::span<const placed_block> blocks_;
+  std::vector<kernels::rotation_table> rotations_;
 };
 
 }  // namespace weft::engine

@@ -73,9 +73,8 @@ result<void> encode_and_scatter(runner& model, kv_cache& cache, const placed_doc
                           placed.rotated_position);
 }
 
-result<void> load_document(runner& model, kv_cache& cache, const placed_document& placed,
-                           document_blocks blocks) {
-  std::vector<placed_block> placements;
+void place_blocks(const placed_document& placed, document_blocks blocks,
+                  std::vector<placed_block>& placements) {
   std::int32_t offset = 0;
   for (const block::view& block : blocks) {
     placements.push_back({.block = &block,
@@ -85,6 +84,12 @@ result<void> load_document(runner& model, kv_cache& cache, const placed_document
                           .rotated_position = placed.rotated_position + offset});
     offset += static_cast<std::int32_t>(block.dimensions().tokens);
   }
+}
+
+result<void> load_document(runner& model, kv_cache& cache, const placed_document& placed,
+                           document_blocks blocks) {
+  std::vector<placed_block> placements;
+  place_blocks(placed, blocks, placements);
   return scatter_blocks(model, cache, placements);
 }
 
@@ -116,6 +121,16 @@ row_selection selection_of(const stitch_plan& plan) {
 }
 
 }  // namespace
+
+result<std::vector<placed_block>> placed_blocks(runner& model, const kv_cache& cache, const stitch_plan& plan,
+                                                std::span<const document_blocks> documents) {
+  if (auto checked = check_documents(model, cache, plan, documents); !checked)
+    return tl::unexpected(checked.error());
+  std::vector<placed_block> placements;
+  for (std::size_t i = 0; i < documents.size(); ++i)
+    place_blocks(plan.documents[i], documents[i], placements);
+  return placements;
+}
 
 result<void> reserve_computed_rows(kv_cache& cache, const stitch_plan& plan) {
   const auto positions = computed_between(plan);
@@ -158,12 +173,14 @@ result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& p
 }
 
 result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const stitch_plan& plan,
-                                           std::span<float> logits) {
+                                           std::span<float> logits, forward_observer* observer) {
   if (auto checked = check_context(model, plan.rows); !checked) return tl::unexpected(checked.error());
   const row_batch batch = batch_of(plan.rows, logits.size() / model.config().vocab_size);
+  if (plan.selector && observer != nullptr)
+    return fail(errc::unsupported, "a plan that chooses rows cannot be observed");
   if (plan.selector) return model.forward_selected(batch, cache, selection_of(plan), logits);
   kv_cache* const caches[] = {&cache};
-  if (auto done = model.forward(batch, caches, logits); !done) return tl::unexpected(done.error());
+  if (auto done = model.forward(batch, caches, logits, observer); !done) return tl::unexpected(done.error());
   std::vector<std::uint32_t> all(plan.rows.size());
   std::iota(all.begin(), all.end(), 0U);
   return all;

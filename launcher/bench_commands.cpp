@@ -2,16 +2,20 @@
 #include <weft/bench/fabric.hpp>
 #include <weft/bench/kernels.hpp>
 #include <weft/bench/pool.hpp>
+#include <weft/bench/ttft.hpp>
+#include <weft/launcher/shipped_files.hpp>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace weft::launcher {
 namespace {
@@ -42,6 +46,12 @@ json json_of(const bench::report_row& row) {
   put(out, "size_bytes", row.size_bytes);
   put(out, "batch", row.batch);
   put(out, "clients", row.clients);
+  put(out, "tokens", row.tokens);
+  put(out, "first_token_ms", row.first_token_ms);
+  put(out, "load_ms", row.load_ms);
+  put(out, "rotate_ms", row.rotate_ms);
+  put(out, "compute_ms", row.compute_ms);
+  put(out, "hidden", row.hidden);
   put(out, "us_p50", row.us_p50);
   put(out, "us_p99", row.us_p99);
   if (!row.policy.empty()) out["policy"] = row.policy;
@@ -78,10 +88,26 @@ std::string other_figure(const bench::report_row& row) {
   return all;
 }
 
+// " (load 12.1, rotate 5.0, compute 101.2 ms)"
+std::string parts_of(const bench::report_row& row) {
+  char text[128] = "";
+  if (row.load_ms && row.rotate_ms && row.compute_ms)
+    std::snprintf(text, sizeof text, "   load %.1f, rotate %.1f, compute %.1f ms", *row.load_ms,
+                  *row.rotate_ms, *row.compute_ms);
+  else if (row.hidden)
+    std::snprintf(text, sizeof text, "   %.0f %% of the shorter of transfer and computing hidden",
+                  100 * *row.hidden);
+  return text;
+}
+
 // "decode depth=2048    11.9 tokens/s    30.1 GB/s    0.91 of read bandwidth (33.0 GB/s)"
 void print_row(std::ostream& out, const bench::report_row& row) {
   char text[512];
   std::string speed = figure(row.gb_per_s, row.gflop_per_s) + other_figure(row);
+  if (row.first_token_ms) {
+    std::snprintf(text, sizeof text, "%.1f ms", *row.first_token_ms);
+    speed = text;
+  }
   if (row.tokens_per_s) {
     std::snprintf(text, sizeof text, "%.1f tokens/s  ", *row.tokens_per_s);
     speed = text + speed;
@@ -95,9 +121,11 @@ void print_row(std::ostream& out, const bench::report_row& row) {
       std::snprintf(best, sizeof best, "%.1f %% hits", *row.limit_hit_rate * 100);
       limit = best;
     }
-    std::snprintf(text, sizeof text, "   %.2f of %s", *row.ratio, row.limit_name.c_str());
+    std::snprintf(text, sizeof text, row.first_token_ms ? "   %.1f x faster than %s" : "   %.2f of %s",
+                  *row.ratio, row.limit_name.c_str());
     out << text << (limit.empty() ? "" : " (" + limit + ")");
   }
+  out << parts_of(row);
   if (row.us_p50 && row.us_p99) {
     std::snprintf(text, sizeof text, "   p50 %.1f us, p99 %.1f us", *row.us_p50, *row.us_p99);
     out << text;
@@ -138,6 +166,53 @@ int bench_fabric(const bench::fabric_options& options, const command_context& co
   wanted.progress = shower(context);
   const auto measured = bench::run_fabric(wanted);
   return measured ? finish(*measured, context) : report(measured.error());
+}
+
+int bench_ttft(const bench::ttft_options& options, bool shipped, const command_context& context) {
+  auto wanted = options;
+  wanted.progress = shower(context);
+  if (shipped && wanted.model.empty()) {
+    const auto folder = shipped_model_folder();
+    if (!folder) return report(folder.error());
+    wanted.model = *folder;
+  }
+  const auto measured = bench::run_ttft(wanted);
+  return measured ? finish(*measured, context) : report(measured.error());
+}
+
+void add_ttft(CLI::App& group, command_context& context) {
+  auto options = std::make_shared<bench::ttft_options>();
+  auto what = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"recall", "llama"});
+  auto* ttft =
+      add_command(group, "ttft", "first token with documents out of another process, beside recomputing them",
+                  "weft bench ttft --tokens 512,2048 --transport shm", context);
+  ttft->add_option(
+          "--shape", *what,
+          "recall (the shipped model or --model), llama (Llama-3.2-1B's shape, random weights), or both")
+      ->check(CLI::IsMember({"recall", "llama"}))
+      ->delimiter(',')
+      ->capture_default_str();
+  ttft->add_option("--model", options->model, "model folder in place of the shipped model");
+  ttft->add_option("--tokens", options->document_tokens, "of the documents, multiples of 512")
+      ->delimiter(',')
+      ->check(CLI::Range(512U, 65536U))
+      ->capture_default_str();
+  ttft->add_option("--transport", options->transports, "shm, tcp, or both")
+      ->check(CLI::IsMember({"shm", "tcp"}))
+      ->delimiter(',')
+      ->capture_default_str();
+  ttft->add_option("--threads", options->threads, "threads (0: one for each CPU of this process)")
+      ->check(CLI::Range(0U, 1024U))
+      ->capture_default_str();
+  ttft->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  on_run(ttft, context, [options, what, &context] {
+    const auto wants = [&what](const char* shape) { return std::ranges::find(*what, shape) != what->end(); };
+    auto chosen = *options;
+    chosen.llama = wants("llama");
+    return bench_ttft(chosen, wants("recall"), context);
+  });
 }
 
 void add_fabric(CLI::App& group, command_context& context) {
@@ -214,6 +289,7 @@ void add_bench_commands(CLI::App& app, command_context& context) {
   on_run(kernels, context, [options, &context] { return bench_kernels(*options, context); });
   add_fabric(*group, context);
   add_pool(*group, context);
+  add_ttft(*group, context);
 }
 
 }  // namespace weft::launcher

@@ -199,7 +199,8 @@ TEST_CASE("every command explains itself with an example") {
                                                                    {"config", "example"},
                                                                    {"config", "check"},
                                                                    {"bench", "kernels"},
-                                                                   {"bench", "pool"}}) {
+                                                                   {"bench", "pool"},
+                                                                   {"bench", "ttft"}}) {
     auto arguments = command;
     arguments.emplace_back("--help");
     const auto outcome = scene.run(arguments);

@@ -23,6 +23,12 @@ struct report_row {
   std::optional<std::size_t> size_bytes{};  // of one block
   std::optional<std::size_t> batch{};       // blocks of one operation
   std::optional<std::size_t> clients{};
+  std::optional<std::size_t> tokens{};  // of the documents of a prompt
+  std::optional<double> first_token_ms{};
+  std::optional<double> load_ms{};  // of the first token: from the other process, proven
+  std::optional<double> rotate_ms{};
+  std::optional<double> compute_ms{};
+  std::optional<double> hidden{};  // share of the shorter of transfer and computing that the other one covers
   std::optional<double> us_p50{};  // of one operation at a time
   std::optional<double> us_p99{};
   std::string policy{};                    // of eviction; empty where it does not apply

@@ -102,6 +102,8 @@ struct byte_range {
   friend bool operator==(const byte_range&, const byte_range&) = default;
 };
 
+class row_set;
+
 // A parsed block. Refers to the bytes it was made from, must not outlive them, and they must not change.
 class view {
  public:
@@ -135,6 +137,9 @@ class view {
 
   // Of that only the codecs, counts and positions: for who has proven the checksums already.
   result<void> verify_rows() const;
+  // Those of one layer, while the other layers' bytes may still be on their way: then its rows can be read
+  // safely, though nothing proves them.
+  result<void> verify_layer(std::uint32_t layer) const;
 
   // Of a present raw band that was verified; std::out_of_range or std::logic_error for anything else.
   band_layer layer(std::uint32_t band, std::uint32_t layer) const;
@@ -157,6 +162,7 @@ class view {
   result<void> count_present();
   result<void> verify_checksum(std::uint32_t band) const;
   result<void> verify_codec(std::uint32_t band) const;
+  result<void> verify_rows(std::uint32_t layer, row_set& claimed) const;
   const band_entry& entry(std::uint32_t band) const;
 
   std::span<const std::byte> bytes_;

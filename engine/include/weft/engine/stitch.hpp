@@ -59,9 +59,10 @@ result<void> load_documents(runner& model, kv_cache& cache, const policies::stit
 
 // Computes the plan's rows behind `load_documents` and writes the logits of the last ones, as many as there
 // is room for: [rows][vocab]. At most the question's rows can be asked for. Returns which of the plan's rows
-// were computed in all layers, ascending.
+// were computed in all layers, ascending. An observer sees a plan without a selector; one with it is
+// `unsupported`.
 result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
-                                           std::span<float> logits);
+                                           std::span<float> logits, forward_observer* observer = nullptr);
 
 // Computes these rows, which overwrite those at their positions. Logits of the last one.
 result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const policies::planned_row> rows,

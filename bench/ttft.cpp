@@ -1,0 +1,351 @@
+#include <weft/bench/ttft.hpp>
+#include <weft/engine/layered_load.hpp>
+#include <weft/engine/runner.hpp>
+#include <weft/engine/sampler.hpp>
+#include <weft/engine/stitch.hpp>
+#include <weft/kernels/products.hpp>
+
+#include "block_owner.hpp"
+#include "interleaved.hpp"
+#include "llama_shape.hpp"
+#include "machine.hpp"
+#include "ttft_pool.hpp"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace weft::bench {
+
+namespace {
+
+constexpr std::uint32_t block_tokens = 64;
+constexpr std::uint32_t one_document_tokens = 512;
+constexpr std::uint32_t question_tokens = 32;
+constexpr unsigned repetitions = 3;  // of every way, before and after each recomputing
+
+block::shape block_shape_of(const engine::kv_shape& shape) {
+  return {.layers = shape.layers,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim,
+          .tokens = block_tokens,
+          .dtype = shape.dtype};
+}
+
+std::size_t arena_bytes_for(const engine::model_config& config, std::uint32_t tokens) {
+  const auto shape = block_shape_of({config.layers, config.kv_heads, config.head_dim, config.weights_dtype});
+  const std::vector<block::band_rows> bands{block::all_rows(shape)};
+  return (block::size_bytes(shape, bands) + block::block_alignment_bytes) * (tokens / block_tokens);
+}
+
+struct parts {
+  double load = 0;  // seconds
+  double rotate = 0;
+  double compute = 0;
+  double total = 0;
+};
+
+// A prompt: documents of equal length and a question; the tokens do not matter for time.
+struct prompt {
+  std::vector<std::vector<engine::token_id>> documents;
+  std::vector<engine::token_id> question;
+
+  prompt(std::uint32_t document_tokens, std::uint32_t vocabulary) {
+    std::uint32_t next = 1;
+    const auto some = [&](std::uint32_t count) {
+      std::vector<engine::token_id> tokens(count);
+      for (auto& token : tokens)
+        token = static_cast<engine::token_id>((next += 7919) % vocabulary);
+      return tokens;
+    };
+    for (std::uint32_t done = 0; done < document_tokens; done += one_document_tokens)
+      documents.push_back(some(one_document_tokens));
+    question = some(question_tokens);
+  }
+
+  result<policies::stitch_plan> plan(const policies::stitch_policy& policy) const {
+    std::vector<policies::prompt_document> listed;
+    for (const auto& tokens : documents)
+      listed.push_back({tokens, true});
+    return policies::plan_stitch(policy, {{}, listed, question});
+  }
+};
+
+// One model, its prompts of one length, and all ways to their first token.
+class ttft_run {
+ public:
+  ttft_run(std::string name, engine::runner& model, std::uint32_t tokens)
+      : name_(std::move(name)),
+        model_(model),
+        tokens_(tokens),
+        prompt_(tokens, model.config().vocab_size),
+        logits_(model.config().vocab_size) {}
+
+  result<void> prepare(std::vector<remote_blocks>& pools);
+  result<void> round(std::vector<remote_blocks>& pools);
+  std::vector<report_row> rows() const;
+
+ private:
+  struct way {
+    std::string transport;
+    bool by_layers = false;
+    std::vector<parts> times{};
+    std::vector<double> ratios{};  // by round: recomputing / this
+  };
+
+  result<parts> recompute();
+  result<parts> out_of(remote_blocks& pool);
+  result<parts> layer_by_layer(remote_blocks& pool);
+  result<void> measure_ways(std::vector<remote_blocks>& pools);
+  std::vector<engine::document_blocks> by_document(std::span<const block::view> blocks) const;
+  report_row row_of(const way& measured) const;
+  double hidden_share(std::size_t layered) const;
+
+  std::string name_;
+  engine::runner& model_;
+  std::uint32_t tokens_;
+  prompt prompt_;
+  std::vector<float> logits_;
+  policies::stitch_plan reuse_, full_;
+  std::vector<double> recomputed_;
+  std::vector<way> ways_;
+};
+
+result<void> ttft_run::prepare(std::vector<remote_blocks>& pools) {
+  auto reuse = prompt_.plan(policies::stitch_policy::none);
+  auto full = prompt_.plan(policies::stitch_policy::full);
+  if (!reuse) return tl::unexpected{reuse.error()};
+  if (!full) return tl::unexpected{full.error()};
+  reuse_ = std::move(*reuse);
+  full_ = std::move(*full);
+  for (auto& pool : pools) {
+    if (auto filled = pool.fill(block_shape_of(model_.cache_shape()), tokens_ / block_tokens); !filled)
+      return filled;
+    ways_.push_back({.transport = pool.transport()});
+    ways_.push_back({.transport = pool.transport(), .by_layers = true});
+    if (auto warm = out_of(pool); !warm) return tl::unexpected{warm.error()};
+  }
+  return {};
+}
+
+std::vector<engine::document_blocks> ttft_run::by_document(std::span<const block::view> blocks) const {
+  constexpr std::size_t per_document = one_document_tokens / block_tokens;
+  std::vector<engine::document_blocks> documents;
+  for (std::size_t i = 0; i < blocks.size(); i += per_document)
+    documents.push_back(blocks.subspan(i, per_document));
+  return documents;
+}
+
+result<parts> ttft_run::recompute() {
+  result<void> done;
+  parts times;
+  times.compute = times.total = seconds_of([&] {
+    engine::kv_cache cache(model_.cache_shape(), full_.prompt_tokens + 1);
+    const auto computed = engine::prefill(model_, cache, full_, logits_);
+    if (!computed) done = tl::unexpected{computed.error()};
+    (void)engine::greedy_token(logits_);
+  });
+  if (!done) return tl::unexpected{done.error()};
+  return times;
+}
+
+result<parts> ttft_run::out_of(remote_blocks& pool) {
+  parts times;
+  result<void> done;
+  result<std::vector<block::view>> blocks;
+  times.load = seconds_of([&] { blocks = pool.fetch(); });
+  if (!blocks) return tl::unexpected{blocks.error()};
+  std::optional<engine::kv_cache> cache;
+  times.rotate = seconds_of([&] {
+    cache.emplace(model_.cache_shape(), reuse_.prompt_tokens + 1);
+    done = engine::load_documents(model_, *cache, reuse_, by_document(*blocks));
+  });
+  if (!done) return tl::unexpected{done.error()};
+  times.compute = seconds_of([&] {
+    const auto computed = engine::prefill(model_, *cache, reuse_, logits_);
+    if (!computed) done = tl::unexpected{computed.error()};
+    (void)engine::greedy_token(logits_);
+  });
+  if (!done) return tl::unexpected{done.error()};
+  times.total = times.load + times.rotate + times.compute;
+  return times;
+}
+
+result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
+  parts times;
+  result<void> done;
+  times.total = seconds_of([&] {
+    const auto layers = pool.begin_layers();
+    if (!layers) {
+      done = tl::unexpected{layers.error()};
+      return;
+    }
+    engine::kv_cache cache(model_.cache_shape(), reuse_.prompt_tokens + 1);
+    const auto documents = by_document((*layers)->blocks());
+    done = engine::prefill_while_loading(
+        model_, cache, reuse_, documents, [&](std::uint32_t layer) { return (*layers)->wait(layer); },
+        logits_);
+    if (done) done = engine::verify_documents(model_, documents);
+    (void)engine::greedy_token(logits_);
+  });
+  if (!done) return tl::unexpected{done.error()};
+  return times;
+}
+
+result<void> ttft_run::measure_ways(std::vector<remote_blocks>& pools) {
+  for (unsigned i = 0; i < repetitions; ++i)
+    for (std::size_t p = 0; p < pools.size(); ++p) {
+      const auto whole = out_of(pools[p]);
+      if (!whole) return tl::unexpected{whole.error()};
+      ways_[2 * p].times.push_back(*whole);
+      const auto layered = layer_by_layer(pools[p]);
+      if (!layered) return tl::unexpected{layered.error()};
+      ways_[2 * p + 1].times.push_back(*layered);
+    }
+  return {};
+}
+
+result<void> ttft_run::round(std::vector<remote_blocks>& pools) {
+  const std::size_t before = ways_.empty() ? 0 : ways_.front().times.size();
+  if (auto measured = measure_ways(pools); !measured) return measured;
+  const auto recomputed = recompute();
+  if (!recomputed) return tl::unexpected{recomputed.error()};
+  recomputed_.push_back(recomputed->total);
+  if (auto measured = measure_ways(pools); !measured) return measured;
+  for (way& one : ways_) {
+    std::vector<double> totals;
+    for (std::size_t i = before; i < one.times.size(); ++i)
+      totals.push_back(one.times[i].total);
+    one.ratios.push_back(recomputed->total / median(totals));
+  }
+  return {};
+}
+
+double median_ms(const std::vector<parts>& times, double parts::*part) {
+  std::vector<double> values;
+  for (const auto& one : times)
+    values.push_back(one.*part * 1e3);
+  return median(values);
+}
+
+// Of medians: a ratio of two short differences is mostly noise. The way before a layered one is the same
+// without layers.
+double ttft_run::hidden_share(std::size_t layered) const {
+  const auto& whole = ways_[layered - 1].times;
+  const double load = median_ms(whole, &parts::load);
+  const double computing = median_ms(whole, &parts::rotate) + median_ms(whole, &parts::compute);
+  const double saved = median_ms(whole, &parts::total) - median_ms(ways_[layered].times, &parts::total);
+  return saved / std::min(load, computing);
+}
+
+report_row ttft_run::row_of(const way& measured) const {
+  const std::string what = measured.by_layers ? ", layer by layer" : "";
+  report_row row{.name = name_ + ", " + std::to_string(tokens_) + " tokens out of the pool by " +
+                         measured.transport + what,
+                 .operation = measured.by_layers ? "first_token_layered" : "first_token",
+                 .limit_name = "recomputing",
+                 .ratio = median(measured.ratios)};
+  row.transport = measured.transport;
+  row.verified = true;
+  row.tokens = tokens_;
+  row.first_token_ms = median_ms(measured.times, &parts::total);
+  if (measured.by_layers) {
+    row.hidden = hidden_share(static_cast<std::size_t>(&measured - ways_.data()));
+  } else {
+    row.load_ms = median_ms(measured.times, &parts::load);
+    row.rotate_ms = median_ms(measured.times, &parts::rotate);
+    row.compute_ms = median_ms(measured.times, &parts::compute);
+  }
+  return row;
+}
+
+std::vector<report_row> ttft_run::rows() const {
+  report_row recomputing{.name = name_ + ", " + std::to_string(tokens_) + " tokens recomputed",
+                         .operation = "recompute"};
+  recomputing.transport = "local";
+  recomputing.tokens = tokens_;
+  recomputing.first_token_ms = recomputing.compute_ms = median(recomputed_) * 1e3;
+  std::vector<report_row> all{recomputing};
+  for (const way& measured : ways_)
+    all.push_back(row_of(measured));
+  return all;
+}
+
+result<void> measure_model(const std::string& name, engine::runner model, const ttft_options& options,
+                           std::vector<remote_blocks>& pools, report& out) {
+  out.machine.threads = model.threads().threads();
+  out.machine.native_bf16 = kernels::native_bf16_products();
+  for (const std::uint32_t tokens : options.document_tokens) {
+    if (tokens + question_tokens >= model.config().max_context_tokens) continue;
+    ttft_run run(name, model, tokens);
+    if (auto ready = run.prepare(pools); !ready) return ready;
+    for (unsigned round = 0; round < options.rounds; ++round)
+      if (auto measured = run.round(pools); !measured) return measured;
+    for (auto& row : run.rows()) {
+      if (options.progress) options.progress(row);
+      out.rows.push_back(std::move(row));
+    }
+  }
+  return {};
+}
+
+result<void> check_lengths(const ttft_options& options) {
+  for (const std::uint32_t tokens : options.document_tokens)
+    if (tokens == 0 || tokens % one_document_tokens != 0)
+      return fail(errc::invalid_argument, std::to_string(tokens) + " tokens are not documents of " +
+                                              std::to_string(one_document_tokens) + "; give a multiple");
+  return {};
+}
+
+// Of this side and of the owner's.
+result<std::size_t> needed_arena_bytes(const ttft_options& options) {
+  std::size_t needed = 0;
+  const auto longest = std::ranges::max(options.document_tokens);
+  if (options.llama) needed = arena_bytes_for(llama_3_2_1b(), longest);
+  if (options.model.empty()) return needed;
+  const auto config = engine::load_model_config(options.model);
+  if (!config) return tl::unexpected{config.error()};
+  const auto fits = std::min(longest, config->max_context_tokens / one_document_tokens * one_document_tokens);
+  return std::max(needed, arena_bytes_for(*config, fits));
+}
+
+}  // namespace
+
+result<report> run_ttft(const ttft_options& options) {
+  if (auto good = check_lengths(options); !good) return tl::unexpected{good.error()};
+  const auto arena_bytes = needed_arena_bytes(options);
+  if (!arena_bytes) return tl::unexpected{arena_bytes.error()};
+  std::vector<block_owner> owners;
+  for (const auto& transport : options.transports) {
+    auto owner = block_owner::start(transport, *arena_bytes);
+    if (!owner) return tl::unexpected{owner.error()};
+    owners.push_back(std::move(*owner));
+  }
+  std::vector<remote_blocks> pools;
+  for (auto& owner : owners) {
+    auto pool = remote_blocks::connect(owner, *arena_bytes);
+    if (!pool) return tl::unexpected{pool.error()};
+    pools.push_back(std::move(*pool));
+  }
+  report out;
+  out.machine.cpu = cpu_name();
+  const engine::runner_options how{.threads = options.threads};
+  if (!options.model.empty()) {
+    auto model = engine::runner::load(options.model, how);
+    if (!model) return tl::unexpected{model.error()};
+    const auto name = options.model.filename().string();
+    if (auto done = measure_model(name, std::move(*model), options, pools, out); !done)
+      return tl::unexpected{done.error()};
+  }
+  if (options.llama) {
+    auto model = engine::runner::with_random_weights(llama_3_2_1b(), how, 1);
+    if (!model) return tl::unexpected{model.error()};
+    if (auto done = measure_model("Llama-3.2-1B", std::move(*model), options, pools, out); !done)
+      return tl::unexpected{done.error()};
+  }
+  return out;
+}
+
+}  // namespace weft::bench

@@ -1,0 +1,72 @@
+// Documents in the memory of another process, and how they come from there.
+#pragma once
+
+#include <weft/block/layout.hpp>
+#include <weft/fabric/transport.hpp>
+
+#include "block_owner.hpp"
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace weft::bench {
+
+// Blocks of one shape that stand `stride_bytes` apart in the owner's arena and come to the same place here.
+class remote_blocks {
+ public:
+  static result<remote_blocks> connect(block_owner& owner, std::size_t arena_bytes);
+
+  const std::string& transport() const { return owner_->transport(); }
+
+  result<void> fill(const block::shape& shape, std::size_t count);
+
+  // All blocks, fetched and proven.
+  result<std::vector<block::view>> fetch();
+
+  // Blocks that come layer by layer. Their headers are here when it returns, and say what they should.
+  class layers;
+  result<std::unique_ptr<layers>> begin_layers();
+
+ private:
+  remote_blocks(block_owner& owner, std::unique_ptr<fabric::transport> node, fabric::peer_id peer)
+      : owner_(&owner), node_(std::move(node)), peer_(peer) {}
+  result<void> fetch_ranges(std::vector<fabric::fetch_range> ranges);
+  std::span<std::byte> place(std::size_t index) const;
+
+  block_owner* owner_;
+  std::unique_ptr<fabric::transport> node_;
+  fabric::peer_id peer_;
+  std::size_t count_ = 0;
+  std::size_t bytes_ = 0;
+  std::size_t stride_bytes_ = 0;
+};
+
+class remote_blocks::layers {
+ public:
+  layers(remote_blocks& from, std::vector<block::view> blocks);
+  ~layers();  // waits for what is under way
+
+  std::span<const block::view> blocks() const { return blocks_; }
+  // Until the layer's bytes are here.
+  result<void> wait(std::uint32_t layer);
+
+ private:
+  void begin_next();
+  void arrived(std::uint32_t layer, const fabric::fetch_report& report);
+
+  remote_blocks& from_;
+  std::vector<block::view> blocks_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint32_t begun_ = 0;
+  std::uint32_t ended_ = 0;
+  std::vector<bool> here_;  // by layer
+  std::optional<error> failure_;
+};
+
+}  // namespace weft::bench
