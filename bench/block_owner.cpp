@@ -72,8 +72,7 @@ void fill_with_blocks(std::span<std::byte> arena, std::size_t block_bytes) {
   }
   for (std::size_t index = 0; (index + 1) * block_bytes <= arena.size(); ++index) {
     std::memcpy(payload.data(), &index, sizeof index);
-    const auto made = expectation_of(block_bytes, index);
-    const block::identity id{made.key, made.fingerprint, made.generation, made.incarnation};
+    const auto id = identity_of(block_bytes, index);
     (void)block::write_opaque(arena.subspan(index * block_bytes, block_bytes), id, payload, 0);
   }
 }
@@ -189,6 +188,11 @@ result<std::string> take_answer(int control) {
 
 block::expectation expectation_of(std::size_t block_bytes, std::size_t index) {
   return {.key = {block_bytes, index}, .generation = index + 1, .incarnation = 1};
+}
+
+block::identity identity_of(std::size_t block_bytes, std::size_t index) {
+  const auto made = expectation_of(block_bytes, index);
+  return {made.key, made.fingerprint, made.generation, made.incarnation};
 }
 
 result<block_owner> block_owner::start(const std::string& transport, std::size_t arena_bytes) {

@@ -16,6 +16,7 @@ namespace weft::bench {
 
 // Blocks of `block_bytes`, at least 4 KiB and a multiple of it, stand one after the other.
 block::expectation expectation_of(std::size_t block_bytes, std::size_t index);
+block::identity identity_of(std::size_t block_bytes, std::size_t index);
 
 // Handle of the process; its destructor ends it.
 class block_owner {
