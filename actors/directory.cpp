@@ -46,6 +46,8 @@ void adopt(self_pointer self, const cluster_ptr& now, const node_config& config)
   if (now->view.epoch == before.epoch) return;
   for (const auto& gone : machines::difference(before, now->view).gone)
     state.shard.drop(gone);
+  for (const auto& member : now->view.members)
+    state.shard.readmit(member.ref);
   state.shard.drop_foreign(machines::shard_map{now->view}, now->self);
   state.shard.begin_rebuild(now->view.epoch,
                             machines::with_role(now->view, static_cast<unsigned>(role::storage)),
@@ -58,11 +60,14 @@ directory_actor::behavior_type behave(self_pointer self, const node_config& conf
   return {
       [self](announce_atom, const announcement& a) -> caf::result<std::uint64_t> {
         auto& shard = self->state.shard;
-        if (const auto done = shard.announce(a.holder, a.keys); !done) return to_caf(done.error());
+        if (const auto done = shard.announce(a.holder, a.keys, a.sequence); !done)
+          return to_caf(done.error());
         if (a.complete_epoch != 0) shard.announced_all(a.holder, a.complete_epoch);
         return std::uint64_t{a.keys.size()};
       },
-      [self](withdraw_atom, const withdrawal& w) { self->state.shard.withdraw(w.holder, w.keys); },
+      [self](withdraw_atom, const withdrawal& w) {
+        self->state.shard.withdraw(w.holder, w.keys, w.sequence);
+      },
       [self](locate_atom, const key_list& wanted) -> caf::result<locate_reply> {
         const auto& state = self->state;
         return by_key(state.shard.locate(wanted.keys, state.clock()), wanted.keys.size());

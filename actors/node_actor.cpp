@@ -56,6 +56,7 @@ void tell_everyone(self_pointer self) {
   self->send(state.parts.pool, cluster_atom_v, message);
   self->send(state.parts.roles.directory, cluster_atom_v, message);
   if (state.parts.roles.storage) self->send(state.parts.roles.storage, cluster_atom_v, message);
+  if (state.parts.roles.care) self->send(state.parts.roles.care, cluster_atom_v, message);
   if (state.parts.gateway) self->send(state.parts.gateway, cluster_atom_v, message);
   answer_waiting(state);
 }
@@ -230,8 +231,8 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
         auto& state = self->state;
         const auto& me = state.enrolment ? state.enrolment->self() : state.parts.self;
         return self->delegate(
-            spawn_node_gatherer(self->home_system(),
-                                {me, state.parts.roles.storage, state.parts.fabric, state.parts.pool}),
+            spawn_node_gatherer(self->home_system(), {me, state.parts.roles.storage, state.parts.fabric,
+                                                      state.parts.pool, state.parts.roles.care}),
             status_atom_v);
       },
       [self](status_atom, cluster_atom) -> caf::result<cluster_report> {

@@ -1,3 +1,4 @@
+#include <weft/actors/care.hpp>
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/fabric.hpp>
 #include <weft/actors/node_actor.hpp>
@@ -122,8 +123,11 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
     parts.roles.membership = parts.membership;
   }
   if (has(config, role::storage)) {
-    parts.roles.storage = spawn_storage(system, config, parts.fabric, environment.transport->arena(),
-                                        environment.clock, environment.file);
+    const auto storage = spawn_storage(system, config, parts.fabric, environment.transport->arena(),
+                                       environment.clock, environment.file);
+    parts.roles.storage = storage;
+    parts.roles.care =
+        spawn_care(system, config, {.storage = storage, .pool = parts.pool, .clock = environment.clock});
   }
   work_parts work{
       .context = context, .pool = parts.pool, .engine = {}, .room = room, .clock = environment.clock};
@@ -144,6 +148,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   keep(parts.roles.decode);
   keep(parts.roles.prefill);
   keep(work.engine);
+  keep(parts.roles.care);
   keep(parts.roles.storage);
   keep(parts.roles.membership);
   keep(parts.roles.directory);

@@ -66,6 +66,14 @@ void add(node_report& report, const pool_report& pool) {
   add(report, "pool.staging_used_bytes", pool.staging_used_bytes);
 }
 
+void add(node_report& report, const care_report& care) {
+  add(report, "care.copies_made", care.copies_made);
+  add(report, "care.copies_failed", care.copies_failed);
+  add(report, "care.bytes_copied", care.bytes_copied);
+  add(report, "care.blocks_scrubbed", care.scrubbed_blocks);
+  add(report, "care.blocks_rotten", care.rotten_blocks);
+}
+
 void add(node_report& report, const mailbox_meter& meter) {
   add(report, "mailbox.messages", meter.messages());
   add(report, "mailbox.bytes", meter.bytes());
@@ -114,6 +122,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           ask<storage_report>(self, parts.storage, all);
           ask<fabric_report>(self, parts.fabric, all);
           ask<pool_report>(self, parts.pool, all);
+          ask<care_report>(self, parts.care, all);
           auto promise = all->promise;
           all->close_one();
           return promise;

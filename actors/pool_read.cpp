@@ -68,7 +68,8 @@ void lease_for(pool_pointer self, std::uint64_t job, const machines::request_lea
               pieces.push_back({slot.outcome, slot.offset, slot.bytes, slot.generation});
             carry_out(self, job, r->machine.on_leased(call, reply.lease, std::move(pieces), clock_of(self)));
           },
-          [self, job, call = action.call](const caf::error& e) {
+          [self, job, call = action.call, holder = action.holder](const caf::error& e) {
+            self->state.unanswered[holder] = clock_of(self);
             fail_lease(self, job, call, from_caf(e, "leasing blocks").code);
           });
 }
@@ -96,7 +97,15 @@ bool did_not_prove_itself(errc outcome) {
   return outcome == errc::corrupt || outcome == errc::stale || outcome == errc::unsupported;
 }
 
+void note_coming(pool_pointer self, const arrival& in, bool begins) {
+  auto& coming = self->state.coming_bytes[in.action.holder];
+  for (const auto piece : in.fetched)
+    coming += begins ? in.action.pieces[piece].bytes : -in.action.pieces[piece].bytes;
+  if (coming == 0) self->state.coming_bytes.erase(in.action.holder);
+}
+
 void accept(pool_pointer self, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
+  note_coming(self, in, false);
   auto* r = find(self, job);
   if (!r) return;
   auto& state = self->state;
@@ -140,6 +149,7 @@ void fetch_for(pool_pointer self, std::uint64_t job, machines::fetch_pieces acti
   }
   in->action = std::move(action);
   order.watcher = std::make_shared<block_watcher>(std::move(expected));
+  note_coming(self, *in, true);
   if (order.ranges.empty()) return accept(self, job, *in, {});
   // Room in staging is given back only after the fabric has let go of it, so its answer is waited for without
   // a bound.
@@ -195,12 +205,33 @@ void carry_out(pool_pointer self, std::uint64_t job, std::vector<machines::read_
   if (r->machine.finished()) self->state.reads.erase(job);
 }
 
+// The nearest and least loaded first; whoever let a reader wait a moment ago, last.
+std::vector<std::pair<machines::node_ref, std::uint64_t>> costs_of(pool_pointer self) {
+  constexpr auto doubt = std::chrono::seconds{2};
+  constexpr std::uint64_t of_doubt = std::uint64_t{1} << 60;
+  constexpr std::uint64_t of_distance = std::uint64_t{1} << 30;  // as many bytes on their way weigh the same
+  auto& state = self->state;
+  const auto now = clock_of(self);
+  std::erase_if(state.unanswered, [&](const auto& u) { return now - u.second > doubt; });
+  const auto* here = state.now->find(state.now->self.node);
+  std::vector<std::pair<machines::node_ref, std::uint64_t>> costs;
+  for (const auto& member : state.now->view.members) {
+    std::uint64_t cost = here != nullptr && member.host == here->host ? 0 : of_distance;
+    if (const auto coming = state.coming_bytes.find(member.ref); coming != state.coming_bytes.end())
+      cost += coming->second;
+    if (state.unanswered.contains(member.ref)) cost += of_doubt;
+    if (cost != 0) costs.emplace_back(member.ref, cost);
+  }
+  return costs;
+}
+
 machines::read_options options_for(pool_pointer self, const read_order& order) {
   const auto& state = self->state;
   return {.deadline = order.timeout,
           .seed = state.parts.seed + state.next_job,
           .self = state.now->self,
-          .storage_nodes = machines::with_role(state.now->view, static_cast<unsigned>(role::storage))};
+          .storage_nodes = machines::with_role(state.now->view, static_cast<unsigned>(role::storage)),
+          .costs = costs_of(self)};
 }
 
 }  // namespace

@@ -44,6 +44,8 @@ struct pool_state {
   std::map<std::uint64_t, write_job> writes;
   std::uint64_t next_job = 1;
   bool ticking = false;
+  std::map<machines::node_ref, std::uint64_t> coming_bytes;  // by holder: of fetches on their way
+  std::map<machines::node_ref, time_point> unanswered;       // holders that last let a reader wait
   pool_report counters;
 };
 

@@ -35,7 +35,7 @@ namespace weft::actors {
 
 namespace {
 
-using storage_port = storage_actor::extend<caf::reacts_to<post_atom, posted_work>>;
+using storage_port = local_storage_actor::extend<caf::reacts_to<post_atom, posted_work>>;
 
 constexpr auto announce_timeout = std::chrono::milliseconds{500};
 constexpr auto tick_interval = std::chrono::milliseconds{200};
@@ -56,6 +56,7 @@ struct storage_state {
   cluster_ptr now;
   machines::shard_map shards;
   std::map<machines::node_ref, std::uint64_t> announced_to;  // epoch of the last full announcement, by shard
+  std::uint64_t said = 0;                                    // announcements and withdrawals of this process
 };
 
 using self_pointer = storage_port::stateful_pointer<storage_state>;
@@ -92,7 +93,7 @@ void withdraw(self_pointer self, const std::vector<id128>& keys) {
   for (std::size_t shard = 0; shard < parts.size(); ++shard) {
     const auto* to = state.now->handles_of(state.shards.nodes()[shard].node);
     if (parts[shard].empty() || !to || !to->directory) continue;
-    withdrawal gone{.holder = state.now->self, .keys = {}};
+    withdrawal gone{.holder = state.now->self, .keys = {}, .sequence = ++state.said};
     for (const auto index : parts[shard])
       gone.keys.push_back(keys[index]);
     self->send(to->directory, withdraw_atom_v, std::move(gone));
@@ -107,8 +108,8 @@ std::vector<id128> keys_of(const std::vector<machines::announced>& items) {
   return keys;
 }
 
-// Tells the shards and calls `done` when each has answered or failed to in time: a shard that missed it hears
-// of it again with the next view.
+// Tells the shards and calls `done` when each has answered or failed to in time: a shard that missed it is
+// told everything again at the next tick.
 void announce(self_pointer self, const std::vector<machines::announced>& items, std::function<void()> done) {
   auto& state = self->state;
   if (items.empty() || state.shards.empty()) return done();
@@ -122,11 +123,15 @@ void announce(self_pointer self, const std::vector<machines::announced>& items, 
       finish();
       continue;
     }
-    announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0};
+    announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0, .sequence = ++state.said};
     for (const auto index : parts[shard])
       news.keys.push_back(items[index]);
     self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
-        .then([finish](std::uint64_t) { finish(); }, [finish](const caf::error&) { finish(); });
+        .then([finish](std::uint64_t) { finish(); },
+              [self, finish, owner = state.shards.nodes()[shard]](const caf::error&) {
+                self->state.announced_to.erase(owner);
+                finish();
+              });
   }
 }
 
@@ -152,19 +157,29 @@ void announce_all_to(self_pointer self, std::size_t shard) {
   const auto* to = state.now->handles_of(owner.node);
   if (!to || !to->directory) return;
   state.announced_to[owner] = state.shards.epoch();
-  announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0};
+  const auto missed = [self, owner](const caf::error&) { self->state.announced_to.erase(owner); };
+  announcement news{.holder = state.now->self, .keys = {}, .complete_epoch = 0, .sequence = ++state.said};
   for_each_held(state, [&](const machines::announced& item) {
     if (state.shards.shard_of(item.key) != shard) return;
     news.keys.push_back(item);
     if (news.keys.size() < max_keys_per_message) return;
-    self->request(to->directory, announce_timeout, announce_atom_v, news)
-        .then([](std::uint64_t) {}, [](const caf::error&) {});
+    self->request(to->directory, announce_timeout, announce_atom_v, news).then([](std::uint64_t) {}, missed);
     news.keys.clear();
   });
   news.complete_epoch = state.shards.epoch();
   self->request(to->directory, announce_timeout, announce_atom_v, std::move(news))
-      .then([](std::uint64_t) {},
-            [self, owner](const caf::error&) { self->state.announced_to.erase(owner); });
+      .then([](std::uint64_t) {}, missed);
+}
+
+// To the shards that have not heard everything for this view, or missed some of it.
+void announce_where_missing(self_pointer self) {
+  auto& state = self->state;
+  if (!state.now) return;
+  for (std::size_t shard = 0; shard < state.shards.nodes().size(); ++shard) {
+    const auto said = state.announced_to.find(state.shards.nodes()[shard]);
+    if (said == state.announced_to.end() || said->second != state.shards.epoch())
+      announce_all_to(self, shard);
+  }
 }
 
 // Blocks prove which life of the node they belong to: after a new life begins they are stamped anew.
@@ -192,11 +207,7 @@ void adopt(self_pointer self, const cluster_ptr& now) {
       state.slots->reader_gone(gone);
   }
   if (state.shards.epoch() != now->view.epoch) state.shards = machines::shard_map{now->view};
-  for (std::size_t shard = 0; shard < state.shards.nodes().size(); ++shard) {
-    const auto said = state.announced_to.find(state.shards.nodes()[shard]);
-    if (said == state.announced_to.end() || said->second != state.shards.epoch())
-      announce_all_to(self, shard);
-  }
+  announce_where_missing(self);
 }
 
 errc prove(std::span<const std::byte> bytes, const id128& key) {
@@ -268,7 +279,8 @@ void take(self_pointer self, const intake_ptr& job) {
          .kind = block.kind,
          .bytes = block.bytes,
          .tenant = job->what.tenant,
-         .recompute_cost = block.kind == machines::item_kind::manifest ? manifest_recompute_cost : 0},
+         .recompute_cost = block.kind == machines::item_kind::manifest ? manifest_recompute_cost : 0,
+         .may_evict = !job->what.background},
         state.clock());
     for (const auto& gone : place.evicted)
       evicted.push_back(gone.key);
@@ -290,6 +302,41 @@ void take(self_pointer self, const intake_ptr& job) {
                                  tl::make_unexpected(from_caf(e, "fetching offered blocks")));
               admit_all(self, job, none);
             });
+}
+
+// What is on file alone comes behind what is in memory. Its size is not looked up.
+held_page list_held(const storage_state& state, std::uint64_t cursor, std::size_t limit) {
+  constexpr std::uint64_t on_file = std::uint64_t{1} << 63;
+  constexpr std::uint64_t assumed_bytes = std::uint64_t{1} << 20;
+  held_page page{.items = {}, .next_cursor = cursor};
+  if ((cursor & on_file) == 0) {
+    for (const auto& item : state.slots->held(page.next_cursor, limit)) {
+      const auto slot = state.slots->find(item.key);
+      page.items.push_back({item.key, item.kind, slot ? slot->bytes : 0});
+    }
+    if (!page.items.empty() || !state.below) return page;
+    page.next_cursor = on_file;
+  }
+  if (!state.below) return page;
+  auto place = page.next_cursor & ~on_file;
+  for (const auto& item : state.below->books().held(place, limit))
+    page.items.push_back({item.key, item.kind, assumed_bytes});
+  page.next_cursor = place | on_file;
+  return page;
+}
+
+// Drops from memory what does not prove itself; what is on file proves itself when it is read.
+std::vector<id128> drop_rotten(self_pointer self, const std::vector<id128>& keys) {
+  auto& state = self->state;
+  std::vector<id128> rotten;
+  for (const auto& key : keys) {
+    const auto slot = state.slots->find(key);
+    if (slot && prove(state.arena.subspan(slot->offset, slot->bytes), key) != errc::ok) rotten.push_back(key);
+  }
+  state.slots->drop(rotten);
+  std::erase_if(rotten, [&](const id128& key) { return state.below && state.below->books().holds(key); });
+  withdraw(self, rotten);
+  return rotten;
 }
 
 // Pins of clients are a state, not a count. False where the key is not held.
@@ -437,12 +484,19 @@ storage_port::behavior_type behave(self_pointer self, const node_config& config,
         }
         return pinned;
       },
+      [self](list_atom, std::uint64_t cursor, std::size_t limit) -> caf::result<held_page> {
+        return list_held(self->state, cursor, limit);
+      },
+      [self](prove_atom, const key_list& which) -> caf::result<key_list> {
+        return key_list{drop_rotten(self, which.keys)};
+      },
       [self](status_atom) -> caf::result<storage_report> { return report(self->state); },
       [self](cluster_atom, const cluster_ptr& now) { adopt(self, now); },
       [self](tick_atom) {
         self->state.slots->tick(self->state.clock());
         withdraw(self, keys_of(self->state.slots->relieve(evictions_per_tick)));
         if (self->state.below) self->state.below->tick();
+        announce_where_missing(self);
         self->delayed_send(self, tick_interval, tick_atom_v);
       },
       [](post_atom, const posted_work& done) { (*done.run)(); },
@@ -451,9 +505,9 @@ storage_port::behavior_type behave(self_pointer self, const node_config& config,
 
 }  // namespace
 
-storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
-                            std::span<std::byte> arena, clock_source clock,
-                            std::shared_ptr<tier::opened_tier> file) {
+local_storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
+                                  std::span<std::byte> arena, clock_source clock,
+                                  std::shared_ptr<tier::opened_tier> file) {
   return system.spawn(behave, config, std::move(fabric), arena, std::move(clock), std::move(file));
 }
 

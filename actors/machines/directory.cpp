@@ -26,6 +26,7 @@ static_assert(sizeof(entry) == 32);
 
 struct node_slot {
   node_ref ref;
+  std::uint64_t announced_at = 0;  // sequence of the latest announcement
   bool alive = false;
   std::size_t segments_to_sweep = 0;  // of a dead one, until no entry names it any more
 };
@@ -75,7 +76,7 @@ struct directory::state {
     } else {
       return std::nullopt;
     }
-    nodes[s] = {.ref = ref, .alive = true, .segments_to_sweep = 0};
+    nodes[s] = {.ref = ref, .announced_at = 0, .alive = true, .segments_to_sweep = 0};
     slot_of_node[ref.node] = s;
     return s;
   }
@@ -172,7 +173,8 @@ directory::~directory() = default;
 directory::directory(directory&&) noexcept = default;
 directory& directory::operator=(directory&&) noexcept = default;
 
-result<void> directory::announce(const node_ref& holder, std::span<const announced> keys) {
+result<void> directory::announce(const node_ref& holder, std::span<const announced> keys,
+                                 std::uint64_t sequence) {
   state& s = *state_;
   if (std::ranges::any_of(keys, [](const announced& a) { return !a.key; })) {
     return fail(errc::invalid_argument, "announcement of a zero key by node " + to_hex(holder.node));
@@ -196,6 +198,7 @@ result<void> directory::announce(const node_ref& holder, std::span<const announc
     slot = s.new_slot(holder);
     if (!slot) return fail(errc::overloaded, "the directory shard knows 65535 nodes already");
   }
+  s.nodes[*slot].announced_at = std::max(s.nodes[*slot].announced_at, sequence);
   for (const announced& a : keys) {
     entry& e = s.table.find_or_insert(a.key);
     s.set_kind(e, a.kind);
@@ -204,10 +207,10 @@ result<void> directory::announce(const node_ref& holder, std::span<const announc
   return {};
 }
 
-void directory::withdraw(const node_ref& holder, std::span<const id128> keys) {
+void directory::withdraw(const node_ref& holder, std::span<const id128> keys, std::uint64_t sequence) {
   state& s = *state_;
   const std::optional<slot_index> slot = s.live_slot(holder);
-  if (!slot) return;
+  if (!slot || (sequence != 0 && sequence < s.nodes[*slot].announced_at)) return;
   for (const id128& key : keys) {
     entry* e = s.table.find(key);
     if (e == nullptr) continue;
@@ -225,6 +228,16 @@ void directory::drop(const node_ref& dead) {
   std::erase_if(s.awaited, [&](const node_ref& n) { return s.is_over(n); });
   const auto at = s.slot_of_node.find(dead.node);
   if (at != s.slot_of_node.end() && s.is_over(s.nodes[at->second].ref)) s.bury(at->second);
+}
+
+void directory::readmit(const node_ref& member) {
+  const auto at = state_->over.find(member.node);
+  if (at == state_->over.end() || at->second < member.incarnation) return;
+  if (member.incarnation == 0) {
+    state_->over.erase(at);
+  } else {
+    at->second = member.incarnation - 1;
+  }
 }
 
 void directory::drop_foreign(const shard_map& shards, const node_ref& self) {

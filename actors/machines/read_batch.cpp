@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -139,6 +140,11 @@ struct read_batch::state {
     set_candidates(key, answer.holders);
   }
 
+  std::uint64_t cost_of(const node_ref& holder) const {
+    const auto at = std::ranges::find(options.costs, holder, [](const auto& c) { return c.first; });
+    return at == options.costs.end() ? 0 : at->second;
+  }
+
   // Those of `holders` that are alive and were not tried, the preferred one last.
   void set_candidates(std::uint32_t key, const std::vector<node_ref>& holders) {
     key_state& k = progress[key];
@@ -148,7 +154,7 @@ struct read_batch::state {
     }
     const auto weight = [&](const node_ref& h) {
       const bool own = options.self && *options.self == h;
-      return std::pair(own, preference(options.seed, keys[key], h));
+      return std::tuple(own, ~cost_of(h), preference(options.seed, keys[key], h));
     };
     std::ranges::sort(k.candidates, {}, weight);
     const auto repeated = std::ranges::unique(k.candidates);

@@ -80,7 +80,7 @@ std::vector<replication_action> replication::on_offered(std::uint64_t call, std:
       stats_.bytes_copied += c.item.bytes;
       --c.missing;
     }
-    if (c.missing == 0) continue;
+    if (c.missing == 0 || (i < outcomes.size() && outcomes[i] == errc::not_found)) continue;
     if (c.targets.empty()) {
       ++stats_.copies_failed;
       incomplete_ = true;
@@ -103,8 +103,8 @@ std::uint32_t replication::wanted_copies(item_kind kind) const {
 
 // Holders that are in the view count; this node itself does also where its shard has not heard of it yet.
 void replication::plan(const held_item& item, const key_holders& answer) {
-  if (answer.holders.empty() || answer.maybe) incomplete_ = true;
-  if (!order_) return;
+  if (answer.holders.empty()) incomplete_ = true;
+  if (!order_ || answer.maybe) return;
   const auto holds = [&](const node_ref& n) {
     return n == self_ || std::ranges::find(answer.holders, n) != answer.holders.end();
   };

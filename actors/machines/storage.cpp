@@ -327,7 +327,8 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
     return answer;
   }
   const std::uint32_t number = s.new_slot();
-  const auto at = s.make_room(request.bytes, number, answer.evicted);
+  const auto at = request.may_evict ? s.make_room(request.bytes, number, answer.evicted)
+                                    : s.arena.allocate(request.bytes, number);
   if (!at) {
     s.unused_slots.push_back(number);
     answer.outcome = reserve_outcome::out_of_space;

@@ -121,7 +121,7 @@ class simulated_cluster::network final : public remoting {
 
   role_handles through_proxies(const role_handles& roles, const std::string& to) {
     return {proxied(roles.membership, to), proxied(roles.directory, to), proxied(roles.storage, to),
-            proxied(roles.prefill, to), proxied(roles.decode, to)};
+            proxied(roles.prefill, to),    proxied(roles.decode, to),    proxied(roles.care, to)};
   }
 
   simulated_cluster& cluster_;

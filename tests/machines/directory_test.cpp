@@ -242,4 +242,25 @@ TEST_CASE("a directory knows what a plain map of announcements would know") {
   });
 }
 
+TEST_CASE("a withdrawal that was overtaken by an announcement withdraws nothing") {
+  directory d;
+  const std::vector<announced> keys{{key_of(1), item_kind::block}};
+  const std::vector<id128> gone{key_of(1)};
+  REQUIRE(d.announce(node(0), keys, 4));
+  d.withdraw(node(0), gone, 3);
+  CHECK(d.locate(gone, at_ms(0)).holders_of(0).size() == 1);
+  d.withdraw(node(0), gone, 5);
+  CHECK(d.locate(gone, at_ms(0)).holders_of(0).empty());
+}
+
+TEST_CASE("a life that the other side of a split kept is taken back") {
+  directory d;
+  const std::vector<announced> keys{{key_of(1), item_kind::block}};
+  d.drop(node(0, 5));
+  CHECK_FALSE(d.announce(node(0, 5), keys));
+  d.readmit(node(0, 5));
+  CHECK_FALSE(d.announce(node(0, 4), keys));  // an earlier one is not
+  CHECK(d.announce(node(0, 5), keys));
+}
+
 }  // namespace weft::machines::test

@@ -240,4 +240,17 @@ TEST_CASE("an empty batch is finished before it starts") {
   CHECK(batch.finished());
 }
 
+TEST_CASE("the cheaper holder is asked first") {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    read_options options;
+    options.seed = seed;
+    options.costs = {{node(0), 5}};
+    CHECK(start_one(options).lease.holder == node(1));
+    options.costs = {{node(0), 5}, {node(1), 6}};
+    CHECK(start_one(options).lease.holder == node(0));
+    options.self = node(1);
+    CHECK(start_one(options).lease.holder == node(1));
+  }
+}
+
 }  // namespace weft::machines::test

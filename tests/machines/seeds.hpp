@@ -1,4 +1,5 @@
-// Random runs that can be repeated: WEFT_SEED=n runs that seed only, WEFT_SEEDS=n as many as that.
+// Random runs that can be repeated: WEFT_SEED=n runs that seed only, WEFT_SEEDS=n as many as that, from
+// WEFT_FIRST_SEED on.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -30,6 +31,7 @@ void for_each_seed(std::uint64_t count, Run run) {
     count = 1;
   } else if (const char* many = std::getenv("WEFT_SEEDS")) {
     count = std::strtoull(many, nullptr, 10);
+    if (const char* start = std::getenv("WEFT_FIRST_SEED")) first = std::strtoull(start, nullptr, 10);
   }
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     CAPTURE(seed);

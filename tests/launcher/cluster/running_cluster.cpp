@@ -46,13 +46,17 @@ running_cluster::running_cluster(unsigned replicas, tiers storage) : folder_(tem
   std::ofstream{file} << text;
   REQUIRE(run("up " + file.string() + " --detach") == 0);
   running_ = true;
+  client_ = connect();
+  REQUIRE(wait_for([](const client::cluster_status& s) { return s.nodes.size() == 4; },
+                   std::chrono::seconds{30}));
+}
+
+client::connection running_cluster::connect() const {
   const auto gateway = launcher::read_address(folder_ / "run", "gateway");
   REQUIRE(gateway);
   auto connected = client::connect(launcher::to_string(*gateway));
   REQUIRE(connected);
-  client_ = std::move(*connected);
-  REQUIRE(wait_for([](const client::cluster_status& s) { return s.nodes.size() == 4; },
-                   std::chrono::seconds{30}));
+  return std::move(*connected);
 }
 
 running_cluster::~running_cluster() {

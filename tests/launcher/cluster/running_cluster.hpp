@@ -23,6 +23,7 @@ class running_cluster {
   running_cluster& operator=(const running_cluster&) = delete;
 
   client::connection& client() { return *client_; }
+  client::connection connect() const;  // one more
   schema::node_status node(const std::string& name);
   void signal(const std::string& node, int number);
 

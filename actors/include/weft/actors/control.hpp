@@ -27,8 +27,8 @@ directory_actor spawn_directory(caf::actor_system& system, const node_config& co
 
 // Blocks live in [staging_bytes, staging_bytes + dram_bytes) of the arena. `file`: the tier below, or null;
 // its device must be destroyed before the arena.
-storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
-                            std::span<std::byte> arena, clock_source clock,
-                            std::shared_ptr<tier::opened_tier> file);
+local_storage_actor spawn_storage(caf::actor_system& system, const node_config& config, fabric_actor fabric,
+                                  std::span<std::byte> arena, clock_source clock,
+                                  std::shared_ptr<tier::opened_tier> file);
 
 }  // namespace weft::actors

@@ -68,6 +68,24 @@ using storage_actor = caf::typed_actor<
     // Time to end what has run out (sent to itself).
     caf::reacts_to<tick_atom>>;
 
+// The same for its own node (local).
+using local_storage_actor = storage_actor::extend<
+    // A page of what is held, from that cursor on, of so many items at most.
+    caf::replies_to<list_atom, std::uint64_t, std::size_t>::with<held_page>,
+    // Drops those that do not prove themselves; which these were.
+    caf::replies_to<prove_atom, key_list>::with<key_list>>;
+
+// Copies and scrubs what a storage node holds.
+using care_actor = caf::typed_actor<
+    // Another's copy was rotten: see to it that there are enough.
+    caf::reacts_to<mend_atom, key_list>,
+    // What was done (local).
+    caf::replies_to<status_atom>::with<care_report>,
+    // The view has changed (local).
+    caf::reacts_to<cluster_atom, cluster_ptr>,
+    // Time to go on (sent to itself).
+    caf::reacts_to<tick_atom>>;
+
 // A node's door to the others' arenas (local).
 using fabric_actor = caf::typed_actor<
     // Bring ranges of a node's arena into ours.
@@ -127,12 +145,13 @@ struct role_handles {
   storage_actor storage;
   prefill_actor prefill;
   decode_actor decode;
+  care_actor care;
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, role_handles& x) {
   return f(caf::meta::type_name("weft::role_handles"), x.membership, x.directory, x.storage, x.prefill,
-           x.decode);
+           x.decode, x.care);
 }
 
 // Everything that clients can ask of a cluster (local: the RPC server and embedding programs speak to it).

@@ -10,6 +10,7 @@
 #include <weft/engine/sampler.hpp>
 #include <weft/fabric/fetch_watcher.hpp>
 #include <weft/fabric/transport.hpp>
+#include <weft/machines/replication.hpp>
 #include <weft/policies/stitch.hpp>
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -38,6 +39,22 @@ struct lead_order {
   unsigned rank = 0;
   machines::view inherited;                             // epoch 0: nobody held it before
   std::function<void(const machines::view&)> announce;  // called with every new view
+};
+
+// -- looking after blocks --
+
+// A page of what a storage node holds.
+struct held_page {
+  std::vector<machines::held_item> items;  // none: there is no more
+  std::uint64_t next_cursor = 0;
+};
+
+struct care_report {
+  std::uint64_t copies_made = 0;
+  std::uint64_t copies_failed = 0;  // no node could take them
+  std::uint64_t bytes_copied = 0;
+  std::uint64_t scrubbed_blocks = 0;
+  std::uint64_t rotten_blocks = 0;
 };
 
 // -- fabric --
@@ -190,6 +207,8 @@ struct block_list {
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::cluster_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::lead_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::held_page)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::care_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fetch_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::fabric_report)

@@ -64,6 +64,7 @@ struct offer {
   std::vector<offered_block> blocks;
   std::uint64_t timeout_ns = 0;
   std::uint32_t tenant = 0;  // whose quota they count against: `tenant_number` of its name
+  bool background = false;   // a copy that may take free room only
 };
 
 struct offer_reply {
@@ -91,11 +92,13 @@ struct announcement {
   machines::node_ref holder;
   std::vector<machines::announced> keys;
   std::uint64_t complete_epoch = 0;  // not 0: with these, all that the holder has was announced for that view
+  std::uint64_t sequence = 0;        // of what this life says to that shard; later ones are higher
 };
 
 struct withdrawal {
   machines::node_ref holder;
   std::vector<id128> keys;
+  std::uint64_t sequence = 0;
 };
 
 struct located_key {

@@ -66,6 +66,9 @@ struct node_config {
   std::uint64_t file_bytes = 0;                      // of blocks in it
   std::uint64_t staging_bytes = 64ULL << 20;         // arena for blocks on their way in or out of the engine
 
+  std::uint64_t replication_bytes_per_second = 256ULL << 20;  // of copies that are made after a loss
+  std::uint64_t scrub_bytes_per_second = 16ULL << 20;         // of blocks in memory; 0: never
+
   std::chrono::milliseconds heartbeat_interval{250};
   std::chrono::milliseconds liveness_timeout{1500};  // a node not heard of for so long is dead
   std::chrono::milliseconds read_deadline{1000};

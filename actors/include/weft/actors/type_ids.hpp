@@ -108,6 +108,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_ATOM(weft, weft::actors, publish_atom, "publish")
   CAF_ADD_ATOM(weft, weft::actors, retire_atom, "retire")
   CAF_ADD_ATOM(weft, weft::actors, suspect_atom, "suspect")
+  CAF_ADD_ATOM(weft, weft::actors, mend_atom, "mend")
+  CAF_ADD_ATOM(weft, weft::actors, prove_atom, "prove")
   CAF_ADD_ATOM(weft, weft::actors, view_atom, "view")
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

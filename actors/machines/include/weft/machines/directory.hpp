@@ -58,13 +58,18 @@ class directory {
 
   // `stale` where that life of the node was dropped or a later one has announced: it has to join again. The
   // first announcement of a later life drops the earlier one. Zero keys are refused (`invalid_argument`).
-  result<void> announce(const node_ref& holder, std::span<const announced> keys);
+  // `sequence`: what this life said later has a higher number.
+  result<void> announce(const node_ref& holder, std::span<const announced> keys, std::uint64_t sequence = 0);
 
-  // Keys that are not known, and lives that are over, are ignored.
-  void withdraw(const node_ref& holder, std::span<const id128> keys);
+  // Keys that are not known, lives that are over, and what was said before the latest announcement are
+  // ignored: an entry too many costs a reader one question, one too few loses the block.
+  void withdraw(const node_ref& holder, std::span<const id128> keys, std::uint64_t sequence = 0);
 
   // Nothing of this life or an earlier one is located any more.
   void drop(const node_ref& dead);
+
+  // This life is in a later view: it was dropped by the other side of a split.
+  void readmit(const node_ref& member);
 
   // After a view change: forgets what other shards own now. Costs a pass over the table.
   void drop_foreign(const shard_map& shards, const node_ref& self);

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct read_options {
   std::vector<node_ref> storage_nodes{};
   std::vector<std::uint64_t> storage_shares{};  // by node, e.g. its capacity; empty: equal
   unsigned guesses = 2;
+  // What asking a node costs, in one unit for all (distance, load, doubt); not listed: nothing. The cheaper
+  // holder is asked first, among equals the seed decides.
+  std::vector<std::pair<node_ref, std::uint64_t>> costs{};
 };
 
 // Key numbers index the batch.

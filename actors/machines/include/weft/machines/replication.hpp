@@ -84,6 +84,7 @@ class replication {
   std::vector<replication_action> on_held(std::vector<held_item> page, time_point now);
   std::vector<replication_action> on_holders(std::uint64_t call, std::vector<key_holders> answers,
                                              time_point now);
+  // `not_found` where this node holds it no longer.
   std::vector<replication_action> on_offered(std::uint64_t call, std::vector<errc> outcomes, time_point now);
 
   bool resting() const;  // no pass is under way and none is due but the patrol

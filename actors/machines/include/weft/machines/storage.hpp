@@ -44,7 +44,8 @@ struct reserve_request {
   std::uint32_t tenant = 0;  // whose quota it counts against
   // What losing it costs, in one unit for all, for eviction policies that weigh it. 0: as many as its bytes.
   std::uint64_t recompute_cost = 0;
-  bool expires = true;  // false: whoever reserved is sure to commit or abort
+  bool expires = true;    // false: whoever reserved is sure to commit or abort
+  bool may_evict = true;  // false: free room only
 };
 
 enum class reserve_outcome : std::uint8_t {

@@ -1,0 +1,279 @@
+// Random work on a pool whose nodes die, freeze, start again and are cut off, over a network that loses,
+// doubles and delays messages. WEFT_SEED=n repeats one run, WEFT_SEEDS=n does that many, from
+// WEFT_FIRST_SEED on.
+#include <weft/actors/errors.hpp>
+#include <weft/block/layout.hpp>
+
+#include <doctest/doctest.h>
+
+#include "key_history.hpp"
+#include "simulated_cluster.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <random>
+
+using namespace weft;
+using namespace weft::simulation;
+using actors::role;
+
+namespace {
+
+constexpr std::uint32_t replicas = 2;
+constexpr std::size_t key_count = 24;
+constexpr auto read_deadline = std::chrono::milliseconds{1000};
+constexpr auto rounding = std::chrono::milliseconds{30};  // of ticks
+
+const std::array<std::string, 5> names{"a", "b", "c", "d", "e"};
+
+cluster_plan pool_of_five(std::uint64_t seed) {
+  cluster_plan plan{.seed = seed, .replicas = replicas, .nodes = {}};
+  for (const auto& name : names)
+    plan.nodes.push_back({name, {role::storage}});
+  plan.tick = std::chrono::milliseconds{1};
+  plan.dram_bytes = 1 << 20;  // no key is evicted
+  plan.staging_bytes = 1 << 20;
+  return plan;
+}
+
+class storm {
+ public:
+  explicit storm(std::uint64_t seed) : seed_(seed), random_(seed * 77 + 5), cluster_(pool_of_five(seed)) {
+    REQUIRE(cluster_.run_until([&] { return cluster_.settled(); }, std::chrono::seconds{20}));
+    pass(std::chrono::milliseconds{500});
+  }
+
+  // One thing after the other goes wrong while clients work; never more at once than the copies survive.
+  void rage(int steps) {
+    faults_ = {.lost = chance(30), .unanswered = chance(20), .doubled = chance(50), .late = chance(50)};
+    cluster_.spoil_messages(faults_);
+    for (int i = 0; i < steps; ++i) {
+      work();
+      if (one_in(6)) change_weather();
+      pass(std::chrono::milliseconds{below(150)});
+    }
+  }
+
+  // Everything runs and reaches everything, for long enough to settle.
+  void calm() {
+    cluster_.spoil_messages({});
+    cluster_.heal();
+    for (const auto& name : names) {
+      cluster_.thaw(name);
+      if (!cluster_.alive(name)) cluster_.restart(name);
+    }
+    pass(std::chrono::seconds{12});
+    REQUIRE(open_jobs_ == 0);
+  }
+
+  void check_rest() {
+    check_one_coordinator();
+    check_books();
+    check_found();
+  }
+
+ private:
+  std::uint64_t below(std::uint64_t end) { return random_() % end; }
+  bool one_in(std::uint64_t n) { return below(n) == 0; }
+  unsigned chance(unsigned most) { return one_in(2) ? 0 : static_cast<unsigned>(below(most + 1)); }
+
+  void pass(duration time) {
+    cluster_.run_until([] { return false; }, time);
+    collect();
+  }
+
+  // -- clients
+
+  struct job {
+    id128 key;
+    time_point begun;
+    std::shared_ptr<eventual<actors::write_outcome>> put = {};
+    std::shared_ptr<eventual<actors::read_outcome>> get = {};
+    std::shared_ptr<eventual<std::uint64_t>> change = {};
+    std::string through = {};
+  };
+
+  void work() {
+    const auto& through = names[below(names.size())];
+    if (!cluster_.alive(through)) return;
+    job j{.key = key_of(seed_, below(key_count)), .begun = cluster_.now(), .through = through};
+    const auto kind = below(100);
+    if (kind < 35) {
+      history_.put_begun(j.key);
+      j.put = cluster_.put(through, j.key, payload_of(j.key));
+    } else if (kind < 93) {
+      j.get = cluster_.get(through, {j.key});
+    } else if (kind < 95) {
+      history_.drop_begun(j.key);
+      j.change = cluster_.drop(through, j.key);
+    } else {
+      j.change = cluster_.pin(through, j.key, one_in(2));
+    }
+    jobs_.push_back(std::move(j));
+    ++open_jobs_;
+  }
+
+  bool is_over(const job& j) const {
+    return (j.put && j.put->done()) || (j.get && j.get->done()) || (j.change && j.change->done());
+  }
+
+  void collect() {
+    std::erase_if(jobs_, [&](const job& j) {
+      const bool lost = !cluster_.alive(j.through) || interrupted_.contains(j.through);
+      if (!is_over(j)) {
+        if (j.get && !lost) CHECK(cluster_.now() - j.begun <= read_deadline + rounding);
+        if (!lost_forever(j)) return false;
+        --open_jobs_;
+        return true;
+      }
+      --open_jobs_;
+      if (j.put && j.put->value && (*j.put->value)->blocks[0]) {
+        history_.put_acknowledged(j.key);
+        if ((*j.put->value)->holders.size() < replicas) degraded_.insert(j.key);
+      }
+      if (j.get && j.get->value) judge(j.key, (*j.get->value)->blocks[0]);
+      return true;
+    });
+  }
+
+  // Its node died under it.
+  bool lost_forever(const job& j) const { return !cluster_.alive(j.through) || died_after(j); }
+  bool died_after(const job& j) const {
+    const auto at = last_death_.find(j.through);
+    return at != last_death_.end() && at->second >= j.begun;
+  }
+
+  void judge(const id128& key, const actors::read_block& block) {
+    if (!block.outcome) return;
+    const auto parsed = block::view::parse(block.bytes->bytes());
+    REQUIRE(parsed);
+    const auto wrong = history_.judge_hit(key, parsed->payload());
+    REQUIRE_MESSAGE(wrong.empty(), wrong);
+  }
+
+  // -- what goes wrong
+
+  void change_weather() {
+    const auto& name = names[below(names.size())];
+    if (trouble_) {
+      cluster_.heal();
+      for (const auto& n : names) {
+        cluster_.thaw(n);
+        if (!cluster_.alive(n)) cluster_.restart(n);
+      }
+      trouble_ = false;
+      cluster_.spoil_messages({});
+      pass(std::chrono::seconds{8});  // copies are made again before the next loss
+      cluster_.spoil_messages(faults_);
+      interrupted_.clear();
+      return;
+    }
+    trouble_ = true;
+    switch (below(3)) {
+      case 0:
+        last_death_[name] = cluster_.now();
+        cluster_.kill(name);
+        break;
+      case 1:
+        interrupted_.insert(name);
+        cluster_.freeze(name);
+        break;
+      default:
+        cluster_.split(one_in(2) ? std::vector{name} : std::vector{name, names[below(names.size())]});
+    }
+  }
+
+  // -- at rest
+
+  template <class T>
+  T answer(const std::shared_ptr<eventual<T>>& asked) {
+    REQUIRE(cluster_.run_until([&] { return asked->done(); }, std::chrono::seconds{5}));
+    if (asked->failure) FAIL(to_string(*asked->failure));
+    return *asked->value;
+  }
+
+  void check_one_coordinator() {
+    std::size_t leaders = 0;
+    std::set<std::uint64_t> epochs;
+    for (const auto& name : names) {
+      const auto state = answer(cluster_.leadership(name));
+      leaders += state.leads ? 1 : 0;
+      epochs.insert(state.epoch);
+    }
+    CHECK(leaders == 1);
+    CHECK(epochs.size() == 1);
+  }
+
+  static std::int64_t counter(const actors::node_report& report, const std::string& name) {
+    for (const auto& c : report.counters) {
+      if (c.name == name) return c.value;
+    }
+    return -1;
+  }
+
+  void check_books() {
+    for (const auto& name : names) {
+      CAPTURE(name);
+      const auto report = answer(cluster_.report(name));
+      CHECK(counter(report, "storage.leases") == 0);
+      CHECK(counter(report, "pool.staging_used_bytes") == 0);
+      CHECK(counter(report, "storage.evictions") == 0);
+    }
+  }
+
+  // What is acknowledged and held by anyone is found from everywhere, and is whole.
+  void check_found() {
+    for (const auto& key : history_.kept()) {
+      std::size_t copies = 0;
+      for (const auto& name : names) {
+        const auto held = answer(cluster_.lease(name, {key}));
+        copies += held.lease != 0 ? 1 : 0;
+      }
+      if (!degraded_.contains(key)) CHECK(copies > 0);
+      for (const auto& name : names) {
+        CAPTURE(name);
+        const auto read = answer(cluster_.get(name, {key}));
+        CHECK(read->blocks[0].outcome.has_value() == (copies > 0));
+        judge(key, read->blocks[0]);
+      }
+    }
+  }
+
+  std::uint64_t seed_;
+  std::mt19937_64 random_;
+  simulated_cluster cluster_;
+  key_history history_;
+  std::vector<job> jobs_;
+  std::size_t open_jobs_ = 0;
+  message_faults faults_;
+  bool trouble_ = false;
+  std::set<std::string> interrupted_;  // were frozen while jobs of theirs ran
+  std::map<std::string, time_point> last_death_;
+  std::set<id128> degraded_;  // acknowledged with fewer copies than asked for
+};
+
+std::pair<std::uint64_t, std::uint64_t> seeds(std::uint64_t usual) {
+  if (const char* one = std::getenv("WEFT_SEED")) {
+    const auto seed = std::strtoull(one, nullptr, 10);
+    return {seed, seed};
+  }
+  std::uint64_t first = 1;
+  if (const char* start = std::getenv("WEFT_FIRST_SEED")) first = std::strtoull(start, nullptr, 10);
+  if (const char* many = std::getenv("WEFT_SEEDS")) usual = std::strtoull(many, nullptr, 10);
+  return {first, first + usual - 1};
+}
+
+}  // namespace
+
+TEST_CASE("nothing that was acknowledged is lost or wrong, whatever happens to nodes and messages") {
+  const auto [first, last] = seeds(1000);
+  for (auto seed = first; seed <= last; ++seed) {
+    CAPTURE(seed);
+    storm s{seed};
+    s.rage(60);
+    s.calm();
+    s.check_rest();
+  }
+}
