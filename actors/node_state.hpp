@@ -11,6 +11,7 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -46,6 +47,7 @@ struct candidate_link {
   node_actor node;
   membership_actor membership;
   std::optional<std::uint64_t> asked_in;  // the round in which it is to be asked once it is reached
+  std::string complaint;                  // why it refused this node, as told last
 };
 
 struct waiting_for_cluster {

@@ -133,6 +133,14 @@ void carry_out(node_pointer self, const std::vector<machines::succession_action>
   }
 }
 
+// A candidate that is not there is ordinary life; one that refuses this node is worth a line, not one for
+// each try.
+void say_once(const node_state& state, candidate_link& link, const error& why) {
+  if (why.code != errc::invalid_argument || std::exchange(link.complaint, why.context) == why.context) return;
+  spdlog::warn("{}: cannot reach a candidate for the membership, trying on: {}", state.config.name,
+               why.context);
+}
+
 }  // namespace
 
 machines::candidate_state describe_candidate(const node_state& state) {
@@ -178,6 +186,7 @@ void candidate_reached(node_pointer self, unsigned rank, const result<node_actor
   auto& link = state.candidates[rank];
   link.connecting = false;
   if (!node) {
+    say_once(state, link, node.error());
     const auto round = std::exchange(link.asked_in, std::nullopt);
     if (round) no_answer(self, *round, rank);
     return;

@@ -6,6 +6,7 @@
 #include <caf/io/publish.hpp>
 #include <caf/openssl/manager.hpp>
 #include <caf/openssl/publish.hpp>
+#include <caf/sec.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,6 +24,25 @@ bool is_loopback(const std::string& host) {
   if (host == "localhost" || host == "::1") return true;
   in_addr address{};
   return inet_pton(AF_INET, host.c_str(), &address) == 1 && (ntohl(address.s_addr) >> 24) == 127;
+}
+
+// Who takes a connection and then ends it, or waits for a greeting of another kind, does not want what this
+// side shows.
+error refused_connection(const caf::error& why, const std::string& address, bool secure) {
+  if (secure && why == caf::sec::disconnect_during_handshake) {
+    return {errc::invalid_argument,
+            "the node at " + address +
+                " ended the connection: both sides need certificates of the same authority, see [tls] in the "
+                "cluster file"};
+  }
+  if (!secure && (why == caf::sec::disconnect_during_handshake || why == caf::sec::request_timeout)) {
+    return {
+        errc::invalid_argument,
+        "the node at " + address +
+            " took the connection and said nothing: if its cluster has a [tls] section, this node needs it "
+            "too"};
+  }
+  return {errc::unreachable, "no node answers at " + address};
 }
 
 class middleman_remoting final : public remoting {
@@ -48,15 +68,16 @@ class middleman_remoting final : public remoting {
     if (auto refused = refuse_open_wire(host)) return done(tl::make_unexpected(*refused));
     const auto middleman =
         secure_ ? system_.openssl_manager().actor_handle() : system_.middleman().actor_handle();
-    system_.spawn([middleman, host, port, done = std::move(done)](caf::event_based_actor* self) {
+    system_.spawn([middleman, host, port, secure = secure_,
+                   done = std::move(done)](caf::event_based_actor* self) {
       self->request(middleman, connect_timeout, caf::connect_atom_v, host, port)
           .then(
               [done](const caf::node_id&, const caf::strong_actor_ptr& found, const std::set<std::string>&) {
                 if (!found) return done(fail(errc::unreachable, "nothing is published there"));
                 done(caf::actor_cast<node_actor>(found));
               },
-              [done, host, port](const caf::error&) {
-                done(fail(errc::unreachable, "no node answers at " + host + ":" + std::to_string(port)));
+              [done, host, port, secure](const caf::error& why) {
+                done(tl::make_unexpected(refused_connection(why, host + ":" + std::to_string(port), secure)));
               });
     });
   }

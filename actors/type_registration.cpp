@@ -4,6 +4,8 @@
 #include <caf/io/middleman.hpp>
 #include <caf/openssl/manager.hpp>
 
+#include "openssl_errors.hpp"
+
 #include <string>
 
 namespace weft::actors {
@@ -22,6 +24,7 @@ void prepare(caf::actor_system_config& config, const tls_files& tls) {
   config.load<caf::io::middleman>();
   config.set("middleman.app-identifiers", std::vector<std::string>{"weft/1"});
   if (tls.empty()) return;
+  keep_errors_of_connections_apart();
   config.load<caf::openssl::manager>();
   config.openssl_certificate = tls.certificate.string();
   config.openssl_key = tls.key.string();

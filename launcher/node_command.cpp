@@ -1,6 +1,7 @@
 // `weft node`: one node of a cluster file in the foreground.
 #include <weft/actors/node.hpp>
 #include <weft/actors/system_config.hpp>
+#include <weft/actors/tls_check.hpp>
 #include <weft/launcher/gateway/server.hpp>
 #include <weft/launcher/process.hpp>
 #include <weft/launcher/run_folder.hpp>
@@ -109,6 +110,8 @@ int run_node(const node_options& options, const command_context& context) {
   const auto* config = cluster->find_node(options.name);
   if (!config) return report_wrong_use("no node `" + options.name + "` in " + options.file.string());
   if (const auto made = create_run_folder(config->run_folder); !made) return report(made.error());
+
+  if (const auto fit = actors::check_tls_files(config->tls); !fit) return report(fit.error());
 
   caf::actor_system_config system_config;
   actors::prepare(system_config, config->tls);

@@ -104,6 +104,13 @@ bool running_program::wait_for_output(std::string_view text) {
   return true;
 }
 
+bool running_program::wait_for_message(std::string_view text) {
+  while (outcome_.err.find(text) == std::string::npos) {
+    if (!read_some()) return false;
+  }
+  return true;
+}
+
 void running_program::signal(int number) const {
   kill(pid_, number);
 }

@@ -49,6 +49,8 @@ class running_program {
 
   // Until stdout holds `text`; false when it ends before.
   bool wait_for_output(std::string_view text);
+  // The same of stderr.
+  bool wait_for_message(std::string_view text);
   void signal(int number) const;
   run_outcome wait();
 

@@ -30,7 +30,8 @@ int run(const std::string& command) {
 
 }  // namespace
 
-running_cluster::running_cluster(unsigned replicas, tiers storage) : folder_(temporary_folder()) {
+running_cluster::running_cluster(unsigned replicas, tiers storage, const std::string& more_sections)
+    : folder_(temporary_folder()) {
   launcher::example_options example;
   example.model_folder = WEFT_SOURCE_DIR "/models/recall";
   example.run_folder = folder_ / "run";
@@ -43,7 +44,7 @@ running_cluster::running_cluster(unsigned replicas, tiers storage) : folder_(tem
                               "\nname = \"$1\"\nfile = \"tier-of-$1\"\nfile_size = \"32 MiB\"");
   }
   const auto file = folder_ / "cluster.toml";
-  std::ofstream{file} << text;
+  std::ofstream{file} << text << more_sections;
   REQUIRE(run("up " + file.string() + " --detach") == 0);
   running_ = true;
   client_ = connect();

@@ -17,7 +17,8 @@ class running_cluster {
  public:
   enum class tiers { memory, memory_and_file };
 
-  explicit running_cluster(unsigned replicas, tiers storage = tiers::memory);
+  explicit running_cluster(unsigned replicas, tiers storage = tiers::memory,
+                           const std::string& more_sections = "");
   ~running_cluster();
   running_cluster(const running_cluster&) = delete;
   running_cluster& operator=(const running_cluster&) = delete;

@@ -21,7 +21,8 @@ class remoting {
   virtual result<std::uint16_t> publish(const node_actor& node, const std::string& host,
                                         std::uint16_t port) = 0;
 
-  // Calls back once, from any thread. `unreachable` when nobody answers there.
+  // Calls back once, from any thread. `unreachable` when nobody answers there, `invalid_argument` when the
+  // node there wants nothing to do with this one.
   virtual void connect(const std::string& host, std::uint16_t port,
                        std::function<void(result<node_actor>)> done) = 0;
 };
