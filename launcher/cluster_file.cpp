@@ -480,7 +480,7 @@ checked_cluster parse_cluster_file(std::string_view text, const fs::path& file) 
   } catch (const toml::parse_error& e) {
     checked_cluster checked;
     checked.mistakes.push_back(
-        {e.source().begin.line, e.source().begin.column, "this is no TOML: " + std::string(e.description())});
+        {e.source().begin.line, e.source().begin.column, "this is no TOML: " + on_one_line(e.description())});
     return checked;
   }
 }

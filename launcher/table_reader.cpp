@@ -9,8 +9,22 @@
 
 namespace weft::launcher {
 
-void mistake_list::add(const toml::source_region& where, std::string text) {
-  mistakes_.push_back({where.begin.line, where.begin.column, std::move(text)});
+std::string on_one_line(std::string_view text) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string line;
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    if (code >= 0x20 && code != 0x7f) {
+      line += c;
+    } else {
+      line += {'\\', 'x', digits[code >> 4], digits[code & 15]};
+    }
+  }
+  return line;
+}
+
+void mistake_list::add(const toml::source_region& where, std::string_view text) {
+  mistakes_.push_back({where.begin.line, where.begin.column, on_one_line(text)});
 }
 
 std::vector<mistake> mistake_list::take() {

@@ -14,9 +14,12 @@
 
 namespace weft::launcher {
 
+// What a file says may be quoted in a message, line ends and terminal commands included: these become `\x0a`.
+std::string on_one_line(std::string_view text);
+
 class mistake_list {
  public:
-  void add(const toml::source_region& where, std::string text);
+  void add(const toml::source_region& where, std::string_view text);
   // In the order of the file.
   std::vector<mistake> take();
 

@@ -200,6 +200,10 @@ TEST_CASE_FIXTURE(cluster_fixture, "hosts on the network need certificates, and 
   CHECK(has(only_mistake(text), "the first node holds the membership"));
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "a mistake takes one line, whatever the file quotes") {
+  CHECK(has(only_mistake("\"a\\nb\\u001b\" = 1\n" + std::string(valid)), "`a\\x0ab\\x1b`"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "certificates come as three, and secrets are nobody else's to read") {
   folder.write("x", "");
   REQUIRE(chmod((folder.path() / "x").c_str(), 0600) == 0);

@@ -17,6 +17,7 @@ class running_cluster {
  public:
   enum class tiers { memory, memory_and_file };
 
+  // `more_sections` come behind the cluster file's nodes.
   explicit running_cluster(unsigned replicas, tiers storage = tiers::memory,
                            const std::string& more_sections = "");
   ~running_cluster();

@@ -76,7 +76,7 @@ std::vector<std::pair<std::string, std::uint64_t>> lives(running_cluster& cluste
 TEST_CASE("nodes with certificates of one authority are a cluster; nobody else gets in") {
   const launcher::program_scene scene;
   const auto own = make_certificates(scene.path() / "own");
-  running_cluster cluster{2, tiers::memory, own.section()};
+  running_cluster cluster{2, running_cluster::tiers::memory, own.section()};
   const auto document = ingest(cluster);
   check_answer(cluster, document);
   const auto before = lives(cluster);
