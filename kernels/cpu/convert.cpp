@@ -1,4 +1,5 @@
 #include <weft/kernels/convert.hpp>
+#include <weft/kernels/products.hpp>
 
 #include <cstring>
 
@@ -33,6 +34,14 @@ void narrow_from_f32(dtype to, const std::byte* in, std::byte* out, std::size_t 
   convert_elements<f32_elements, f16_elements>(in, out, count);
 }
 
+void narrow_operands_from_f32(dtype to, const std::byte* in, std::byte* out, std::size_t count) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (to == dtype::bf16 && native_bf16_products())
+    return convert_elements<f32_elements, native_bf16_elements>(in, out, count);
+#endif
+  narrow_from_f32(to, in, out, count);
+}
+
 }  // namespace weft::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -41,6 +50,7 @@ namespace weft::kernels {
 
 HWY_EXPORT(widen_to_f32);
 HWY_EXPORT(narrow_from_f32);
+HWY_EXPORT(narrow_operands_from_f32);
 
 void to_f32(dtype from, const std::byte* in, float* out, std::size_t count) {
   if (count == 0) return;
@@ -58,6 +68,11 @@ void from_f32(dtype to, const float* in, std::byte* out, std::size_t count) {
     return;
   }
   HWY_DYNAMIC_DISPATCH(narrow_from_f32)(to, reinterpret_cast<const std::byte*>(in), out, count);
+}
+
+void operands_from_f32(dtype to, const float* in, std::byte* out, std::size_t count) {
+  if (count == 0 || to == dtype::f32) return from_f32(to, in, out, count);
+  HWY_DYNAMIC_DISPATCH(narrow_operands_from_f32)(to, reinterpret_cast<const std::byte*>(in), out, count);
 }
 
 }  // namespace weft::kernels

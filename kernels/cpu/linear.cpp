@@ -320,7 +320,7 @@ void linear_input::shape(std::uint32_t rows, std::uint32_t inputs, dtype input_d
 
 void linear_input::pack_row(std::size_t row, const float* x) {
   std::byte* const out = data_ + row * row_stride_bytes_;
-  from_f32(dtype_, x, out, inputs_);
+  operands_from_f32(dtype_, x, out, inputs_);
   const std::size_t used = inputs_ * size_bytes(dtype_);
   std::memset(out + used, 0, even(inputs_) * size_bytes(dtype_) - used);
 }

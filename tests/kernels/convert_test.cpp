@@ -54,6 +54,22 @@ TEST_CASE("narrowing rounds to the nearest value, ties to even") {
   });
 }
 
+TEST_CASE("operands of products round like all else, but subnormal ones may be zero") {
+  testing::on_every_target([] {
+    for (const float value : telling_values(12))
+      for (const auto type : {dtype::bf16, dtype::f16}) {
+        CAPTURE(value);
+        std::vector<std::uint16_t> out(37);
+        const std::vector<float> in(out.size(), value);
+        operands_from_f32(type, in.data(), reinterpret_cast<std::byte*>(out.data()), in.size());
+        const auto expected = converted(type, value);
+        const bool subnormal = type == dtype::bf16 && std::fabs(value) < std::numeric_limits<float>::min();
+        for (const std::uint16_t bits : out)
+          CHECK((bits == expected || (subnormal && (bits & 0x7FFFU) == 0)));
+      }
+  });
+}
+
 TEST_CASE("widening gives the value of all 65536 patterns") {
   std::vector<std::uint16_t> patterns(65536);
   for (std::size_t i = 0; i < patterns.size(); ++i)
