@@ -3,8 +3,9 @@
 #include <weft/engine/stitch.hpp>
 #include <weft/launcher/study/answering.hpp>
 
+#include "by_task.hpp"
+
 #include <chrono>
-#include <map>
 #include <utility>
 
 namespace weft::launcher::study {
@@ -165,18 +166,16 @@ result<std::vector<evaluation_cell>> evaluate(loaded_model& model, std::span<con
                                               const evaluation_progress& progress,
                                               policies::position_mode positions) {
   reader reading(model, stitch, positions);
-  std::vector<std::string> tasks;
-  std::map<std::string, tally> by_task;
+  by_task<tally> counted;
   std::size_t done = 0;
   for (const auto& context : contexts) {
-    if (!by_task.contains(context.task)) tasks.push_back(context.task);
-    if (auto read = read_context(reading, model, context, by_task[context.task]); !read)
+    if (auto read = read_context(reading, model, context, counted.of(context.task)); !read)
       return tl::unexpected(read.error());
     progress(++done);
   }
   std::vector<evaluation_cell> cells;
-  for (const auto& task : tasks) {
-    cells.push_back(cell_of(task, by_task[task]));
+  for (const auto& [task, answers] : counted) {
+    cells.push_back(cell_of(task, answers));
     cells.back().stitch = stitch;
   }
   return cells;

@@ -1,11 +1,13 @@
 #include <weft/engine/sampler.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
+#include <weft/launcher/study/answering.hpp>
 #include <weft/launcher/study/score.hpp>
 #include <weft/launcher/study/sparse_evaluation.hpp>
 
+#include "by_task.hpp"
+
 #include <chrono>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -159,12 +161,10 @@ result<void> read_context(sparse_reader& reading, const loaded_model& model, con
     return tl::unexpected(error{e.code, context.id + ": " + e.context});
   };
   if (auto opened = reading.open(context); !opened) return named(opened.error());
-  const bool by_words = metric_of(context.task) == metric::f1;
   for (const auto& question : context.questions) {
     const auto answer = reading.ask(question.text, answer_tokens(model, context, question), counted);
     if (!answer) return named(answer.error());
-    counted.scores.push_back(by_words ? word_f1(*answer, question.answers)
-                                      : exact_match(*answer, question.answers));
+    counted.scores.push_back(score_of(context, question, *answer));
   }
   return {};
 }
@@ -186,18 +186,16 @@ result<std::vector<sparse_cell>> evaluate_sparse(loaded_model& model, std::span<
                                                  const retrieval::options& options,
                                                  const evaluation_progress& progress) {
   sparse_reader reading(model, options);
-  std::vector<std::string> tasks;
-  std::map<std::string, sparse_tally> by_task;
+  by_task<sparse_tally> counted;
   std::size_t done = 0;
   for (const auto& context : contexts) {
-    if (!by_task.contains(context.task)) tasks.push_back(context.task);
-    if (auto read = read_context(reading, model, context, by_task[context.task]); !read)
+    if (auto read = read_context(reading, model, context, counted.of(context.task)); !read)
       return tl::unexpected(read.error());
     progress(++done);
   }
   std::vector<sparse_cell> cells;
-  for (const auto& task : tasks)
-    cells.push_back(cell_of(task, options, by_task[task]));
+  for (const auto& [task, answers] : counted)
+    cells.push_back(cell_of(task, options, answers));
   return cells;
 }
 
