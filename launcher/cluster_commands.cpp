@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -174,6 +175,8 @@ int up_detached(const cluster_file& cluster, const up_options& options, const co
     tell_started(document, context);
     return exit_done;
   }
+  // What did not start is gone when this returns.
+  waitpid(child, nullptr, 0);
   const auto log = (cluster.run_folder / "up.log").string();
   return report({errc::internal, text.empty() ? "the cluster did not start; its log is " + log : text});
 }
