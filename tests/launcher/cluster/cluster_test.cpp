@@ -232,8 +232,7 @@ TEST_CASE("one replica: what only the dead held is computed anew, or refused in 
     check_all_answers(cluster, documents);
   }
   SUBCASE("both are killed: a clear error") {
-    cluster.signal("storage-1", SIGKILL);
-    cluster.signal("storage-2", SIGKILL);
+    cluster.signal(std::vector<std::string>{"storage-1", "storage-2"}, SIGKILL);
     const auto start = std::chrono::steady_clock::now();
     const auto answer = ask(cluster, documents, facts[0]);
     CHECK(std::chrono::steady_clock::now() - start < in_time);

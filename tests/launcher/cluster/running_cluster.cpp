@@ -81,6 +81,14 @@ void running_cluster::signal(const std::string& name, int number) {
   REQUIRE(kill(pid, number) == 0);
 }
 
+void running_cluster::signal(const std::vector<std::string>& nodes, int number) {
+  std::vector<pid_t> pids;
+  for (const auto& name : nodes)
+    pids.push_back(static_cast<pid_t>(node(name).pid));
+  for (const pid_t pid : pids)
+    REQUIRE((pid > 1 && kill(pid, number) == 0));
+}
+
 bool running_cluster::wait_for(const std::function<bool(const client::cluster_status&)>& fits,
                                std::chrono::seconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;

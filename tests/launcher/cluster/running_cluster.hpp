@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace weft::testing {
 
@@ -28,6 +29,8 @@ class running_cluster {
   client::connection connect() const;  // one more
   schema::node_status node(const std::string& name);
   void signal(const std::string& node, int number);
+  // All of them at once: none has time to take over for another.
+  void signal(const std::vector<std::string>& nodes, int number);
 
   // Asks for the status until it fits; false after the limit.
   bool wait_for(const std::function<bool(const client::cluster_status&)>& fits, std::chrono::seconds limit);
