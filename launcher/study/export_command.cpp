@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "export_importance.hpp"
+#include "export_options.hpp"
 #include "study_commands.hpp"
 #include "text_file.hpp"
 
-#include <iostream>
 #include <memory>
 
 namespace weft::launcher::study {
@@ -19,14 +19,6 @@ namespace {
 
 using engine::tensor_to_write;
 using nlohmann::json;
-
-struct export_options {
-  std::filesystem::path model;
-  std::filesystem::path in;
-  std::filesystem::path out;
-  std::string dtype = "f32";
-  unsigned threads = 0;
-};
 
 template <class T>
 tensor_to_write tensor(std::string name, std::string type, std::vector<std::uint64_t> shape,
@@ -107,12 +99,7 @@ result<void> run(const export_options& options, const engine::runner_options& ho
 int run_export(const export_options& options, exporter write, const command_context& context) {
   const auto how = options_for_dtype(options.dtype, options.threads);
   if (!how) return report_wrong_use("--dtype: " + how.error().context);
-  if (const auto done = run(options, *how, write); !done) return report(done.error());
-  if (context.json)
-    print_json({{"out", options.out.string()}});
-  else
-    std::cout << options.out.string() << '\n';
-  return exit_done;
+  return report_written(run(options, *how, write), options.out, context);
 }
 
 void add_one(CLI::App& parent, const std::string& what, const std::string& description, exporter write,
@@ -121,15 +108,7 @@ void add_one(CLI::App& parent, const std::string& what, const std::string& descr
   auto* command = add_command(
       parent, what, description,
       "weft export " + what + " --model models/recall --in input.json --out output.safetensors", context);
-  command->add_option("--model", options->model, "model folder")->required();
-  command->add_option("--in", options->in, "input (.json)")->required();
-  command->add_option("--out", options->out, "output (.safetensors)")->required();
-  command
-      ->add_option("--dtype", options->dtype, "cache and arithmetic: f32, auto (as the weights), bf16, f16")
-      ->capture_default_str();
-  command->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_export_options(*command, *options);
   on_run(command, context, [options, write, &context] { return run_export(*options, write, context); });
 }
 

@@ -7,9 +7,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "export_options.hpp"
 #include "text_file.hpp"
 
-#include <iostream>
 #include <memory>
 
 namespace weft::launcher::study {
@@ -17,12 +17,6 @@ namespace weft::launcher::study {
 namespace {
 
 using nlohmann::json;
-
-struct scores_options {
-  std::filesystem::path model, in, out;
-  std::string dtype = "f32";
-  unsigned threads = 0;
-};
 
 struct kept_options {
   std::filesystem::path scores, out;
@@ -39,7 +33,7 @@ engine::tensor_to_write kept_tensor(const policies::kept_rows& kept) {
   return {"kept", "U8", extents(kept.shape), std::as_bytes(std::span(kept.kept))};
 }
 
-result<void> write_scores(const scores_options& options, const engine::runner_options& how) {
+result<void> write_scores(const export_options& options, const engine::runner_options& how) {
   const auto text = read_text_file(options.in);
   if (!text) return tl::unexpected(text.error());
   const auto input = json::parse(*text, nullptr, false);
@@ -82,36 +76,19 @@ result<void> write_kept(const kept_options& options, const policies::budget& wan
   return engine::write_safetensors(options.out, tensors);
 }
 
-int say(const result<void>& done, const std::filesystem::path& out, const command_context& context) {
-  if (!done) return report(done.error());
-  if (context.json)
-    print_json({{"out", out.string()}});
-  else
-    std::cout << out.string() << '\n';
-  return exit_done;
-}
-
 }  // namespace
 
 void add_scores_export(CLI::App& parent, command_context& context) {
-  auto options = std::make_shared<scores_options>();
+  auto options = std::make_shared<export_options>();
   auto* command = add_command(
       parent, "scores",
       R"(importance of every row: {"tokens":[..],"segments"?,"policy","system"?,"options"?,"repeat"?,"chunks"?,"chunk_tokens"?,"budget"?})",
       "weft export scores --model models/recall --in input.json --out scores.safetensors", context);
-  command->add_option("--model", options->model, "model folder")->required();
-  command->add_option("--in", options->in, "input (.json)")->required();
-  command->add_option("--out", options->out, "output (.safetensors)")->required();
-  command
-      ->add_option("--dtype", options->dtype, "cache and arithmetic: f32, auto (as the weights), bf16, f16")
-      ->capture_default_str();
-  command->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_export_options(*command, *options);
   on_run(command, context, [options, &context] {
     const auto how = options_for_dtype(options->dtype, options->threads);
     if (!how) return report_wrong_use("--dtype: " + how.error().context);
-    return say(write_scores(*options, *how), options->out, context);
+    return report_written(write_scores(*options, *how), options->out, context);
   });
 }
 
@@ -132,7 +109,7 @@ void add_kept_export(CLI::App& parent, command_context& context) {
   on_run(command, context, [options, &context] {
     const auto wanted = budget_of(*options);
     if (!wanted) return report_wrong_use(wanted.error().context);
-    return say(write_kept(*options, *wanted), options->out, context);
+    return report_written(write_kept(*options, *wanted), options->out, context);
   });
 }
 
