@@ -1,5 +1,6 @@
 #include <weft/engine/link_tokens.hpp>
 
+#include <algorithm>
 #include <string>
 
 namespace weft::engine {
@@ -21,22 +22,30 @@ result<std::vector<token_id>> named_links(const weft_metadata& metadata, std::ui
   return ids;
 }
 
+std::string spellings(const std::vector<std::uint32_t>& trained) {
+  std::string text;
+  for (const auto tokens : trained)
+    text += (text.empty() ? "link(" : " or link(") + std::to_string(tokens) + ")";
+  return text;
+}
+
 }  // namespace
 
 result<std::vector<std::vector<token_id>>> link_tokens(const model_config& config, std::uint32_t tokens,
                                                        std::size_t documents) {
   std::vector<std::vector<token_id>> links(documents);
   if (tokens == 0) return links;
-  const std::uint32_t trained = config.weft ? config.weft->link_tokens : 0;
-  if (trained == 0)
+  const auto trained = config.weft ? config.weft->link_tokens : std::vector<std::uint32_t>{};
+  if (trained.empty())
     return fail(errc::unsupported,
                 "link(" + std::to_string(tokens) +
                     "): this model was trained without link tokens (\"weft.link_tokens\" of its config.json "
                     "is 0 or missing); use none, epic or blend");
-  if (trained != tokens)
-    return fail(errc::unsupported, "link(" + std::to_string(tokens) + "): this model was trained with " +
-                                       std::to_string(trained) + " link tokens per document; use link(" +
-                                       std::to_string(trained) + ")");
+  if (std::find(trained.begin(), trained.end(), tokens) == trained.end())
+    return fail(errc::unsupported, "link(" + std::to_string(tokens) +
+                                       "): this model was trained with another number of link tokens per "
+                                       "document; use " +
+                                       spellings(trained));
   if (config.weft->special_tokens.contains("<|link_0|>")) {
     const auto ids = named_links(*config.weft, tokens);
     if (!ids) return tl::unexpected(ids.error());

@@ -203,16 +203,24 @@ std::optional<repeat_metadata> repeat_prompt_of(const json& weft) {
   return found;
 }
 
+// A number, or an array of them; 0 is none.
+std::vector<std::uint32_t> link_tokens_of(const json& value) {
+  std::vector<std::uint32_t> trained;
+  for (const auto& number : value.is_array() ? value : json::array({value})) {
+    const bool known = number == 0 || number == 1 || number == 5;
+    if (!known)
+      refuse(errc::invalid_argument, "\"weft.link_tokens\" must be 0, 1 or 5, or a list of such numbers");
+    if (number != 0) trained.push_back(number.get<std::uint32_t>());
+  }
+  return trained;
+}
+
 std::optional<weft_metadata> metadata_of(const json& config) {
   const json* object = present(config, "weft");
   if (object == nullptr) return std::nullopt;
   if (!object->is_object()) refuse(errc::invalid_argument, "\"weft\" must be an object");
   weft_metadata found;
-  if (const json* links = present(*object, "link_tokens")) {
-    const bool known = *links == 0 || *links == 1 || *links == 5;
-    if (!known) refuse(errc::invalid_argument, "\"weft.link_tokens\" must be 0, 1 or 5");
-    found.link_tokens = links->get<std::uint32_t>();
-  }
+  if (const json* links = present(*object, "link_tokens")) found.link_tokens = link_tokens_of(*links);
   found.segment_masked = flag(*object, "segment_masked");
   if (const json* specials = present(*object, "special_tokens")) {
     if (!specials->is_object()) refuse(errc::invalid_argument, "\"weft.special_tokens\" must be an object");

@@ -11,7 +11,7 @@ import tasks
 import tokenizer as tokens
 
 OVERHEAD = 32
-LEAST_QUESTIONS = {"needle": 4, "kv": 4, "latest": 4, "hop": 2, "repeat": 1, "late": 2}
+LEAST_QUESTIONS = {"needle": 4, "kv": 4, "latest": 4, "hop": 2, "repeat": 1, "late": 2, "inherit": 4}
 
 
 def contexts(task, length, count, seed, prompts):

@@ -68,7 +68,7 @@ TEST_CASE("the shipped model's config") {
   CHECK(config->bos_token == 1270);
   CHECK(config->eos_tokens == std::vector<weft::engine::token_id>{1271});
   REQUIRE(config->weft);
-  CHECK(config->weft->link_tokens == 0);
+  CHECK(config->weft->link_tokens.empty());
   CHECK(config->weft->segment_masked);
   CHECK(config->weft->special_tokens.at("<|answer|>") == 1274);
 }
@@ -178,6 +178,7 @@ TEST_CASE("values that make no model are named") {
       errc::invalid_argument, "low_freq_factor");
   refused([](json& c) { c["eos_token_id"] = 160; }, errc::invalid_argument, "160");
   refused([](json& c) { c["weft"] = {{"link_tokens", 3}}; }, errc::invalid_argument, "link_tokens");
+  refused([](json& c) { c["weft"] = {{"link_tokens", {1, 2}}}; }, errc::invalid_argument, "link_tokens");
   refused(
       [](json& c) {
         c["weft"] = {{"special_tokens", {{"<|doc|>", 400}}}};

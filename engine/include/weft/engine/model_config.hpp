@@ -31,8 +31,8 @@ struct repeat_metadata {
 
 // The `weft` object of config.json: what a model says about itself to weft. Absent for ordinary models.
 struct weft_metadata {
-  std::uint32_t link_tokens = 0;  // trained link rows per document: 0, 1 or 5
-  bool segment_masked = false;    // trained with documents that see only themselves
+  std::vector<std::uint32_t> link_tokens;  // numbers of link rows per document that were trained: of 1 and 5
+  bool segment_masked = false;             // trained with documents that see only themselves
   std::map<std::string, token_id> special_tokens;
   std::optional<repeat_metadata> repeat;
 };
