@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -64,6 +65,8 @@ void tell_everyone(self_pointer self) {
   answer_waiting(state);
 }
 
+void peer_reached(self_pointer self, const machines::node_ref& to, const result<node_actor>& node);
+
 void connect_peers(self_pointer self) {
   auto& state = self->state;
   for (const auto& member : state.enrolment->current().members) {
@@ -71,8 +74,14 @@ void connect_peers(self_pointer self) {
     auto& to = state.peers[member.ref.node];
     if (to.incarnation != member.ref.incarnation)
       to = peer{.incarnation = member.ref.incarnation, .connecting = false, .node = {}};
-    if (to.node || std::exchange(to.connecting, true)) continue;
-    open_link(self, member.ref, member.host, member.control_port);
+    if (to.node || to.connecting) continue;
+    const auto caller = state.callers.find(member.ref.node);
+    to.connecting = caller != state.callers.end() || connects_to(state, member.ref.node);
+    if (caller != state.callers.end()) {
+      peer_reached(self, member.ref, caller->second);
+    } else if (to.connecting) {
+      open_link(self, member.ref, member.host, member.control_port);
+    }
   }
 }
 
@@ -103,6 +112,14 @@ void open_link(node_pointer self, link_target to, const std::string& host, std::
                                      [to, me = caf::actor_cast<node_port>(self)](result<node_actor> node) {
                                        caf::anon_send(me, connected_atom_v, opened_link{to, std::move(node)});
                                      });
+}
+
+bool connects_to(const node_state& state, const id128& other) {
+  const auto& ranked = state.parts.candidates;
+  const auto place = [&](const id128& node) {
+    return std::pair{std::ranges::find(ranked, node) - ranked.begin(), node};
+  };
+  return place(state.parts.self.ref.node) > place(other);
 }
 
 void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions) {
@@ -164,10 +181,41 @@ void peer_reached(self_pointer self, const machines::node_ref& to, const result<
           [failed](const caf::error& e) { failed(from_caf(e, "asking a node for its actors")); });
 }
 
+// Until it has heard of it: only so does it find the way back.
+void greet(self_pointer self, const node_actor& node) {
+  const auto& state = self->state;
+  const auto is_linked = [node](const auto& link) { return link.node == node; };
+  const auto me = state.enrolment ? state.enrolment->self().ref : state.parts.self.ref;
+  self->request(node, greet_timeout, greet_atom_v, me, caf::actor_cast<caf::strong_actor_ptr>(self))
+      .then([](std::uint64_t) {},
+            [self, node, is_linked](const caf::error&) {
+              const auto& now = self->state;
+              const auto peers = now.peers | std::views::values;
+              if (std::ranges::any_of(peers, is_linked) || std::ranges::any_of(now.candidates, is_linked))
+                greet(self, node);
+            });
+}
+
+std::uint64_t greeted(self_pointer self, const machines::node_ref& by, const caf::strong_actor_ptr& from) {
+  auto& state = self->state;
+  auto node = caf::actor_cast<node_actor>(from);
+  if (node && !state.leaving) {
+    auto& known = state.callers[by.node];
+    if (known != node) self->monitor(node);
+    known = std::move(node);
+    if (state.enrolment) {
+      candidate_called(self, by.node);
+      connect_peers(self);
+    }
+  }
+  return state.enrolment ? state.enrolment->current().epoch : 0;
+}
+
 // A dead process is known by its broken connections long before its silence tells.
 void connection_broke(self_pointer self, const caf::actor_addr& gone) {
   auto& state = self->state;
   bool changed = false;
+  std::erase_if(state.callers, [&](const auto& caller) { return caller.second.address() == gone; });
   for (auto& [node, to] : state.peers) {
     if (!to.node || to.node.address() != gone) continue;
     to.node = node_actor{};
@@ -205,6 +253,8 @@ void join(self_pointer self, std::uint16_t port) {
   options.watch_interval = 2 * state.config.heartbeat_interval;
   options.start_patience = 4 * state.config.liveness_timeout;
   options.follow_patience = state.config.liveness_timeout / 2;
+  // Time for one that leads to ask this node, which is when it connects.
+  options.first_patience = 2 * options.watch_interval;
   state.succession.emplace(options, state.parts.clock());
   self->send(self, tick_atom_v);
 }
@@ -249,6 +299,9 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
         if (!self->state.enrolment) return to_caf({errc::unreachable, "this node is only starting"});
         return describe_candidate(self->state);
       },
+      [self](greet_atom, const machines::node_ref& by, const caf::strong_actor_ptr& from) -> std::uint64_t {
+        return greeted(self, by, from);
+      },
       [self](view_atom, const machines::view& v) {
         auto& state = self->state;
         if (state.enrolment) carry_out(self, state.enrolment->on_view(v, state.parts.clock()));
@@ -276,6 +329,7 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
         self->delayed_send(self, tick_interval, tick_atom_v);
       },
       [self](connected_atom, const opened_link& link) {
+        if (link.node) greet(self, *link.node);
         if (const auto* rank = std::get_if<unsigned>(&link.to))
           return candidate_reached(self, *rank, link.node);
         peer_reached(self, std::get<machines::node_ref>(link.to), link.node);

@@ -66,6 +66,7 @@ struct node_state {
   std::vector<candidate_link> candidates;  // by rank
   membership_actor coordinator;            // null: none is known, or it is not reached yet
   std::map<id128, peer> peers;
+  std::map<id128, node_actor> callers;  // connected to this node, which does not connect to them
   std::map<id128, role_handles> handles;  // of nodes in the view
   std::vector<waiting_for_cluster> waiting;
 };
@@ -73,8 +74,13 @@ struct node_state {
 using node_pointer = node_port::stateful_pointer<node_state>;
 
 constexpr auto roles_timeout = std::chrono::seconds{2};
+constexpr auto greet_timeout = std::chrono::seconds{1};
 
 void open_link(node_pointer self, link_target to, const std::string& host, std::uint16_t port);
+
+// Whether this node connects to that one. Of two nodes one does and then greets the other: where both do at
+// once, CAF 0.17 may be left with a connection for each direction, over which no answer finds its way.
+bool connects_to(const node_state& state, const id128& other);
 
 // What the enrolment machine wants done.
 void carry_out(node_pointer self, std::vector<machines::enrolment_action> actions);
@@ -92,6 +98,9 @@ void follow_publisher(node_pointer self, const machines::node_ref& coordinator);
 
 // A connection to the candidate of that rank came about, or did not.
 void candidate_reached(node_pointer self, unsigned rank, const result<node_actor>& node);
+
+// That node has connected to this one; it may be a candidate.
+void candidate_called(node_pointer self, const id128& node);
 
 // That actor is gone: forget the candidate that it stood for.
 void forget_candidate(node_pointer self, const caf::actor_addr& gone);

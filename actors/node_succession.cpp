@@ -59,12 +59,18 @@ std::optional<std::pair<std::string, std::uint16_t>> address_of(const node_state
   return std::pair{known->host, known->control_port};
 }
 
-// False where nobody knows how to.
+// False where nobody knows how to. One that connects to this node is waited for.
 bool reach(node_pointer self, unsigned rank) {
-  auto& link = self->state.candidates[rank];
+  auto& state = self->state;
+  auto& link = state.candidates[rank];
   if (link.connecting) return true;
-  const auto address = address_of(self->state, rank);
-  if (!address) return false;
+  const auto caller = state.callers.find(state.parts.candidates[rank]);
+  if (caller != state.callers.end()) {
+    candidate_reached(self, rank, caller->second);
+    return true;
+  }
+  const auto address = address_of(state, rank);
+  if (!address || !connects_to(state, state.parts.candidates[rank])) return address.has_value();
   link.connecting = true;
   open_link(self, rank, address->first, address->second);
   return true;
@@ -206,6 +212,14 @@ void candidate_reached(node_pointer self, unsigned rank, const result<node_actor
             if (now.node == node) now = {};
           });
   if (link.asked_in) ask(self, *link.asked_in, rank);
+}
+
+void candidate_called(node_pointer self, const id128& node) {
+  const auto& all = self->state.parts.candidates;
+  const auto found = std::ranges::find(all, node);
+  if (found == all.end()) return;
+  const auto rank = static_cast<unsigned>(found - all.begin());
+  if (!self->state.candidates[rank].node) reach(self, rank);
 }
 
 void forget_candidate(node_pointer self, const caf::actor_addr& gone) {

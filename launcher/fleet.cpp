@@ -76,6 +76,7 @@ fleet::actions fleet::tick(time_point now) {
     const auto late =
         std::find_if(children_.begin(), children_.end(), [](const member& c) { return !c.was_ready; });
     culprit_ = static_cast<std::size_t>(late - children_.begin());
+    culprit_was_late_ = true;
     return stop_all(fleet_action::kind::terminate, now);
   }
   actions out;

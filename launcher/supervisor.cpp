@@ -256,7 +256,9 @@ class supervisor {
   std::string why_not_started(std::size_t index) const {
     const auto& words = children_[index].last_error;
     const auto start = "node " + options_.children[index].name + " did not start: ";
-    return start + (words.empty() ? "it was not ready in time" : words);
+    if (!fleet_.culprit_was_late()) return start + words;
+    const auto s = std::chrono::round<std::chrono::seconds>(options_.rules.ready_within).count();
+    return start + "it was not ready within " + std::to_string(s) + " s; `weft up -v` shows what it does";
   }
 
   const supervisor_options& options_;

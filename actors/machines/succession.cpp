@@ -127,7 +127,10 @@ bool succession::is_best(const candidate_state& own) const {
 }
 
 bool succession::may_start(const candidate_state& own, time_point now) const {
-  return *options_.rank == 0 || own.epoch != 0 || now - started_ >= options_.start_patience;
+  if (own.epoch != 0) return true;
+  if (*options_.rank != 0) return now - started_ >= options_.start_patience;
+  const bool all_heard = std::ranges::none_of(asked_, &asked::open);
+  return all_heard || now - started_ >= options_.first_patience;
 }
 
 void succession::start_following(std::vector<succession_action>& actions, unsigned rank, time_point now) {

@@ -52,7 +52,9 @@ class simulated_cluster::network final : public remoting {
     cluster_.wire_->schedule(delay(), [this, port, done = std::move(done)] {
       for (const auto& [name, m] : cluster_.members_) {
         if (m->port != port || cluster_.cut(from_, name)) continue;
-        if (m->alive) return done(caf::actor_cast<node_actor>(proxy_of(m->actors.node, name)));
+        if (!m->alive) continue;
+        cluster_.connections_.emplace(from_, name);
+        return done(caf::actor_cast<node_actor>(proxy_of(m->actors.node, name)));
       }
       done(fail(errc::unreachable, "nobody listens there"));
     });
@@ -103,6 +105,8 @@ class simulated_cluster::network final : public remoting {
                caf::strong_actor_ptr sender, caf::message_id id, caf::message content) {
     const auto& faults = cluster_.faults_;
     if (cluster_.cut(from_, to) || happens(faults.lost)) return;
+    if (content.match_elements<greet_atom, machines::node_ref, caf::strong_actor_ptr>())
+      content = greeting_through_proxy(content, to);
     if (happens(faults.unanswered)) sender = nullptr;
     const auto copies = happens(faults.doubled) ? 2 : 1;
     for (auto copy = 0; copy < copies; ++copy) {
@@ -112,6 +116,15 @@ class simulated_cluster::network final : public remoting {
         if (up(to, life) && up(from_, life_)) receiver->enqueue(sender, id, content, nullptr);
       });
     }
+  }
+
+  // What the receiver says to the one that greeted it goes its own way.
+  caf::message greeting_through_proxy(const caf::message& greeting, const std::string& to) {
+    const auto way = std::ranges::find(cluster_.ways_.rbegin(), cluster_.ways_.rend(), to,
+                                       [](const auto& w) -> const std::string& { return w->from_; });
+    const auto back = (*way)->proxy_of(cluster_.members_.at(from_)->actors.node, from_);
+    return caf::make_message(greet_atom_v, greeting.get_as<machines::node_ref>(1),
+                             caf::actor_cast<caf::strong_actor_ptr>(back));
   }
 
   template <class Handle>

@@ -78,6 +78,9 @@ class simulated_cluster {
 
   void spoil_messages(message_faults faults) { faults_ = faults; }
 
+  // Who has connected to whom, in any life.
+  const std::set<std::pair<std::string, std::string>>& connections() const { return connections_; }
+
   bool alive(const std::string& name) const;
 
   // Every live node has joined and can speak to a node of each role.
@@ -136,6 +139,7 @@ class simulated_cluster {
   std::multimap<std::string, caf::actor> proxies_;  // by the node that they lead to
   std::vector<std::shared_ptr<network>> ways_;
   std::vector<std::shared_ptr<fabric::transport>> graveyard_;
+  std::set<std::pair<std::string, std::string>> connections_;
   std::set<std::string> cut_off_;
   std::set<caf::actor_id> frozen_;
   message_faults faults_;

@@ -154,6 +154,29 @@ TEST_CASE("with two replicas a storage node may die at any moment") {
   }
 }
 
+// CAF's connections do not survive that two nodes connect to each other at once.
+TEST_CASE("of two nodes only one connects to the other, whoever dies and comes back") {
+  const auto model = recall_model();
+  for (const auto seed : seeds(5)) {
+    CAPTURE(seed);
+    simulated_cluster cluster(four_nodes(seed, 1, model));
+    const auto settled = [&] { return cluster.settled(); };
+    REQUIRE(cluster.run_until(settled, join_limit));
+    for (const auto* name : {"decode", "storage-2"}) {  // the first candidate, and the last
+      cluster.kill(name);
+      cluster.run_until([] { return false; }, std::chrono::seconds{3});
+      cluster.restart(name);
+      REQUIRE(cluster.run_until(settled, join_limit));
+    }
+    CHECK(cluster.connections().size() == 6);
+    for (const auto& [from, to] : cluster.connections()) {
+      CAPTURE(from);
+      CAPTURE(to);
+      CHECK_FALSE(cluster.connections().contains({to, from}));
+    }
+  }
+}
+
 TEST_CASE("the encoding node may die after ingest") {
   const auto model = recall_model();
   for (const auto seed : seeds(10)) {

@@ -99,8 +99,10 @@ TEST_CASE("a child that is never ready takes the others down at the deadline") {
   f.ready(0);
   CHECK(f.next_deadline() == origin + 120s);
   CHECK(f.tick(origin + 119s).empty());
+  CHECK_FALSE(f.culprit_was_late());
   CHECK(is(f.tick(origin + 120s), {{kind::terminate, 0}, {kind::terminate, 1}}));
   CHECK(f.culprit() == 1);
+  CHECK(f.culprit_was_late());
 }
 
 TEST_CASE("asked to stop: terminate, and kill those who do not listen") {

@@ -52,6 +52,32 @@ struct second_of_three {
 
 }  // namespace
 
+TEST_CASE("the first in rank gives those a little time that are there and were not heard") {
+  auto options = among(3, 0);
+  options.first_patience = std::chrono::milliseconds(1000);
+  succession s(options, at_ms(0));
+  const candidate_state own{.self = node(0)};
+  const auto asks = only<ask_candidate>(s.tick(own, false, at_ms(0)));
+  REQUIRE(asks.size() == 2);
+  CHECK(s.on_no_answer(asks[0].round, 1, own, at_ms(1)).empty());
+  CHECK(only<lead>(s.tick(own, false, at_ms(200))).empty());
+  SUBCASE("one of them leads") {
+    const auto again = only<ask_candidate>(s.tick(own, false, at_ms(300)));
+    REQUIRE(again.size() == 2);
+    s.on_no_answer(again[0].round, 1, own, at_ms(301));
+    CHECK(followed(s.on_answer(again[0].round, 2, leading(2, 40), own, at_ms(400))) == std::vector{2U});
+  }
+  SUBCASE("none comes") {
+    s.tick(own, false, at_ms(900));
+    CHECK(only<lead>(s.tick(own, false, at_ms(1100))).size() == 1);
+  }
+  SUBCASE("all have said that they do not lead") {
+    const auto again = only<ask_candidate>(s.tick(own, false, at_ms(300)));
+    s.on_answer(again[0].round, 1, {.self = node(1)}, own, at_ms(301));
+    CHECK(only<lead>(s.on_answer(again[0].round, 2, {.self = node(2)}, own, at_ms(302))).size() == 1);
+  }
+}
+
 TEST_CASE("a candidate alone leads at once") {
   succession s(among(1, 0), at_ms(0));
   const auto actions = s.tick({.self = node(0)}, false, at_ms(0));

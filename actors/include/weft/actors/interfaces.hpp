@@ -205,6 +205,8 @@ using node_actor = caf::typed_actor<
     caf::replies_to<status_atom, cluster_atom>::with<cluster_report>,
     // Who leads, as far as this node knows.
     caf::replies_to<lead_atom>::with<machines::candidate_state>,
+    // That node has connected to this one, which did not to it: its node actor. Answered with the epoch.
+    caf::replies_to<greet_atom, machines::node_ref, caf::strong_actor_ptr>::with<std::uint64_t>,
     // The view has changed (from whoever holds the membership).
     caf::reacts_to<view_atom, machines::view>,
     // Published at this port: join (sent once, by the starting thread).

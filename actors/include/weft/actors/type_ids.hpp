@@ -122,5 +122,6 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(weft, (weft::actors::retrieval_scores))
   CAF_ADD_TYPE_ID(weft, (weft::actors::retrieval_session))
   CAF_ADD_ATOM(weft, weft::actors, rank_atom, "rank")
+  CAF_ADD_ATOM(weft, weft::actors, greet_atom, "greet")
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

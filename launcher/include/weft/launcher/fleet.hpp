@@ -58,6 +58,8 @@ class fleet {
   bool finished() const;
   // The child whose start failed, and took the others down.
   std::optional<std::size_t> culprit() const { return culprit_; }
+  // It still ran when the time to become ready was over.
+  bool culprit_was_late() const { return culprit_was_late_; }
 
  private:
   enum class phase { idle, running, waiting, ended };
@@ -76,6 +78,7 @@ class fleet {
   fleet_rules rules_;
   std::vector<member> children_;
   std::optional<std::size_t> culprit_;
+  bool culprit_was_late_ = false;
   bool stopping_ = false;
   bool killed_ = false;
   time_point ready_deadline_;

@@ -29,6 +29,7 @@ struct succession_options {
   duration round_interval = std::chrono::milliseconds(100);  // between two rounds without result
   duration watch_interval = std::chrono::milliseconds(500);  // between two rounds of a coordinator
   duration start_patience = std::chrono::seconds(6);
+  duration first_patience{};  // of the first in rank, where some neither answer nor are known to be away
   duration follow_patience = std::chrono::milliseconds(750);  // for a new coordinator to accept the node
 };
 
