@@ -172,16 +172,22 @@ void forward_pass::normalise(std::uint32_t rows, std::span<const float> weight) 
 }
 
 void forward_pass::project(const layer_weights& layer, std::uint32_t rows) {
-  normalise(rows, layer.attention_norm);
-  packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.qkv.input_dtype(), pool_);
-  layer.qkv.apply(packed_, qkv_, qkv_width_, pool_);
+  project_first(layer, layer.qkv.outputs(), rows);
   if (!config_.qk_norm) return;
   const auto epsilon = static_cast<float>(config_.rms_norm_eps);
-  kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
-                    layer.query_norm.data(), epsilon, pool_);
   float* keys = qkv_ + query_width_;
   kernels::rms_norm(keys, qkv_width_, keys, qkv_width_, rows, config_.kv_heads, config_.head_dim,
                     layer.key_norm.data(), epsilon, pool_);
+}
+
+// As many outputs as are wanted, queries first; queries are normalised.
+void forward_pass::project_first(const layer_weights& layer, std::uint32_t outputs, std::uint32_t rows) {
+  normalise(rows, layer.attention_norm);
+  packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.qkv.input_dtype(), pool_);
+  layer.qkv.apply_first(outputs, packed_, qkv_, qkv_width_, pool_);
+  if (config_.qk_norm)
+    kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
+                      layer.query_norm.data(), static_cast<float>(config_.rms_norm_eps), pool_);
 }
 
 void forward_pass::round_keys_and_values(std::uint32_t rows) {
@@ -282,7 +288,7 @@ void forward_pass::look_ahead(std::uint32_t layer, const row_chunk& chunk, forwa
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   ahead_.resize(std::size_t{rows} * qkv_width_);
   float* const own = std::exchange(qkv_, ahead_.data());
-  project(weights_.layers[layer], rows);
+  project_first(weights_.layers[layer], static_cast<std::uint32_t>(query_width_), rows);
   kernels::rotate(qkv_, qkv_width_, rows, config_.query_heads, rotations_, pool_);
   qkv_ = own;
   observer.queries_ahead(layer, chunk.first_row, rows, ahead_.data(), qkv_width_);

@@ -68,6 +68,7 @@ class forward_pass {
                           forward_observer* observer);
   void measure_changes(std::uint32_t layer, const row_chunk& chunk, std::span<float> changes);
   void project(const layer_weights& layer, std::uint32_t rows);
+  void project_first(const layer_weights& layer, std::uint32_t outputs, std::uint32_t rows);
   void round_keys_and_values(std::uint32_t rows);
   void write_cache(std::uint32_t layer, const row_chunk& chunk);
   active_rows keep_wanted(const row_chunk& chunk);

@@ -376,10 +376,11 @@ linear::linear(std::span<const weight_part> parts, dtype weights_dtype, std::uin
   }
 }
 
-void linear::apply(const linear_input& x, float* y, std::size_t row_stride, thread_pool& pool,
-                   write_mode mode) const {
+void linear::apply_first(std::uint32_t outputs, const linear_input& x, float* y, std::size_t row_stride,
+                         thread_pool& pool, write_mode mode) const {
   check(x.inputs() == inputs_ && x.type() == input_dtype_, "linear: input packed for another matrix");
-  const std::size_t tiles = (outputs_ + tile_columns - 1) / tile_columns;
+  check(outputs <= outputs_, "linear: more outputs than there are");
+  const std::size_t tiles = (outputs + tile_columns - 1) / tile_columns;
   const std::size_t bytes_per_tile = tile_bytes(weights_dtype_, inputs_);
   const row_cut rows = cut_rows(x.rows(), tiles, pool.threads());
   auto* const multiply = &HWY_DYNAMIC_DISPATCH(multiply_tile);
@@ -396,7 +397,7 @@ void linear::apply(const linear_input& x, float* y, std::size_t row_stride, thre
     p.inputs = inputs_;
     p.y = y + row * row_stride + tile * tile_columns;
     p.y_stride = row_stride;
-    p.outputs = std::min<std::size_t>(tile_columns, outputs_ - tile * tile_columns);
+    p.outputs = std::min<std::size_t>(tile_columns, outputs - tile * tile_columns);
     p.bias = bias_.empty() ? nullptr : bias_.data() + tile * tile_columns;
     p.add = mode == write_mode::add;
     p.from_zero = !p.add && p.bias == nullptr;

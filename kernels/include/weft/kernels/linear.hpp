@@ -73,7 +73,12 @@ class linear {
   // y: f32 [x.rows()][outputs], rows `row_stride` floats apart. x.inputs() and x.type() must be this matrix's
   // `inputs()` and `input_dtype()`.
   void apply(const linear_input& x, float* y, std::size_t row_stride, thread_pool& pool,
-             write_mode mode = write_mode::overwrite) const;
+             write_mode mode = write_mode::overwrite) const {
+    apply_first(outputs_, x, y, row_stride, pool, mode);
+  }
+  // The same of the first `outputs` only; the weights of the others are not read.
+  void apply_first(std::uint32_t outputs, const linear_input& x, float* y, std::size_t row_stride,
+                   thread_pool& pool, write_mode mode = write_mode::overwrite) const;
 
  private:
   aligned_buffer memory_;
