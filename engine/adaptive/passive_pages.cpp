@@ -11,9 +11,10 @@ namespace weft::engine {
 namespace adaptive = policies::adaptive;
 
 adaptive_session::passive_pages::passive_pages(runner& model, const row_page_pool& pool, passive_store& store,
-                                               adaptive_counters& counters)
+                                               std::uint32_t sketch_bits, adaptive_counters& counters)
     : model_(model),
       store_(store),
+      sketch_bits_(sketch_bits),
       counters_(counters),
       page_rows_(pool.page_rows()),
       row_bytes_(pool.row_bytes()),
@@ -24,7 +25,15 @@ adaptive_session::passive_pages::passive_pages(runner& model, const row_page_poo
       page_sizes_(heads_.size()),
       log_sums_(model.config().query_heads),
       box_(2 * head_dim_),
-      logits_(kv_heads_) {}
+      lines_(kv_heads_) {
+  if (sketch_bits_ == 0) return;
+  for (auto& own : heads_)
+    own.sketches = kernels::key_sketches(static_cast<std::uint32_t>(head_dim_), sketch_bits_);
+}
+
+void adaptive_session::passive_pages::fit(std::size_t head, std::span<const float> keys) {
+  if (sketch_bits_ > 0) heads_[head].sketches.fit(keys);
+}
 
 void adaptive_session::passive_pages::add(std::size_t head, std::uint32_t token, const std::byte* k,
                                           const std::byte* v, adaptive::cache_policy& policy) {
@@ -46,7 +55,7 @@ void adaptive_session::passive_pages::store(std::size_t head, adaptive::cache_po
   const std::size_t rows = own.filled;
   std::vector<std::uint32_t> tokens(rows);
   std::memcpy(tokens.data(), own.filling.data(), rows * sizeof(std::uint32_t));
-  add_box(own, own.filled);
+  add_summary(own, own.filled);
   // A page that is not full is stored without its gaps.
   std::byte* const k = filling_k(own);
   std::memmove(k + rows * row_bytes_, k + page_rows_ * row_bytes_, rows * row_bytes_);
@@ -65,14 +74,21 @@ void adaptive_session::passive_pages::store(std::size_t head, adaptive::cache_po
   own.filled = 0;
 }
 
-void adaptive_session::passive_pages::add_box(head_pages& own, std::uint32_t rows) {
-  std::vector<float> keys(rows * head_dim_);
-  kernels::to_f32(model_.cache_shape().dtype, filling_k(own), keys.data(), keys.size());
+void adaptive_session::passive_pages::add_summary(head_pages& own, std::uint32_t rows) {
+  keys_.resize(rows * head_dim_);
+  kernels::to_f32(model_.cache_shape().dtype, filling_k(own), keys_.data(), keys_.size());
+  if (sketch_bits_ > 0)
+    own.sketches.add(keys_);
+  else
+    add_box(own, keys_);
+}
+
+void adaptive_session::passive_pages::add_box(head_pages& own, std::span<const float> keys) {
   for (std::size_t i = 0; i < head_dim_; ++i) {
     box_[i] = box_[head_dim_ + i] = keys[i];
-    for (std::size_t row = 1; row < rows; ++row) {
-      box_[i] = std::min(box_[i], keys[row * head_dim_ + i]);
-      box_[head_dim_ + i] = std::max(box_[head_dim_ + i], keys[row * head_dim_ + i]);
+    for (std::size_t at = i; at < keys.size(); at += head_dim_) {
+      box_[i] = std::min(box_[i], keys[at]);
+      box_[head_dim_ + i] = std::max(box_[head_dim_ + i], keys[at]);
     }
   }
   if (own.pages % tile_pages == 0)
@@ -80,17 +96,29 @@ void adaptive_session::passive_pages::add_box(head_pages& own, std::uint32_t row
   own.boxes.back().set(own.pages % tile_pages, box_);
 }
 
-// [group][pages]
-void adaptive_session::passive_pages::bounds_of(const head_pages& own, const float* q,
-                                                std::vector<float>& logits) {
-  logits.resize(group_ * own.pages);
+// By row.
+void adaptive_session::passive_pages::estimates_of(const head_pages& own, const float* q,
+                                                   logit_lines& out) const {
+  out.query.resize(group_ * head_dim_);
+  for (std::size_t i = 0; i < out.query.size(); ++i)
+    out.query[i] = q[i] * model_.attention().scale;
+  out.stride = own.sketches.rows() + kernels::key_sketches::tile_rows;
+  out.logits.resize(group_ * out.stride);
+  kernels::sketch_products(own.sketches, out.query.data(), static_cast<std::uint32_t>(group_),
+                           out.logits.data(), out.stride);
+}
+
+// By page.
+void adaptive_session::passive_pages::bounds_of(const head_pages& own, const float* q, logit_lines& out) {
+  out.stride = own.pages;
+  out.logits.resize(group_ * out.stride);
   float bounds[tile_pages];
   for (std::size_t g = 0; g < group_; ++g)
     for (std::uint32_t first = 0; first < own.pages; first += tile_pages) {
       kernels::box_bounds(own.boxes[first / tile_pages], q + g * head_dim_, 1, bounds, model_.threads());
       const std::uint32_t count = std::min(tile_pages, own.pages - first);
       for (std::uint32_t i = 0; i < count; ++i)
-        logits[g * own.pages + first + i] = bounds[i] * model_.attention().scale;
+        out.logits[g * out.stride + first + i] = bounds[i] * model_.attention().scale;
     }
 }
 
@@ -98,19 +126,24 @@ void adaptive_session::passive_pages::begin(std::uint32_t layer,
                                             std::span<const std::vector<kernels::kv_run>> runs,
                                             const float* q, adaptive::cache_policy& policy) {
   const std::size_t first = std::size_t{layer} * kv_heads_;
+  const auto query_of = [&](std::size_t h) { return q + h * group_ * head_dim_; };
   weighed_.clear();
-  for (std::size_t h = 0; h < kv_heads_; ++h) {
-    weighed_.push_back({q + h * group_ * head_dim_, runs[h], nullptr, log_sums_.data() + h * group_});
-    bounds_of(heads_[first + h], q + h * group_ * head_dim_, logits_[h]);
-  }
-  kernels::attention_weights(model_.attention(), weighed_, model_.threads());
-  bounds_.clear();
   for (std::size_t h = 0; h < kv_heads_; ++h)
-    bounds_.push_back({logits_[h], std::span(log_sums_).subspan(h * group_, group_)});
+    weighed_.push_back({query_of(h), runs[h], nullptr, log_sums_.data() + h * group_});
+  kernels::attention_weights(model_.attention(), weighed_, model_.threads());
+  if (sketch_bits_ > 0)
+    model_.threads().parallel_for(
+        kv_heads_, [&](std::size_t h, unsigned) { estimates_of(heads_[first + h], query_of(h), lines_[h]); });
+  else
+    for (std::size_t h = 0; h < kv_heads_; ++h)
+      bounds_of(heads_[first + h], query_of(h), lines_[h]);
+  known_.clear();
+  for (std::size_t h = 0; h < kv_heads_; ++h)
+    known_.push_back({lines_[h].logits, lines_[h].stride, std::span(log_sums_).subspan(h * group_, group_)});
 
   begun_ahead_ = layer > 0;
   loads_.clear();
-  for (const auto& page : policy.recall(layer, bounds_)) {
+  for (const auto& page : policy.recall(layer, known_)) {
     const std::size_t rows = page_sizes_[page.head][page.page];
     returning_.push_back({page, rows, std::vector<std::byte>(page_bytes(rows))});
   }
@@ -154,11 +187,14 @@ void adaptive_session::passive_pages::put_back(const returning& page, paged_rows
   }
 }
 
-std::size_t adaptive_session::passive_pages::bound_bytes() const {
+std::size_t adaptive_session::passive_pages::summary_bytes() const {
   std::size_t bytes = 0;
   for (const auto& own : heads_)
     for (const auto& boxes : own.boxes)
       bytes += boxes.size_bytes();
+  if (sketch_bits_ > 0)
+    for (const auto& own : heads_)
+      bytes += own.sketches.size_bytes();
   return bytes;
 }
 

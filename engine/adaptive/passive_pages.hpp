@@ -1,10 +1,11 @@
-// A session's rows outside the decode cache: pages being filled, pages stored with their smallest and largest
-// keys at hand, pages on their way back.
+// A session's rows outside the decode cache: pages being filled, pages stored with sketches of their keys, or
+// the smallest and largest ones, at hand; pages on their way back.
 #pragma once
 
 #include <weft/engine/adaptive/session.hpp>
 #include <weft/kernels/attention_weights.hpp>
 #include <weft/kernels/block_scores.hpp>
+#include <weft/kernels/key_sketches.hpp>
 
 #include <cstdint>
 #include <span>
@@ -14,8 +15,12 @@ namespace weft::engine {
 
 class adaptive_session::passive_pages {
  public:
-  passive_pages(runner& model, const row_page_pool& pool, passive_store& store, adaptive_counters& counters);
+  // sketch_bits: of `policy_needs`.
+  passive_pages(runner& model, const row_page_pool& pool, passive_store& store, std::uint32_t sketch_bits,
+                adaptive_counters& counters);
 
+  // Before a head's first row: keys [row][head_dim] that show what its keys are like.
+  void fit(std::size_t head, std::span<const float> keys);
   // A row that leaves the decode cache. Full pages are stored; `policy` is told.
   void add(std::size_t head, std::uint32_t token, const std::byte* k, const std::byte* v,
            policies::adaptive::cache_policy& policy);
@@ -28,7 +33,7 @@ class adaptive_session::passive_pages {
   // What was begun goes into the heads' rows.
   void finish(std::span<paged_rows> heads, policies::adaptive::cache_policy& policy);
 
-  std::size_t bound_bytes() const;
+  std::size_t summary_bytes() const;
   std::size_t state_bytes() const;
 
  private:
@@ -38,7 +43,13 @@ class adaptive_session::passive_pages {
     std::vector<std::byte> filling;  // tokens, K rows, V rows of a whole page
     std::uint32_t filled = 0;
     std::uint32_t pages = 0;
-    std::vector<kernels::score_tiles> boxes;  // of `tile_pages` pages each
+    std::vector<kernels::score_tiles> boxes;  // of `tile_pages` pages each; or
+    kernels::key_sketches sketches;           // rows in the order of the store
+  };
+  struct logit_lines {
+    std::vector<float> query;   // [group][head_dim], times the scale of the logits
+    std::vector<float> logits;  // [group][stride]
+    std::size_t stride = 0;
   };
   struct returning {
     policies::adaptive::passive_page page;
@@ -54,21 +65,24 @@ class adaptive_session::passive_pages {
     return own.filling.data() + page_rows_ * sizeof(std::uint32_t);
   }
   void store(std::size_t head, policies::adaptive::cache_policy& policy);
-  void add_box(head_pages& own, std::uint32_t rows);
-  void bounds_of(const head_pages& own, const float* q, std::vector<float>& logits);
+  void add_summary(head_pages& own, std::uint32_t rows);
+  void add_box(head_pages& own, std::span<const float> keys);
+  void estimates_of(const head_pages& own, const float* q, logit_lines& out) const;
+  void bounds_of(const head_pages& own, const float* q, logit_lines& out);
   void put_back(const returning& page, paged_rows& rows, std::span<const std::uint32_t> tokens) const;
 
   runner& model_;
   passive_store& store_;
+  std::uint32_t sketch_bits_;
   adaptive_counters& counters_;
   std::size_t page_rows_, row_bytes_, head_dim_, kv_heads_, group_;
   std::vector<head_pages> heads_;
   std::vector<std::vector<std::uint32_t>> page_sizes_;  // [head][page]
   std::vector<returning> returning_;
   bool begun_ahead_ = false;
-  std::vector<float> log_sums_, box_;
-  std::vector<std::vector<float>> logits_;  // by KV head
-  std::vector<policies::adaptive::page_bounds> bounds_;
+  std::vector<float> log_sums_, box_, keys_;
+  std::vector<logit_lines> lines_;  // by KV head
+  std::vector<policies::adaptive::passive_logits> known_;
   std::vector<kernels::weighed_head> weighed_;
   std::vector<page_load> loads_;
 };

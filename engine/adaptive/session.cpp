@@ -33,7 +33,8 @@ adaptive_session::adaptive_session(runner& model, row_page_pool& pool,
       weights_(shape_.kv_heads) {
   if (needs_.recalls && store == nullptr)
     throw std::invalid_argument("a policy that takes rows back needs a passive store");
-  if (needs_.recalls) passive_ = std::make_unique<passive_pages>(model, pool, *store, counters_);
+  if (needs_.recalls)
+    passive_ = std::make_unique<passive_pages>(model, pool, *store, needs_.sketch_bits, counters_);
   for (std::size_t head = 0; head < shape_.heads(); ++head)
     heads_.emplace_back(pool);
 }
@@ -98,6 +99,9 @@ void adaptive_session::fill(kv_cache& whole) {
                             whole.v(layer, h) + token * row_bytes);
       }
       if (!passive_) continue;
+      keys_.resize(std::size_t{tokens_} * shape_.head_dim);
+      kernels::to_f32(whole.shape().dtype, whole.k(layer, h), keys_.data(), keys_.size());
+      passive_->fit(head, keys_);
       // A copy: the list shrinks as its rows are stored.
       const auto leaving = policy_->leaving(static_cast<std::uint32_t>(head));
       for (const std::uint32_t token : std::vector(leaving.begin(), leaving.end()))
@@ -267,8 +271,8 @@ std::size_t adaptive_session::row_bytes() const {
   return static_cast<std::size_t>(resident_rows()) * 2 * pool_.row_bytes();
 }
 
-std::size_t adaptive_session::bound_bytes() const {
-  return passive_ ? passive_->bound_bytes() : 0;
+std::size_t adaptive_session::summary_bytes() const {
+  return passive_ ? passive_->summary_bytes() : 0;
 }
 
 std::size_t adaptive_session::state_bytes() const {

@@ -85,6 +85,7 @@ result<std::unique_ptr<adaptive::cache_policy>> policy_of(const adaptive::sessio
                                    {.rows = rows,
                                     .scope = run.scope,
                                     .passive = run.passive,
+                                    .sketch_bits = run.sketch_bits,
                                     .recall_share = run.recall_share,
                                     .recall_room = run.recall_room},
                                    predictor->second);
@@ -173,7 +174,7 @@ result<adaptive_reader::answered> adaptive_reader::answer(engine::adaptive_sessi
     auto done = session.step(token, kind_of(token), wanted ? std::span(logits_) : std::span<float>());
     found.step_ms.push_back(milliseconds_since(started));
     found.resident_bytes =
-        std::max(found.resident_bytes, static_cast<double>(pool.used_bytes() + session.bound_bytes()));
+        std::max(found.resident_bytes, static_cast<double>(pool.used_bytes() + session.summary_bytes()));
     return done;
   };
   const auto started = clock::now();
@@ -361,7 +362,7 @@ result<std::vector<memory_point>> generate_long(loaded_model& model, const adapt
     if ((i + 1) * std::uint64_t{points} / generated_tokens == i * std::uint64_t{points} / generated_tokens)
       continue;
     found.push_back({run.name, session.tokens(),
-                     static_cast<double>(pool.used_bytes() + session.bound_bytes()),
+                     static_cast<double>(pool.used_bytes() + session.summary_bytes()),
                      static_cast<double>(session.state_bytes()), median(step_ms)});
     step_ms.clear();
   }

@@ -196,7 +196,8 @@ result<void> write_adaptive_report(const std::filesystem::path& folder, const st
       "# " + title +
       "\n\nContexts are compressed before any question is known. `ratio`: rows that the method may "
       "hold of the context. `attention`: share of the full attention that falls on the rows a step "
-      "reads. Bytes and times are measured; `bytes resident` are pages of the decode cache and bounds "
+      "reads. Bytes and times are measured; `bytes resident` are pages of the decode cache and sketches or "
+      "bounds "
       "of passive pages, the most at a time. Answers by exact match, with Wilson's 95 % interval.\n";
   report_folder files(folder);
   const auto section = [&](const std::string& heading, const std::string& caption,

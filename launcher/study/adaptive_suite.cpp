@@ -1,5 +1,6 @@
 #include "adaptive_suite.hpp"
 
+#include <weft/engine/adaptive/session.hpp>
 #include <weft/launcher/study/pool_passive_store.hpp>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <optional>
 #include <random>
 #include <utility>
@@ -61,6 +63,7 @@ std::vector<adaptive_run> every_ablation() {
     run.scope = budget_scope::layer;
     run.passive = false;
   });
+  add("bounds", [](auto& run) { run.sketch_bits = 0; });
   add("smoothed only", [](auto& run) { run.recall_share = never; });
   for (const auto& [name, set] : {std::pair{"without a", feature_set::without_attention},
                                   std::pair{"without f", feature_set::without_facts},
@@ -137,17 +140,25 @@ const adaptive_run* run_named(const std::vector<adaptive_run>& runs, const std::
   return found == runs.end() ? nullptr : &*found;
 }
 
+bool has_part(const adaptive_suite_options& options, const std::string& part) {
+  return std::ranges::find(options.parts, part) != options.parts.end();
+}
+
 // What a session holds while it generates, and what steps cost behind prompts of several lengths.
 result<void> measure_lengths(loaded_model& model, const std::vector<adaptive_run>& runs,
+                             const adaptive_suite_options& options,
                              const engine::relevance_predictors& predictors, suite_results& results) {
   for (const char* const name : {"full", "streaming_llm", "h2o", "quest", "atskv", "atskv without store"}) {
     const auto* const run = run_named(runs, name);
     if (run == nullptr) continue;
     spdlog::info("{}: {} tokens, and prompts of 512 to 8192", name, long_generation_tokens);
-    const auto grown =
-        generate_long(model, *run, long_prompt_tokens, long_generation_tokens, long_rows, 20, predictors);
-    if (!grown) return tl::unexpected(grown.error());
-    results.memory.insert(results.memory.end(), grown->begin(), grown->end());
+    if (has_part(options, "memory")) {
+      const auto grown =
+          generate_long(model, *run, long_prompt_tokens, long_generation_tokens, long_rows, 20, predictors);
+      if (!grown) return tl::unexpected(grown.error());
+      results.memory.insert(results.memory.end(), grown->begin(), grown->end());
+    }
+    if (!has_part(options, "lengths")) continue;
     for (const std::uint32_t tokens : {512U, 1024U, 2048U, 4096U, 8192U}) {
       const auto behind = generate_long(model, *run, tokens, 100, long_rows, 1, predictors);
       if (!behind) return tl::unexpected(behind.error());
@@ -155,6 +166,12 @@ result<void> measure_lengths(loaded_model& model, const std::vector<adaptive_run
     }
   }
   return {};
+}
+
+result<engine::relevance_predictors> untrained(const engine::runner& model) {
+  return engine::relevance_predictors{
+      {feature_set::all, std::make_shared<adaptive::relevance_predictor>(
+                             adaptive::attention_predictor(engine::session_shape_of(model.config())))}};
 }
 
 result<suite_results> measure(const eval_input& input, const adaptive_suite_options& options) {
@@ -171,7 +188,9 @@ result<suite_results> measure(const eval_input& input, const adaptive_suite_opti
     if (auto trained = train_relevance_predictors({texts, file, options.units}); !trained)
       return tl::unexpected(trained.error());
   }
-  const auto predictors = engine::read_relevance_predictors(file, model->runner.config());
+  const auto predictors = options.predictor == "attention"
+                              ? untrained(model->runner)
+                              : engine::read_relevance_predictors(file, model->runner.config());
   if (!predictors) return tl::unexpected(predictors.error());
 
   // Sessions of different processes must not meet in the pool.
@@ -190,17 +209,19 @@ result<suite_results> measure(const eval_input& input, const adaptive_suite_opti
   auto runs = adaptive_runs(options.ratios, options.methods);
   for (auto& run : runs) {
     run.recall_room = options.recall_room;
+    if (run.sketch_bits > 0) run.sketch_bits = options.sketch_bits;
     run.page_rows = options.page_rows;
   }
   suite_results results;
   for (const auto& set : *sets) {
+    if (!has_part(options, "scores")) break;
     const auto cells = evaluate_adaptive(*model, set.contexts, runs, *predictors,
                                          logged_progress(set, "suite adaptive"), make_store);
     if (!cells) return tl::unexpected(in_set(set, cells.error()));
     for (const auto& cell : *cells)
       results.cells.push_back({set.name, cell});
   }
-  if (auto done = measure_lengths(*model, runs, *predictors, results); !done)
+  if (auto done = measure_lengths(*model, runs, options, *predictors, results); !done)
     return tl::unexpected(done.error());
   return results;
 }

@@ -16,7 +16,9 @@ struct adaptive_suite_options {
   std::vector<std::string> methods;  // by name; empty: all
   std::vector<double> ratios{0.1, 0.2, 0.5};
   std::filesystem::path predictor;  // empty: atskv.safetensors beside the model
+  std::vector<std::string> parts{"scores", "memory", "lengths"};
   double recall_room = 0.25;
+  std::uint32_t sketch_bits = 2;
   std::uint32_t page_rows = 16;
   std::vector<std::filesystem::path> train;  // sets to train predictors on first
   std::uint32_t units = 0;                   // hidden units of those

@@ -199,8 +199,17 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->add_option("--methods", options->adaptive.methods,
                    "of the suite: some of its methods (atskv, h2o, ...; default: all)")
       ->delimiter(',');
-  command->add_option("--predictor", options->adaptive.predictor,
-                      "of the suite: relevance predictors (default: atskv.safetensors beside the model)");
+  command
+      ->add_option(
+          "--parts", options->adaptive.parts,
+          "of the suite: scores, memory (over 10,000 generated tokens), lengths (steps behind long prompts)")
+      ->check(CLI::IsMember({"scores", "memory", "lengths"}))
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option(
+      "--predictor", options->adaptive.predictor,
+      "of the suite: file of relevance predictors (default: atskv.safetensors beside the model), or "
+      "attention: a row is as relevant as the attention that it received");
   command->add_option("--train", options->adaptive.train,
                       "of the suite: sets to train relevance predictors on first (not those of --set)");
   command
@@ -211,6 +220,12 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->add_option("--recall-room", options->adaptive.recall_room,
                    "of the suite: part of atskv's budget that is free for rows that come back")
       ->check(CLI::Range(0.0, 0.9))
+      ->capture_default_str();
+  command
+      ->add_option("--sketch-bits", options->adaptive.sketch_bits,
+                   "of the suite: bits for each channel by which atskv estimates the logits of rows in the "
+                   "passive store; 0: bounds of their pages")
+      ->check(CLI::Range(0, 4))
       ->capture_default_str();
   command->add_option("--page-rows", options->adaptive.page_rows, "of the suite: rows of a page")
       ->check(CLI::Range(1, 1024))

@@ -2,14 +2,18 @@
 #include <weft/policies/adaptive/threshold_controller.hpp>
 
 #include "adaptive/atskv_books.hpp"
+#include "adaptive/slot_books.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <utility>
 
 namespace weft::policies::adaptive {
 
 namespace {
 
+constexpr std::size_t relevance_tiers = 4;   // of pages that come back whole
 constexpr std::uint32_t replayed_rows = 32;  // as many as `attention_trace` remembers
 
 // Heads that share a budget.
@@ -19,6 +23,7 @@ struct shared_budget {
   threshold_controller controller{1};
   std::uint64_t returned = 0;  // rows that this step asked for
   std::uint64_t pending = 0;   // of those, what has not come yet
+  std::uint64_t resident = 0;  // with a place for each head's new row
 
   std::uint64_t heads() const { return end - first; }
 };
@@ -37,7 +42,8 @@ class adaptive_policy final : public atskv_policy {
             .weights = true,
             .keys = true,
             .hidden = true,
-            .recalls = options_.passive};
+            .recalls = options_.passive,
+            .sketch_bits = options_.sketch_bits};
   }
 
   void kinds(std::uint32_t first_token, std::span<const std::uint8_t> kinds) override {
@@ -63,7 +69,7 @@ class adaptive_policy final : public atskv_policy {
       choose(group, group.controller.threshold(counts_, budget(group)), true);
       trim(group, false);
     }
-    books_.sort_leaving();
+    books_.sort_leaving(by_row() ? 1 : relevance_tiers);
     books_.forget_entered();
   }
 
@@ -90,42 +96,47 @@ class adaptive_policy final : public atskv_policy {
     books_.store(head, tokens.size());
   }
   std::span<const std::uint32_t> leaving(std::uint32_t head) const override { return books_.leaving(head); }
-  std::span<const passive_page> recall(std::uint32_t layer, std::span<const page_bounds> bounds) override;
+  std::span<const passive_page> recall(std::uint32_t layer, std::span<const passive_logits> known) override;
   std::span<const std::uint32_t> recalled(const passive_page& page) override {
     const auto tokens = books_.take_back(page);
     settle(page.head, tokens.size());
     return tokens;
   }
-  void lost(const passive_page& page) override {
-    settle(page.head, books_.head(page.head).pages[page.page].absent());
-    books_.lose(page);
-  }
+  void lost(const passive_page& page) override { settle(page.head, books_.lose(page)); }
 
   std::size_t state_bytes() const override {
-    return books_.bytes() + candidates_.capacity() * sizeof(candidate);
+    return books_.bytes() + candidates_.capacity() * sizeof(candidate) +
+           2 * ranks_.capacity() * sizeof(float) + wanted_.capacity() * sizeof(wish);
   }
   void set_rows(std::uint32_t rows_of_head) override { options_.rows = std::max(1U, rows_of_head); }
   double quantile(std::size_t group) const override { return groups_[group].controller.quantile(); }
 
  private:
   struct candidate {
-    bool kept_first = false;
-    bool demoted = false;
-    float relevance = 0;
+    float rank = 0;
     std::uint32_t head = 0;
     std::uint32_t slot = 0;
     std::uint32_t token = 0;
 
     // Which of two rows leaves first: among equals the older one.
     friend bool operator<(const candidate& a, const candidate& b) {
-      if (a.kept_first != b.kept_first) return b.kept_first;
-      if (a.demoted != b.demoted) return a.demoted;
-      if (a.relevance != b.relevance) return a.relevance < b.relevance;
+      if (a.rank != b.rank) return a.rank < b.rank;
       if (a.token != b.token) return a.token < b.token;
       return a.head > b.head;
     }
   };
 
+  // What comes back as one: a row, or what is absent of a page.
+  struct wish {
+    float urgency = 0;
+    std::uint32_t head = 0;
+    std::uint32_t page = 0;
+    std::uint32_t first = 0;
+    std::uint32_t end = 0;
+    std::uint32_t rows = 0;
+  };
+
+  bool by_row() const { return options_.sketch_bits > 0; }
   std::uint64_t budget(const shared_budget& group) const { return options_.rows * group.heads(); }
 
   // Rows that stay free: for the next token of each head, and for what comes back.
@@ -135,10 +146,6 @@ class adaptive_policy final : public atskv_policy {
         options_.passive ? static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(all)) : 0;
     const std::uint64_t free = group.heads() + reserve;
     return all > free ? all - free : 0;
-  }
-
-  bool is_kept_first(std::uint32_t token) const {
-    return token < options_.sinks || books_.newest() - token < std::min(options_.window, options_.rows / 4);
   }
 
   shared_budget& group_of(std::uint32_t head) {
@@ -159,10 +166,11 @@ class adaptive_policy final : public atskv_policy {
   void count(const shared_budget& group) {
     counts_.clear();
     for (std::uint32_t head = group.first; head < group.end; ++head) {
-      for (const auto& row : books_.head(head).rows)
-        counts_.add(row.relevance);
-      for (const auto& page : books_.head(head).pages)
-        if (!page.lost && page.absent() > 0) counts_.add(page.relevance, page.absent());
+      const auto& own = books_.head(head);
+      for (const float relevance : own.slots.relevance)
+        counts_.add(relevance);
+      for (std::size_t row = 0; row < own.states.size(); ++row)
+        if (own.states[row] == stored_state::absent) counts_.add(own.stored.relevance[row]);
     }
   }
 
@@ -174,18 +182,24 @@ class adaptive_policy final : public atskv_policy {
         choice.value = above ? 1.0F : 0.0F;
       else
         choice.add(above);
-      return above;
+      wanted += above ? 1 : 0;
     };
     for (std::uint32_t head = group.first; head < group.end; ++head) {
-      for (auto& row : books_.head(head).rows)
-        wanted += decide(row.choice, row.relevance) ? 1 : 0;
-      for (auto& page : books_.head(head).pages)
-        if (!page.lost && page.absent() > 0 && decide(page.choice, page.relevance)) wanted += page.absent();
+      auto& own = books_.head(head);
+      for (std::size_t slot = 0; slot < own.slots.size(); ++slot)
+        decide(own.slots.choices[slot], own.slots.relevance[slot]);
+      for (std::size_t row = 0; row < own.states.size(); ++row)
+        if (own.states[row] == stored_state::absent)
+          decide(own.stored.choices[row], own.stored.relevance[row]);
     }
     group.controller.wanted(wanted);
   }
 
+  void list_wishes(std::uint32_t head, std::span<const float> shares);
+  void grant_wishes(std::uint32_t layer);
   void trim(const shared_budget& group, bool by_choice);
+  void rank(std::uint32_t head);
+  float rank_of_last(std::size_t leaving);
   void remove_candidates();
 
   session_shape shape_;
@@ -194,35 +208,59 @@ class adaptive_policy final : public atskv_policy {
   std::vector<shared_budget> groups_;
   bool in_prompt_ = true;
   relevance_counts counts_;
+  std::vector<float> ranks_, sorted_ranks_;  // of a group's rows, head by head
   std::vector<candidate> candidates_;
   std::vector<std::uint32_t> slots_;
-  std::vector<passive_page> wanted_pages_, chosen_pages_;
+  std::vector<wish> wanted_;
+  std::vector<passive_page> chosen_pages_;
 };
 
+// How late a row leaves: from 0 to 1 what the smoothed threshold gave up, then the others, then sinks and
+// last rows.
+void adaptive_policy::rank(std::uint32_t head) {
+  const auto& slots = books_.head(head).slots;
+  const std::size_t first = ranks_.size();
+  ranks_.resize(first + slots.size());
+  const std::uint32_t window = std::min(options_.window, options_.rows / 4);
+  const std::uint32_t newest = books_.newest();
+  for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+    const float relevance = slots.relevance[slot] > 0 ? slots.relevance[slot] : 0.0F;
+    const bool kept_first = slots.tokens[slot] < options_.sinks || newest - slots.tokens[slot] < window;
+    ranks_[first + slot] = relevance + (kept_first ? 4.0F : slots.choices[slot].demotes() ? 0.0F : 2.0F);
+  }
+}
+
 void adaptive_policy::trim(const shared_budget& group, bool by_choice) {
-  candidates_.clear();
-  for (std::uint32_t head = group.first; head < group.end; ++head) {
-    const auto tokens = books_.tokens(head);
-    const auto& rows = books_.head(head).rows;
-    for (std::uint32_t slot = 0; slot < rows.size(); ++slot)
-      candidates_.push_back({is_kept_first(tokens[slot]), rows[slot].choice.demotes(),
-                             rows[slot].relevance > 0 ? rows[slot].relevance : 0.0F, head, slot,
-                             tokens[slot]});
-  }
+  ranks_.clear();
+  for (std::uint32_t head = group.first; head < group.end; ++head)
+    rank(head);
   const std::uint64_t most = most_rows(group);
-  std::size_t leaving = candidates_.size() > most ? candidates_.size() - most : 0;
-  if (leaving > 0 && leaving < candidates_.size())
-    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(leaving) - 1,
-                     candidates_.end());
+  const std::size_t leaving = ranks_.size() > most ? ranks_.size() - most : 0;
   // Without a store a row that leaves is gone: then only the cap takes rows away.
-  if (by_choice && options_.passive) {
-    const auto rest =
-        std::partition(candidates_.begin() + static_cast<std::ptrdiff_t>(leaving), candidates_.end(),
-                       [](const candidate& row) { return !row.kept_first && row.demoted; });
-    leaving = static_cast<std::size_t>(rest - candidates_.begin());
+  const float given_up = by_choice && options_.passive ? std::nextafter(2.0F, 0.0F) : -1.0F;
+  const float last = std::max(given_up, leaving > 0 ? rank_of_last(leaving) : -1.0F);
+  candidates_.clear();
+  if (last < 0) return;
+  std::size_t row = 0;
+  for (std::uint32_t head = group.first; head < group.end; ++head) {
+    const auto& tokens = books_.head(head).slots.tokens;
+    for (std::uint32_t slot = 0; slot < tokens.size(); ++slot, ++row)
+      if (ranks_[row] <= last) candidates_.push_back({ranks_[row], head, slot, tokens[slot]});
   }
-  candidates_.resize(leaving);
+  // Whatever the threshold gave up goes; of the others as many as the cap demands.
+  std::sort(candidates_.begin(), candidates_.end());
+  std::size_t going = std::min(leaving, candidates_.size());
+  while (going < candidates_.size() && candidates_[going].rank <= given_up)
+    ++going;
+  candidates_.resize(going);
   remove_candidates();
+}
+
+float adaptive_policy::rank_of_last(std::size_t leaving) {
+  sorted_ranks_ = ranks_;
+  const auto last = sorted_ranks_.begin() + static_cast<std::ptrdiff_t>(leaving) - 1;
+  std::nth_element(sorted_ranks_.begin(), last, sorted_ranks_.end());
+  return *last;
 }
 
 void adaptive_policy::remove_candidates() {
@@ -236,38 +274,71 @@ void adaptive_policy::remove_candidates() {
   }
 }
 
-std::span<const passive_page> adaptive_policy::recall(std::uint32_t layer,
-                                                      std::span<const page_bounds> bounds) {
-  wanted_pages_.clear();
-  const std::uint32_t first = layer * shape_.kv_heads;
-  for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
-    books_.predict_pages(layer, first + h, bounds[h]);
-    const auto& pages = books_.head(first + h).pages;
-    for (std::uint32_t i = 0; i < pages.size(); ++i)
-      if (!pages[i].lost && pages[i].absent() > 0 &&
-          (pages[i].share >= options_.recall_share || pages[i].choice.promotes()))
-        wanted_pages_.push_back({first + h, i});
-  }
-  const auto page_of = [this](const passive_page& p) -> const stored_page& {
-    return books_.head(p.head).pages[p.page];
+// Rows that could matter now are the most urgent; then those whom the smoothed threshold wants back.
+void adaptive_policy::list_wishes(std::uint32_t head, std::span<const float> shares) {
+  const auto& own = books_.head(head);
+  const auto wanted = [&](std::uint32_t row) {
+    return own.states[row] == stored_state::absent &&
+           (shares[row] >= options_.recall_share || own.stored.choices[row].promotes());
   };
-  std::ranges::stable_sort(wanted_pages_, std::greater<>(),
-                           [&](const passive_page& p) { return page_of(p).relevance; });
+  const auto urgency = [&](std::uint32_t row) {
+    return shares[row] >= options_.recall_share ? 1 + shares[row] : own.stored.relevance[row];
+  };
+  for (std::uint32_t page = 0; page < own.page_ends.size(); ++page) {
+    const std::uint32_t first = own.page_begin(page);
+    const std::uint32_t end = own.page_ends[page];
+    if (by_row()) {
+      for (std::uint32_t row = first; row < end; ++row)
+        if (wanted(row)) wanted_.push_back({urgency(row), head, page, row, row + 1, 1});
+      continue;
+    }
+    wish whole{0, head, page, first, end, 0};
+    bool any = false;
+    for (std::uint32_t row = first; row < end; ++row) {
+      any = any || wanted(row);
+      whole.rows += own.states[row] == stored_state::absent ? 1 : 0;
+      whole.urgency = std::max(whole.urgency, urgency(row));
+    }
+    if (any) wanted_.push_back(whole);
+  }
+}
 
+void adaptive_policy::grant_wishes(std::uint32_t layer) {
+  std::ranges::stable_sort(wanted_, std::greater<>(), &wish::urgency);
   chosen_pages_.clear();
-  for (const auto& wanted : wanted_pages_) {
+  for (auto& group : groups_)
+    if (group.first < (layer + 1) * shape_.kv_heads && group.end > layer * shape_.kv_heads)
+      group.resident = resident_rows(group) + group.heads();
+  for (const auto& wanted : wanted_) {
     auto& group = group_of(wanted.head);
     // Layers that come later find their part, and each head's new row has its place.
     const std::uint64_t layers = std::max<std::uint64_t>(1, group.heads() / shape_.kv_heads);
     const std::uint64_t part = layers == 1 ? 1 : layer + 1;
     const auto room = static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(budget(group)));
-    const std::uint64_t resident = resident_rows(group) + group.pending + group.heads();
-    const std::uint64_t rows = page_of(wanted).absent();
-    if (group.returned + rows > room * part / layers || resident + rows > budget(group)) continue;
-    group.returned += rows;
-    group.pending += rows;
-    chosen_pages_.push_back(wanted);
+    if (group.returned + wanted.rows > room * part / layers ||
+        group.resident + group.pending + wanted.rows > budget(group))
+      continue;
+    group.returned += wanted.rows;
+    group.pending += wanted.rows;
+    auto& states = books_.head(wanted.head).states;
+    for (std::uint32_t row = wanted.first; row < wanted.end; ++row)
+      if (states[row] == stored_state::absent) states[row] = stored_state::coming;
+    chosen_pages_.push_back({wanted.head, wanted.page});
   }
+  const auto place = [](const passive_page& page) { return std::pair(page.head, page.page); };
+  std::ranges::sort(chosen_pages_, {}, place);
+  const auto twice = std::ranges::unique(chosen_pages_);
+  chosen_pages_.erase(twice.begin(), twice.end());
+}
+
+std::span<const passive_page> adaptive_policy::recall(std::uint32_t layer,
+                                                      std::span<const passive_logits> known) {
+  wanted_.clear();
+  const std::uint32_t first = layer * shape_.kv_heads;
+  for (std::uint32_t h = 0; h < shape_.kv_heads; ++h)
+    list_wishes(first + h, books_.shares(h, first + h, known[h], by_row()));
+  grant_wishes(layer);
+  books_.predict_stored(layer);
   return chosen_pages_;
 }
 
@@ -278,6 +349,9 @@ result<void> check(const session_shape& shape, const atskv_options& options,
   if (!(options.recall_room >= 0 && options.recall_room <= 0.9))
     return fail(errc::invalid_argument,
                 "the room for rows that come back must be from 0 to 0.9 of the budget");
+  if (options.sketch_bits > 4)
+    return fail(errc::invalid_argument,
+                "sketches have from 1 to 4 bits for each channel, or 0: bounds of pages");
   return check(predictor, shape);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -11,8 +13,6 @@ namespace weft::policies::adaptive {
 namespace {
 
 constexpr std::uint32_t most_remembered_tokens = 65536;
-constexpr std::size_t relevance_tiers = 4;
-
 float norm_of(std::span<const float> vector) {
   float sum = 0;
   for (const float value : vector)
@@ -20,11 +20,14 @@ float norm_of(std::span<const float> vector) {
   return std::sqrt(sum);
 }
 
-float largest_weight(std::span<const float> weights, std::size_t group, std::size_t rows, std::size_t slot) {
-  float largest = 0;
-  for (std::size_t g = 0; g < group; ++g)
-    largest = std::max(largest, weights[g * rows + slot]);
-  return largest;
+// The largest of a group's weights, by row.
+void largest_weights(std::span<const float> weights, std::size_t group, std::span<float> out) {
+  std::ranges::copy(weights.first(out.size()), out.begin());
+  for (std::size_t g = 1; g < group; ++g) {
+    const float* const line = weights.data() + g * out.size();
+    for (std::size_t row = 0; row < out.size(); ++row)
+      out[row] = std::max(out[row], line[row]);
+  }
 }
 
 }  // namespace
@@ -46,10 +49,10 @@ atskv_books::atskv_books(const session_shape& shape, std::shared_ptr<const relev
       predictor_(std::move(predictor)),
       lines_(predictor_->lines()),
       passive_(passive),
-      heads_(shape.heads()),
-      slots_(shape.heads()),
+      heads_(shape.heads(), head_rows(predictor_->lines())),
       query_rows_(shape.layers, 0),
-      projected_(shape.layers) {}
+      projected_(shape.layers),
+      shares_(shape.kv_heads) {}
 
 void atskv_books::add_kinds(std::uint32_t first_token, std::span<const std::uint8_t> kinds) {
   if (kinds_.empty()) first_kind_ = first_token;
@@ -65,10 +68,6 @@ void atskv_books::add_hidden(std::uint32_t layer, std::uint32_t first_token, std
   for (std::size_t row = 0; row < rows; ++row)
     predictor_->project_hidden(layer, {normed + row * shape_.hidden_size, shape_.hidden_size},
                                std::span(projected.lines).subspan(old + row * lines_, lines_));
-}
-
-std::span<float> atskv_books::lines_of(head_rows& head, std::size_t slot) {
-  return std::span(head.projected).subspan(slot * lines_, lines_);
 }
 
 void atskv_books::add_rows(std::uint32_t head, std::uint32_t first_token, std::uint32_t rows,
@@ -90,10 +89,9 @@ void atskv_books::add_row(std::uint32_t head, std::uint32_t token, const constan
   auto& own = heads_[head];
   const std::uint32_t layer = head / shape_.kv_heads;
   const auto& projected = projected_[layer];
-  slots_.add(head, token);
-  own.rows.emplace_back();
-  own.projected.resize(own.rows.size() * lines_);
-  const auto lines = lines_of(own, own.rows.size() - 1);
+  own.slots.add(token);
+  own.copies.push_back(head_rows::no_copy);
+  const auto lines = own.slots.lines_of(own.slots.size() - 1);
   const std::size_t offset = std::size_t{token - projected.first_token} * lines_;
   if (token >= projected.first_token && offset + lines_ <= projected.lines.size())
     std::copy_n(projected.lines.begin() + static_cast<std::ptrdiff_t>(offset), lines_, lines.begin());
@@ -111,161 +109,169 @@ void atskv_books::forget_entered() {
 void atskv_books::add_attention(std::uint32_t layer, std::span<const head_weights> seen) {
   const std::uint32_t row = query_rows_[layer]++;
   for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
-    auto& own = heads_[layer * shape_.kv_heads + h];
-    for (std::size_t slot = 0; slot < own.rows.size(); ++slot)
-      own.rows[slot].trace.add(largest_weight(seen[h].weights, shape_.group(), own.rows.size(), slot), row);
+    auto& slots = heads_[layer * shape_.kv_heads + h].slots;
+    weights_.resize(slots.size());
+    largest_weights(seen[h].weights, shape_.group(), weights_);
+    add_to_traces(weights_, row, slots.traces);
   }
+}
+
+// A layer's stored rows are predicted before its resident ones, where there is a store.
+void atskv_books::enter(std::uint32_t layer) {
+  if (entered_ == layer) return;
+  entered_ = layer;
+  std::swap(before_, current_);
+  if (layer == 0) before_.begin(0);
+  current_.begin(newest_ + 2);
+}
+
+void atskv_books::predict_rows(std::uint32_t layer, row_books& rows) {
+  before_of_rows_.resize(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    before_of_rows_[i] = before_.of(rows.tokens[i]);
+  predictor_->relevances(layer, rows.projected,
+                         {rows.traces.data(), rows.tokens.data(), newest_, before_of_rows_.data()},
+                         rows.relevance);
 }
 
 void atskv_books::predict(std::uint32_t layer) {
-  std::swap(before_, current_);
-  if (layer == 0) before_.begin(0);
-  current_.begin(newest_ + 1);
+  enter(layer);
   for (std::uint32_t head = layer * shape_.kv_heads; head < (layer + 1) * shape_.kv_heads; ++head) {
-    auto& own = heads_[head];
-    const auto tokens = slots_.tokens(head);
-    for (std::size_t slot = 0; slot < own.rows.size(); ++slot) {
-      auto& row = own.rows[slot];
-      row.relevance = predictor_->relevance(layer, lines_of(own, slot),
-                                            {.mean_attention = row.trace.mean,
-                                             .most_attention = row.trace.maximum(),
-                                             .age_tokens = newest_ - tokens[slot],
-                                             .relevance_before = before_.of(tokens[slot])});
-      current_.add(tokens[slot], row.relevance);
-    }
+    auto& slots = heads_[head].slots;
+    predict_rows(layer, slots);
+    for (std::size_t i = 0; i < slots.size(); ++i)
+      current_.add(slots.tokens[i], slots.relevance[i]);
   }
+  // The next step begins anew, also where there is one layer only.
+  if (layer + 1 == shape_.layers) entered_ = UINT32_MAX;
 }
 
-void atskv_books::predict_pages(std::uint32_t layer, std::uint32_t head, const page_bounds& bounds) {
-  auto& pages = heads_[head].pages;
-  for (std::size_t i = 0; i < pages.size(); ++i) {
-    auto& page = pages[i];
-    if (page.lost || page.absent() == 0) continue;
-    page.share = 0;
-    for (std::size_t g = 0; g < bounds.log_sums.size(); ++g) {
-      const float ahead = bounds.logits[g * pages.size() + i] - bounds.log_sums[g];
-      page.share = std::max(page.share, 1.0F / (1.0F + std::exp(-ahead)));
-    }
-    page.relevance = predictor_->relevance(layer, page.best_line,
-                                           {.mean_attention = page.share,
-                                            .most_attention = page.share,
-                                            .age_tokens = newest_ - page.tokens.back(),
-                                            .relevance_before = 0});
+std::span<const float> atskv_books::shares(std::uint32_t kv_head, std::uint32_t head,
+                                           const passive_logits& known, bool by_row) {
+  const auto& own = heads_[head];
+  auto& shares = shares_[kv_head];
+  shares.resize(own.stored.size());
+  const std::size_t count = by_row ? shares.size() : own.page_ends.size();
+  weights_.assign(count, -std::numeric_limits<float>::infinity());
+  for (std::size_t g = 0; g < known.log_sums.size(); ++g) {
+    const float* const line = known.logits.data() + g * known.stride;
+    for (std::size_t i = 0; i < count; ++i)
+      weights_[i] = std::max(weights_[i], line[i] - known.log_sums[g]);
+  }
+  to_shares(weights_);
+  if (by_row) {
+    std::ranges::copy(weights_, shares.begin());
+  } else {
+    for (std::uint32_t page = 0; page < count; ++page)
+      std::fill(shares.begin() + own.page_begin(page), shares.begin() + own.page_ends[page], weights_[page]);
+  }
+  return shares;
+}
+
+void atskv_books::predict_stored(std::uint32_t layer) {
+  enter(layer);
+  for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
+    auto& own = heads_[layer * shape_.kv_heads + h];
+    // What is coming will be seen with the attention that it really gets; what is resident has other books.
+    coming_.clear();
+    for (std::size_t i = 0; i < own.stored.size(); ++i)
+      if (own.states[i] == stored_state::coming) coming_.emplace_back(i, own.stored.traces[i]);
+    add_to_traces(shares_[h], query_rows_[layer], own.stored.traces);
+    for (const auto& [row, trace] : coming_)
+      own.stored.traces[row] = trace;
+    predict_rows(layer, own.stored);
+    for (std::size_t i = 0; i < own.stored.size(); ++i)
+      if (own.states[i] == stored_state::absent) current_.add(own.stored.tokens[i], own.stored.relevance[i]);
   }
 }
 
 void atskv_books::remove(std::uint32_t head, std::vector<std::uint32_t>& slots) {
   auto& own = heads_[head];
+  // From the back: no row that is to go fills another one's slot.
   std::ranges::sort(slots, std::greater<>());
   for (const std::uint32_t slot : slots) {
-    const auto& row = own.rows[slot];
-    if (row.page != resident_row::no_page) {
-      --own.pages[row.page].resident;
+    const std::uint32_t copy = own.copies[slot];
+    if (copy != head_rows::no_copy) {
+      own.stored.set(copy, own.slots, slot);
+      own.states[copy] = stored_state::absent;
     } else if (passive_) {
-      const auto lines = lines_of(own, slot);
-      own.leaving.push_back(slots_.tokens(head)[slot]);
-      own.leaving_relevance.push_back(row.relevance);
-      own.leaving_projected.insert(own.leaving_projected.end(), lines.begin(), lines.end());
+      own.leaving.add(own.slots, slot);
     }
-    removed_.push_back({head, slot, slots_.tokens(head)[slot], row.page != resident_row::no_page});
-    // One at a time: the slots that follow are smaller, so nothing that is to go moves.
-    one_slot_.assign(1, slot);
-    slots_.begin();
-    slots_.remove(
-        head, one_slot_,
-        [&](std::uint32_t to, std::uint32_t last) {
-          own.rows[to] = own.rows[last];
-          std::ranges::copy(lines_of(own, last), lines_of(own, to).begin());
-        },
-        [&] {
-          own.rows.pop_back();
-          own.projected.resize(own.rows.size() * lines_);
-        });
+    removed_.push_back({head, slot, own.slots.tokens[slot], copy != head_rows::no_copy});
+    const std::size_t last = own.slots.size() - 1;
+    if (slot != last) {
+      own.slots.set(slot, own.slots, last);
+      own.copies[slot] = own.copies[last];
+    }
+    own.slots.keep_first(last);
+    own.copies.pop_back();
   }
 }
 
-void atskv_books::sort_leaving() {
+void atskv_books::sort_leaving(std::size_t tiers) {
   for (auto& own : heads_) {
-    std::vector<std::uint32_t> order(own.leaving.size());
+    const auto& leaving = own.leaving;
+    std::vector<std::uint32_t> order(leaving.size());
     std::iota(order.begin(), order.end(), 0U);
-    const auto token_of = [&](std::uint32_t i) { return own.leaving[i]; };
+    const auto token_of = [&](std::uint32_t i) { return leaving.tokens[i]; };
     std::ranges::sort(order, {}, token_of);
-    std::ranges::stable_sort(order, std::greater<>(),
-                             [&](std::uint32_t i) { return own.leaving_relevance[i]; });
-    for (std::size_t tier = 0; tier < relevance_tiers; ++tier)
-      std::ranges::sort(
-          order.begin() + static_cast<std::ptrdiff_t>(tier * order.size() / relevance_tiers),
-          order.begin() + static_cast<std::ptrdiff_t>((tier + 1) * order.size() / relevance_tiers), {},
-          token_of);
-    std::vector<std::uint32_t> tokens;
-    std::vector<float> lines;
-    for (const std::uint32_t i : order) {
-      tokens.push_back(own.leaving[i]);
-      const auto from = own.leaving_projected.begin() + static_cast<std::ptrdiff_t>(i * lines_);
-      lines.insert(lines.end(), from, from + static_cast<std::ptrdiff_t>(lines_));
-    }
-    own.leaving = std::move(tokens);
-    own.leaving_relevance.assign(own.leaving.size(), 0.0F);
-    own.leaving_projected = std::move(lines);
+    std::ranges::stable_sort(order, std::greater<>(), [&](std::uint32_t i) { return leaving.relevance[i]; });
+    for (std::size_t tier = 0; tier < tiers; ++tier)
+      std::ranges::sort(order.begin() + static_cast<std::ptrdiff_t>(tier * order.size() / tiers),
+                        order.begin() + static_cast<std::ptrdiff_t>((tier + 1) * order.size() / tiers), {},
+                        token_of);
+    row_books sorted(lines_);
+    for (const std::uint32_t i : order)
+      sorted.add(leaving, i);
+    own.leaving = std::move(sorted);
   }
 }
 
 void atskv_books::store(std::uint32_t head, std::size_t tokens) {
   auto& own = heads_[head];
-  const auto count = static_cast<std::ptrdiff_t>(std::min(tokens, own.leaving.size()));
-  const auto lines = count * static_cast<std::ptrdiff_t>(lines_);
-  stored_page page;
-  page.tokens.assign(own.leaving.begin(), own.leaving.begin() + count);
-  page.projected.assign(own.leaving_projected.begin(), own.leaving_projected.begin() + lines);
-  page.best_line.assign(page.projected.begin(), page.projected.begin() + static_cast<std::ptrdiff_t>(lines_));
-  for (std::size_t i = 0; i < page.projected.size(); ++i)
-    page.best_line[i % lines_] = std::max(page.best_line[i % lines_], page.projected[i]);
-  own.leaving.erase(own.leaving.begin(), own.leaving.begin() + count);
-  own.leaving_relevance.erase(own.leaving_relevance.begin(), own.leaving_relevance.begin() + count);
-  own.leaving_projected.erase(own.leaving_projected.begin(), own.leaving_projected.begin() + lines);
-  own.pages.push_back(std::move(page));
+  const std::size_t count = std::min(tokens, own.leaving.size());
+  for (std::size_t i = 0; i < count; ++i)
+    own.stored.add(own.leaving, i);
+  own.leaving.forget_first(count);
+  own.states.resize(own.stored.size(), stored_state::absent);
+  own.page_ends.push_back(static_cast<std::uint32_t>(own.stored.size()));
 }
 
 std::span<const std::uint32_t> atskv_books::take_back(const passive_page& which) {
   auto& own = heads_[which.head];
-  auto& page = own.pages[which.page];
-  std::vector<std::uint32_t> present;
-  for (std::size_t slot = 0; slot < own.rows.size(); ++slot)
-    if (own.rows[slot].page == which.page) present.push_back(slots_.tokens(which.head)[slot]);
   returned_.clear();
-  for (std::size_t i = 0; i < page.tokens.size(); ++i) {
-    if (std::ranges::find(present, page.tokens[i]) != present.end()) continue;
-    returned_.push_back(page.tokens[i]);
-    slots_.add(which.head, page.tokens[i]);
-    resident_row row;
-    row.relevance = page.relevance;
-    row.choice.value = smoothed_choice::promote_above;
-    row.page = which.page;
-    own.rows.push_back(row);
-    const auto from = page.projected.begin() + static_cast<std::ptrdiff_t>(i * lines_);
-    own.projected.insert(own.projected.end(), from, from + static_cast<std::ptrdiff_t>(lines_));
+  for (std::uint32_t row = own.page_begin(which.page); row < own.page_ends[which.page]; ++row) {
+    if (own.states[row] != stored_state::coming) continue;
+    own.states[row] = stored_state::resident;
+    returned_.push_back(own.stored.tokens[row]);
+    own.slots.add(own.stored, row);
+    own.slots.choices.back().value = smoothed_choice::promote_above;
+    own.copies.push_back(row);
   }
-  page.resident = static_cast<std::uint32_t>(page.tokens.size());
   return returned_;
 }
 
-void atskv_books::lose(const passive_page& which) {
+std::uint32_t atskv_books::lose(const passive_page& which) {
   auto& own = heads_[which.head];
-  own.pages[which.page].lost = true;
-  for (auto& row : own.rows)
-    if (row.page == which.page) row.page = resident_row::no_page;
+  const std::uint32_t first = own.page_begin(which.page);
+  const std::uint32_t end = own.page_ends[which.page];
+  std::uint32_t coming = 0;
+  for (std::uint32_t row = first; row < end; ++row) {
+    coming += own.states[row] == stored_state::coming ? 1 : 0;
+    own.states[row] = stored_state::lost;
+  }
+  // A resident row of it is the only one: if it leaves, it is stored anew.
+  for (auto& copy : own.copies)
+    if (copy != head_rows::no_copy && copy >= first && copy < end) copy = head_rows::no_copy;
+  return coming;
 }
 
 std::size_t atskv_books::bytes() const {
-  std::size_t bytes = slots_.bytes() + removed_.capacity() * sizeof(removed_row);
-  for (const auto& own : heads_) {
-    bytes += own.rows.capacity() * sizeof(resident_row) + own.projected.capacity() * sizeof(float) +
-             own.leaving.capacity() * sizeof(std::uint32_t) +
-             own.leaving_projected.capacity() * sizeof(float) + own.pages.capacity() * sizeof(stored_page);
-    for (const auto& page : own.pages)
-      bytes +=
-          (page.tokens.capacity() + page.projected.capacity() + page.best_line.capacity()) * sizeof(float);
-  }
+  std::size_t bytes = removed_.capacity() * sizeof(removed_row);
+  for (const auto& own : heads_)
+    bytes += own.slots.bytes() + own.leaving.bytes() + own.stored.bytes() +
+             (own.copies.capacity() + own.page_ends.capacity()) * sizeof(std::uint32_t) +
+             own.states.capacity();
   return bytes;
 }
 

@@ -4,11 +4,11 @@
 #include <weft/policies/adaptive/atskv.hpp>
 
 #include "adaptive/atskv_heads.hpp"
-#include "adaptive/slot_books.hpp"
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace weft::policies::adaptive {
@@ -37,20 +37,28 @@ class atskv_books {
 
   void add_attention(std::uint32_t layer, std::span<const head_weights> seen);
   void predict(std::uint32_t layer);
-  void predict_pages(std::uint32_t layer, std::uint32_t head, const page_bounds& bounds);
+  // What each stored row of the head could get of the coming attention; valid until the next call.
+  std::span<const float> shares(std::uint32_t kv_head, std::uint32_t head, const passive_logits& known,
+                                bool by_row);
+  // Those that are not coming were seen with the shares that were worked out last.
+  void predict_stored(std::uint32_t layer);
 
   void begin_removal() { removed_.clear(); }
+  // Slots in any order.
   void remove(std::uint32_t head, std::vector<std::uint32_t>& slots);
   std::span<const removed_row> removed() const { return removed_; }
-  // Rows of about the same relevance come into the same pages, by position.
-  void sort_leaving();
-  std::span<const std::uint32_t> leaving(std::uint32_t head) const { return heads_[head].leaving; }
+  // In so many tiers of relevance, each by position: rows of about the same worth share pages.
+  void sort_leaving(std::size_t tiers);
+  std::span<const std::uint32_t> leaving(std::uint32_t head) const { return heads_[head].leaving.tokens; }
   void store(std::uint32_t head, std::size_t tokens);
+  // The page's rows that are coming.
   std::span<const std::uint32_t> take_back(const passive_page& page);
-  void lose(const passive_page& page);
+  // How many rows of it were coming.
+  std::uint32_t lose(const passive_page& page);
 
   head_rows& head(std::size_t index) { return heads_[index]; }
-  std::span<const std::uint32_t> tokens(std::size_t head) const { return slots_.tokens(head); }
+  const head_rows& head(std::size_t index) const { return heads_[index]; }
+  std::span<const std::uint32_t> tokens(std::size_t head) const { return heads_[head].slots.tokens; }
   std::uint32_t newest() const { return newest_; }
   std::size_t bytes() const;
 
@@ -60,23 +68,27 @@ class atskv_books {
     std::vector<float> lines;  // [token][line]
   };
 
-  std::span<float> lines_of(head_rows& head, std::size_t slot);
   void add_row(std::uint32_t head, std::uint32_t token, const constant_features& known);
+  void enter(std::uint32_t layer);
+  void predict_rows(std::uint32_t layer, row_books& rows);
 
   session_shape shape_;
   std::shared_ptr<const relevance_predictor> predictor_;
   std::size_t lines_;
   bool passive_;
   std::vector<head_rows> heads_;
-  slot_books slots_;
   std::vector<std::uint32_t> query_rows_;    // by layer: seen so far
   std::vector<projected_tokens> projected_;  // by layer: of rows that are entering
   std::uint32_t first_kind_ = 0;
   std::vector<std::uint8_t> kinds_;
   std::uint32_t newest_ = 0;
+  std::uint32_t entered_ = UINT32_MAX;  // the layer that `current_` is of
   token_relevance before_, current_;
+  std::vector<float> before_of_rows_, weights_;
+  std::vector<std::vector<float>> shares_;  // by KV head
+  std::vector<std::pair<std::size_t, attention_trace>> coming_;
   std::vector<removed_row> removed_;
-  std::vector<std::uint32_t> returned_, one_slot_;
+  std::vector<std::uint32_t> returned_;
 };
 
 }  // namespace weft::policies::adaptive

@@ -1,43 +1,102 @@
-// What ATSKV knows of the rows of one head: in slots, and in pages of the passive store.
+// What ATSKV knows of the rows of one head: in slots, on their way to the passive store, and there.
 #pragma once
 
 #include <weft/policies/adaptive/relevance.hpp>
 #include <weft/policies/adaptive/threshold_controller.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace weft::policies::adaptive {
 
-struct resident_row {
-  static constexpr std::uint32_t no_page = UINT32_MAX;
+// One value of each kind a row, side by side, so that loops over rows become vector instructions.
+class row_books {
+ public:
+  explicit row_books(std::size_t lines) : lines_(lines) {}
 
-  attention_trace trace;
-  float relevance = 0;
-  smoothed_choice choice;
-  std::uint32_t page = no_page;  // of the passive store, where the row has a copy
+  std::vector<std::uint32_t> tokens;
+  std::vector<attention_trace> traces;
+  std::vector<float> relevance;
+  std::vector<smoothed_choice> choices;
+  std::vector<float> projected;  // [row][line]
+
+  std::size_t size() const { return tokens.size(); }
+  std::span<float> lines_of(std::size_t row) { return std::span(projected).subspan(row * lines_, lines_); }
+
+  void add(std::uint32_t token) {
+    tokens.push_back(token);
+    traces.emplace_back();
+    relevance.push_back(0);
+    choices.emplace_back();
+    projected.resize(size() * lines_);
+  }
+  void add(const row_books& other, std::size_t row) {
+    tokens.push_back(other.tokens[row]);
+    traces.push_back(other.traces[row]);
+    relevance.push_back(other.relevance[row]);
+    choices.push_back(other.choices[row]);
+    const auto lines = other.projected.begin() + static_cast<std::ptrdiff_t>(row * lines_);
+    projected.insert(projected.end(), lines, lines + static_cast<std::ptrdiff_t>(lines_));
+  }
+  void set(std::size_t to, const row_books& other, std::size_t row) {
+    tokens[to] = other.tokens[row];
+    traces[to] = other.traces[row];
+    relevance[to] = other.relevance[row];
+    choices[to] = other.choices[row];
+    const auto lines = other.projected.begin() + static_cast<std::ptrdiff_t>(row * lines_);
+    std::copy_n(lines, lines_, projected.begin() + static_cast<std::ptrdiff_t>(to * lines_));
+  }
+  void keep_first(std::size_t rows) {
+    tokens.resize(rows);
+    traces.resize(rows);
+    relevance.resize(rows);
+    choices.resize(rows);
+    projected.resize(rows * lines_);
+  }
+  void forget_first(std::size_t rows) {
+    const auto count = static_cast<std::ptrdiff_t>(rows);
+    tokens.erase(tokens.begin(), tokens.begin() + count);
+    traces.erase(traces.begin(), traces.begin() + count);
+    relevance.erase(relevance.begin(), relevance.begin() + count);
+    choices.erase(choices.begin(), choices.begin() + count);
+    projected.erase(projected.begin(), projected.begin() + count * static_cast<std::ptrdiff_t>(lines_));
+  }
+  std::size_t bytes() const {
+    return tokens.capacity() * sizeof(std::uint32_t) + traces.capacity() * sizeof(attention_trace) +
+           choices.capacity() * sizeof(smoothed_choice) +
+           (relevance.capacity() + projected.capacity()) * sizeof(float);
+  }
+
+ private:
+  std::size_t lines_;
 };
 
-struct stored_page {
-  std::vector<std::uint32_t> tokens;
-  std::vector<float> projected;  // [row][line]
-  std::vector<float> best_line;  // [line]: the largest of the rows'
-  std::uint32_t resident = 0;    // rows that are in slots, too
-  float relevance = 0;
-  float share = 0;  // of the coming attention that its best row could get
-  smoothed_choice choice{0};
-  bool lost = false;
-
-  std::uint32_t absent() const { return static_cast<std::uint32_t>(tokens.size()) - resident; }
+enum class stored_state : std::uint8_t {
+  absent,    // in the store only
+  coming,    // asked for
+  resident,  // in a slot, too
+  lost       // not to be had any more
 };
 
 struct head_rows {
-  std::vector<resident_row> rows;  // [slot]
-  std::vector<float> projected;    // [slot][line]
-  std::vector<stored_page> pages;
-  // Rows on their way to the store: projections by token, until they lie in a page.
-  std::vector<std::uint32_t> leaving;
-  std::vector<float> leaving_projected, leaving_relevance;
+  static constexpr std::uint32_t no_copy = UINT32_MAX;
+
+  explicit head_rows(std::size_t lines) : slots(lines), leaving(lines), stored(lines) {}
+
+  row_books slots;
+  std::vector<std::uint32_t> copies;  // [slot]: the same row in the store
+  row_books leaving;                  // until they lie in a page
+  row_books stored;                   // in the order of the store
+  std::vector<stored_state> states;
+  std::vector<std::uint32_t> page_ends;  // behind each page's last row
+
+  std::uint32_t page_begin(std::uint32_t page) const { return page == 0 ? 0 : page_ends[page - 1]; }
+  std::uint32_t page_of(std::uint32_t row) const {
+    return static_cast<std::uint32_t>(std::ranges::upper_bound(page_ends, row) - page_ends.begin());
+  }
 };
 
 }  // namespace weft::policies::adaptive

@@ -1,6 +1,7 @@
 #include <weft/policies/adaptive/relevance.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -20,14 +21,47 @@ constexpr std::array<feature_set, 5> every_set{feature_set::all, feature_set::wi
                                                feature_set::without_facts, feature_set::without_hidden,
                                                feature_set::age_only};
 
-// From 0 (nothing) to 1 (everything), spread over the orders of magnitude.
-float on_log_scale(float weight) {
-  constexpr float floor = 1e-5F;
-  return 1.0F + std::log(std::max(weight, 0.0F) + floor) / -std::log(floor);
+// Approximations without branches, for loops that are to become vector instructions (P. Mineiro's): the
+// logarithm is off by 1e-4, the exponential by as much of itself.
+inline float log2_of(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const float m = std::bit_cast<float>((bits & 0x007FFFFFU) | 0x3F000000U);
+  return static_cast<float>(static_cast<std::int32_t>(bits)) * 1.1920928955078125e-7F - 124.22551499F -
+         1.498030302F * m - 1.72587999F / (0.3520887068F + m);
 }
 
-float sigmoid(float x) {
-  return 1.0F / (1.0F + std::exp(-x));
+inline float exp2_of(float x) {
+  const float low = x < 126.0F ? x : 126.0F;
+  const float p = low > -126.0F ? low : -126.0F;
+  const float z = p - static_cast<float>(static_cast<std::int32_t>(p)) + (p < 0 ? 1.0F : 0.0F);
+  return std::bit_cast<float>(static_cast<std::int32_t>(
+      8388608.0F * (p + 121.2740575F + 27.7280233F / (4.84252568F - z) - 1.49012907F * z)));
+}
+
+// From 0 (nothing) to 1 (everything), spread over the orders of magnitude.
+inline float on_log_scale(float weight) {
+  constexpr float floor = 1e-5F;
+  constexpr float log2_floor = -16.60964F;
+  return 1.0F - log2_of((weight > 0 ? weight : 0.0F) + floor) / log2_floor;
+}
+
+inline std::uint8_t step_of(float weight) {
+  const float steps = 255.0F * on_log_scale(weight) + 0.5F;
+  const float bounded = steps < 255.0F ? steps : 255.0F;
+  return static_cast<std::uint8_t>(static_cast<std::int32_t>(bounded > 0 ? bounded : 0.0F));
+}
+
+inline float log_age(std::uint32_t age_tokens) {
+  return log2_of(1.0F + static_cast<float>(static_cast<std::int32_t>(age_tokens))) * 0.069314718F;
+}
+
+// What is no number counts as nothing.
+inline float sigmoid(float x) {
+  return 1.0F / (1.0F + exp2_of(-1.442695F * x));
+}
+
+inline std::uint8_t largest_of(const std::array<std::uint8_t, 4>& maxima) {
+  return std::max(std::max(maxima[0], maxima[1]), std::max(maxima[2], maxima[3]));
 }
 
 }  // namespace
@@ -51,19 +85,33 @@ std::span<const feature_set> all_feature_sets() {
 }
 
 void attention_trace::add(float weight, std::uint32_t row) {
-  mean = decay * mean + (1 - decay) * weight;
-  float& bucket = maxima[row / bucket_rows % maxima.size()];
-  bucket = row % bucket_rows == 0 ? weight : std::max(bucket, weight);
+  add_to_traces({&weight, 1}, row, {this, 1});
 }
 
 float attention_trace::maximum() const {
-  return std::max(std::max(maxima[0], maxima[1]), std::max(maxima[2], maxima[3]));
+  return static_cast<float>(largest_of(maxima)) / 255.0F;
+}
+
+void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces) {
+  const std::uint32_t bucket = row / attention_trace::bucket_rows % 4;
+  const std::uint8_t keep = row % attention_trace::bucket_rows == 0 ? 0 : 255;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    attention_trace& trace = traces[i];
+    trace.mean = attention_trace::decay * trace.mean + (1 - attention_trace::decay) * weights[i];
+    const std::uint8_t before = trace.maxima[bucket] & keep;
+    trace.maxima[bucket] = std::max(before, step_of(weights[i]));
+  }
+}
+
+void to_shares(std::span<float> logits) {
+  for (float& logit : logits)
+    logit = sigmoid(logit);
 }
 
 void changing_features::write(float* out) const {
   out[0] = on_log_scale(mean_attention);
-  out[1] = on_log_scale(most_attention);
-  out[2] = std::log1p(static_cast<float>(age_tokens)) / 10.0F;
+  out[1] = most_attention;
+  out[2] = log_age(age_tokens);
   out[3] = relevance_before;
 }
 
@@ -148,6 +196,40 @@ float relevance_predictor::relevance(std::uint32_t layer, std::span<const float>
     result += own.units == 0 ? sum : own.output[line] * std::max(sum, 0.0F);
   }
   return sigmoid(result);
+}
+
+void relevance_predictor::relevances(std::uint32_t layer, std::span<const float> projected,
+                                     const changing_rows& now, std::span<float> out) const {
+  const auto& own = layers_[layer];
+  if (own.units > 0) {
+    const std::size_t lines = own.lines();
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = relevance(layer, projected.subspan(i * lines, lines),
+                         {.mean_attention = now.traces[i].mean,
+                          .most_attention = now.traces[i].maximum(),
+                          .age_tokens = now.newest_token - now.tokens[i],
+                          .relevance_before = now.relevance_before[i]});
+    return;
+  }
+  const float* const weights = own.input.data();
+  const float mean_weight = weights[0];
+  const float most_weight = weights[1] / 255.0F;
+  const float age_weight = weights[2];
+  const float before_weight = weights[3];
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = sigmoid(projected[i] + own.output_bias + mean_weight * on_log_scale(now.traces[i].mean) +
+                     most_weight * static_cast<float>(largest_of(now.traces[i].maxima)) +
+                     age_weight * log_age(now.newest_token - now.tokens[i]) +
+                     before_weight * now.relevance_before[i]);
+}
+
+relevance_predictor attention_predictor(const session_shape& shape) {
+  const feature_layout layout{shape.kv_heads, shape.hidden_size};
+  layer_predictor layer;
+  layer.input.assign(layout.count(), 0.0F);
+  layer.input[0] = 10;
+  layer.bias = {-5};
+  return {layout, std::vector<layer_predictor>(shape.layers, layer), 1.0F};
 }
 
 result<void> check(const relevance_predictor& predictor, const session_shape& shape) {

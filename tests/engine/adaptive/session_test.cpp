@@ -20,14 +20,8 @@ namespace {
 constexpr std::uint32_t prompt_tokens = 120;
 
 std::shared_ptr<const adaptive::relevance_predictor> by_attention(const model_config& config) {
-  const adaptive::feature_layout layout{config.kv_heads, config.hidden_size};
-  std::vector<adaptive::layer_predictor> layers(config.layers);
-  for (auto& layer : layers) {
-    layer.input.assign(layout.count(), 0.0F);
-    layer.input[0] = 10;
-    layer.bias = {-5};
-  }
-  return std::make_shared<adaptive::relevance_predictor>(layout, std::move(layers), 1.0F);
+  return std::make_shared<adaptive::relevance_predictor>(
+      adaptive::attention_predictor(session_shape_of(config)));
 }
 
 std::unique_ptr<adaptive::cache_policy> policy_of(runner& model, method chosen, std::uint32_t rows,
@@ -164,7 +158,7 @@ TEST_CASE("rows in the decode cache are those of their tokens, those that came b
   CHECK(session.counters().pages_lost == 0);
   CHECK(session.recalled_attention() > 0.05);
   CHECK(session.recalled_attention() < 1.0001);
-  CHECK(session.bound_bytes() > 0);
+  CHECK(session.summary_bytes() > 0);
 }
 
 TEST_CASE("memory is bounded over 10,000 generated tokens, and freed rows serve again") {

@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <random>
+#include <utility>
 
 using namespace weft::policies::adaptive;
 using namespace weft::policies::adaptive::test;
@@ -63,7 +64,7 @@ class adaptive_session {
     check();
   }
 
-  // logit(head, page's first token): what a page could get; weight(head, token): attention.
+  // logit(head, tokens): what a page could get, or a single row; weight(head, token): attention.
   std::function<float(std::uint32_t, const std::vector<std::uint32_t>&)> logit =
       [](std::uint32_t, const std::vector<std::uint32_t>&) { return -20.0F; };
   std::function<float(std::uint32_t, std::uint32_t)> weight =
@@ -131,15 +132,19 @@ class adaptive_session {
     const auto& shape = script_.shape;
     std::vector<std::vector<float>> logits(shape.kv_heads);
     const std::vector<float> log_sums(shape.group(), 0.0F);
-    std::vector<page_bounds> bounds;
+    std::vector<passive_logits> known;
     for (std::uint32_t h = 0; h < shape.kv_heads; ++h) {
       const std::uint32_t head = layer * shape.kv_heads + h;
       for (std::uint32_t g = 0; g < shape.group(); ++g)
-        for (const auto& page : pages_[head])
-          logits[h].push_back(logit(head, page));
-      bounds.push_back({logits[h], log_sums});
+        for (const auto& page : pages_[head]) {
+          if (options_.sketch_bits == 0) logits[h].push_back(logit(head, page));
+          if (options_.sketch_bits > 0)
+            for (const std::uint32_t token : page)
+              logits[h].push_back(logit(head, {token}));
+        }
+      known.push_back({logits[h], logits[h].size() / shape.group(), log_sums});
     }
-    const auto found = policy->recall(layer, bounds);
+    const auto found = policy->recall(layer, known);
     const std::vector<passive_page> wanted(found.begin(), found.end());
     for (const auto& page : wanted) {
       const auto back = policy->recalled(page);
@@ -210,11 +215,11 @@ TEST_CASE("the rows of a budget never exceed it, whatever the predictor says") {
                             {3, 9, -1, 0},
                             {1, 5, 0, 3}};
   for (const auto scope : {budget_scope::head, budget_scope::layer, budget_scope::global})
-    for (const bool passive : {true, false})
+    for (const auto& [passive, bits] : {std::pair{true, 2U}, std::pair{true, 0U}, std::pair{false, 2U}})
       for (const auto& attack : attacks) {
         const scripted_session script;
         adaptive_session session(
-            script, {.rows = 24, .scope = scope, .passive = passive},
+            script, {.rows = 24, .scope = scope, .passive = passive, .sketch_bits = bits},
             predictor_of(script.shape, attack.feature, attack.weight, attack.bias, attack.units));
         session.logit = [](std::uint32_t head, const auto& page) {
           return 12 * fraction(5, head, page.front()) - 8;
@@ -330,20 +335,24 @@ TEST_CASE("no row's state freezes: after 1,000 steps each can still leave and co
   CHECK(session.promotions > 0);
 }
 
-TEST_CASE("a page that could matter comes back in the same step") {
-  const scripted_session script;
-  adaptive_session session(script, {.rows = 30}, predictor_of(script.shape, 0, 10, -5));
-  session.begin();
-  session.step();
-  std::uint32_t wanted = 0;
-  while (session.holds(3, wanted))
-    ++wanted;
-  session.logit = [&](std::uint32_t head, const auto& page) {
-    return head == 3 && std::ranges::find(page, wanted) != page.end() ? 4.0F : -30.0F;
-  };
-  const auto before = session.promotions;
-  session.step();
-  CHECK(session.promotions > before);
+TEST_CASE("rows that could matter come back in the same step, alone or with their page") {
+  for (const std::uint32_t bits : {2U, 0U}) {
+    // All rows are equally relevant: the smoothed threshold wants none back.
+    const scripted_session script;
+    adaptive_session session(script, {.rows = 30, .sketch_bits = bits}, predictor_of(script.shape, 0, 0, 0));
+    session.begin();
+    session.step();
+    std::uint32_t wanted = 0;
+    while (session.holds(3, wanted))
+      ++wanted;
+    session.logit = [&](std::uint32_t head, const auto& tokens) {
+      return head == 3 && std::ranges::find(tokens, wanted) != tokens.end() ? 4.0F : -30.0F;
+    };
+    const auto before = session.promotions;
+    session.step();
+    CHECK(session.promotions > before);
+    CHECK((session.promotions == before + 1) == (bits > 0));
+  }
 }
 
 TEST_CASE("without a store only the cap takes rows away") {
@@ -369,4 +378,5 @@ TEST_CASE("predictors of another model are refused") {
   other.hidden_size = 13;
   CHECK(!make_atskv(other, {}, predictor));
   CHECK(!make_atskv(script.shape, {.rows = 0}, predictor));
+  CHECK(!make_atskv(script.shape, {.sketch_bits = 5}, predictor));
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 
 using namespace weft::policies::adaptive;
@@ -79,10 +80,76 @@ TEST_CASE("attention is remembered as a mean and as the maximum of the last rows
   CHECK(trace.mean == doctest::Approx(0.05));
   for (std::uint32_t row = 1; row < 25; ++row)
     trace.add(0.01F, row);
-  CHECK(trace.maximum() == 0.5F);
+  const float scale = std::log(1e5F);
+  CHECK(trace.maximum() == doctest::Approx(1 + std::log(0.5F) / scale).epsilon(0.005));
   for (std::uint32_t row = 25; row < 33; ++row)
     trace.add(0.01F, row);
-  CHECK(trace.maximum() == 0.01F);
+  CHECK(trace.maximum() == doctest::Approx(1 + std::log(0.01F) / scale).epsilon(0.005));
+  attention_trace unseen;
+  unseen.add(0.0F, 0);
+  CHECK(unseen.maximum() == 0);
+  unseen.add(7.0F, 1);
+  CHECK(unseen.maximum() == 1);
+}
+
+TEST_CASE("many rows at once are predicted as each alone") {
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal(0, 1);
+  for (const std::uint32_t units : {0U, 3U}) {
+    layer_predictor layer;
+    layer.units = units;
+    layer.bias.assign(std::max(1U, units), 0.1F);
+    layer.output.assign(units, 0.7F);
+    layer.output_bias = -0.2F;
+    for (std::size_t i = 0; i < layer.bias.size() * layout.count(); ++i)
+      layer.input.push_back(normal(random));
+    const relevance_predictor predictor(layout, {layer}, 1);
+    for (const std::size_t rows : {1U, 7U, 50U}) {
+      std::vector<attention_trace> traces(rows);
+      std::vector<std::uint32_t> tokens;
+      std::vector<float> before, projected, weights, found(rows);
+      for (std::size_t row = 0; row < rows; ++row) {
+        tokens.push_back(static_cast<std::uint32_t>(random() % 5000));
+        before.push_back(std::abs(normal(random)));
+        weights.push_back(row % 5 == 0 ? 0.0F : std::exp(-8 * std::abs(normal(random))));
+        for (std::size_t line = 0; line < predictor.lines(); ++line)
+          projected.push_back(normal(random));
+      }
+      add_to_traces(weights, 3, traces);
+      predictor.relevances(0, projected, {traces.data(), tokens.data(), 5000, before.data()}, found);
+      for (std::size_t row = 0; row < rows; ++row) {
+        attention_trace alone;
+        alone.add(weights[row], 3);
+        CHECK(alone.mean == traces[row].mean);
+        CHECK(alone.maxima == traces[row].maxima);
+        const float expected =
+            predictor.relevance(0, std::span(projected).subspan(row * predictor.lines(), predictor.lines()),
+                                {alone.mean, alone.maximum(), 5000 - tokens[row], before[row]});
+        CHECK(found[row] == doctest::Approx(expected).epsilon(1e-5));
+      }
+    }
+  }
+}
+
+TEST_CASE("the approximations of logarithm and exponential are close") {
+  for (float x = 1e-6F; x < 1.1F; x *= 1.37F) {
+    float features[changing_features::count];
+    changing_features{.mean_attention = x, .age_tokens = static_cast<std::uint32_t>(x * 1e5F)}.write(
+        features);
+    CHECK(features[0] == doctest::Approx(1 + std::log(x + 1e-5F) / std::log(1e5F)).epsilon(1e-3).scale(1));
+    CHECK(features[2] == doctest::Approx(std::log1p(std::floor(x * 1e5F)) / 10).epsilon(1e-3).scale(1));
+  }
+  for (float x = -40; x < 40; x += 0.37F) {
+    float share[] = {x};
+    to_shares(share);
+    CHECK(share[0] == doctest::Approx(1 / (1 + std::exp(-double{x}))).epsilon(2e-3));
+  }
+  float none[] = {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity(),
+                  std::numeric_limits<float>::infinity()};
+  to_shares(none);
+  CHECK(none[0] < 1e-30F);
+  CHECK(none[1] < 1e-30F);
+  CHECK(none[2] == 1);
 }
 
 TEST_CASE("a trained predictor gives what its network gave, and tells classes apart") {

@@ -101,9 +101,9 @@ class adaptive_session final : public forward_observer {
   const paged_rows& rows_of(std::uint32_t layer, std::uint32_t kv_head) const {
     return heads_[head_of(layer, kv_head)];
   }
-  // Rows, and the passive pages' smallest and largest keys.
+  // Rows, and what is at hand of passive ones: sketches of keys, or pages' smallest and largest ones.
   std::size_t row_bytes() const;
-  std::size_t bound_bytes() const;
+  std::size_t summary_bytes() const;
   // Books of policy and session, and rows on their way to the store.
   std::size_t state_bytes() const;
 

@@ -1,8 +1,9 @@
 // ATSKV: rows stay while their predicted relevance is above an adaptive threshold, under a hard cap; rows
 // that leave go to a passive store and come back when they matter.
 //
-// At every step each row's relevance is predicted anew, resident or not: of a page in the passive store by
-// the bound of what its keys could get from the coming query. The threshold's decisions are smoothed (see
+// At every step each row's relevance is predicted anew, resident or not: the attention that a row in the
+// passive store would have received is estimated from a sketch of its key, or from its page's bounds. The
+// threshold's decisions are smoothed (see
 // `smoothed_choice`); sinks and the last rows stay. Whatever the predictor says, the rows of heads that share
 // a budget never exceed it: where room is short, the least relevant row leaves, and where the cap collides
 // with sinks and last rows, the cap wins.
@@ -23,8 +24,11 @@ struct atskv_options {
   std::uint32_t sinks = 4;
   std::uint32_t window = 64;  // last rows that stay, but at most a quarter of `rows`
   bool passive = true;        // rows that leave are stored, and can come back
-  // A page whose share of the coming attention could be so large comes back at once. Above 1: only the
-  // smoothed threshold brings pages back, as published.
+  // For each channel of a passive row's key; single rows come back. 0: bounds of pages, which come back
+  // whole.
+  std::uint32_t sketch_bits = 2;
+  // A row whose share of the coming attention could be so large comes back at once. Above 1: only the
+  // smoothed threshold brings rows back, as published.
   float recall_share = 0.02F;
   double recall_room = 0.25;  // part of the budget that is left free for what comes back in a step
 };

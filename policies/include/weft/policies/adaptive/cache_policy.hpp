@@ -74,6 +74,8 @@ struct policy_needs {
   bool hidden = false;              // hidden states of new rows
   bool attends = false;             // chooses among the resident rows for each query
   bool recalls = false;             // takes rows back from a passive store
+  // Of the passive store's rows: their keys in so many bits for each channel; 0: bounds of whole pages.
+  std::uint32_t sketch_bits = 0;
 };
 
 // K (rotated) and V of new rows of one head: [row][head_dim].
@@ -111,10 +113,12 @@ struct passive_page {
   friend bool operator==(const passive_page&, const passive_page&) = default;
 };
 
-// Bounds of what one head's passive pages could get, in natural logarithms: [group][pages] of the largest
-// logit, and [group] ln of the sum of exponentials over the resident rows.
-struct page_bounds {
+// What one head's passive rows could get, in natural logarithms: [group][rows] logits, estimated from
+// sketches, rows in the order in which they were stored; or [group][pages] upper bounds. [group] ln of the
+// sum of exponentials over the resident rows.
+struct passive_logits {
   std::span<const float> logits;
+  std::size_t stride = 0;  // from one line of the group to the next
   std::span<const float> log_sums;
 };
 
@@ -152,12 +156,12 @@ class cache_policy {
   // numbered in the order in which they are stored. Behind the prompt: its rows that go there, in this order.
   virtual std::span<const std::uint32_t> leaving(std::uint32_t /*head*/) const { return {}; }
   virtual void stored(std::uint32_t /*head*/, std::span<const std::uint32_t> /*tokens*/) {}
-  // Pages of a layer that the coming query should find resident. bounds: by KV head.
+  // Pages of a layer with rows that the coming query should find resident. known: by KV head.
   virtual std::span<const passive_page> recall(std::uint32_t /*layer*/,
-                                               std::span<const page_bounds> /*bounds*/) {
+                                               std::span<const passive_logits> /*known*/) {
     return {};
   }
-  // Rows of a page that came back: those that were not resident take the next slots. Their tokens, in order.
+  // A page that was asked for came: its rows that are wanted take the next slots. Their tokens, in order.
   virtual std::span<const std::uint32_t> recalled(const passive_page& /*page*/) { return {}; }
   // A page that cannot be had any more.
   virtual void lost(const passive_page& /*page*/) {}

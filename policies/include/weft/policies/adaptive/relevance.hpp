@@ -20,17 +20,18 @@
 
 namespace weft::policies::adaptive {
 
-// Attention that a row received: its moving mean, and its maximum over the last 25 to 32 query rows.
+// Attention that a row received: its moving mean, and its maximum over the last 25 to 32 query rows, in 255
+// steps over the orders of magnitude.
 struct attention_trace {
   static constexpr float decay = 0.9F;
   static constexpr std::uint32_t bucket_rows = 8;
 
   float mean = 0;
-  std::array<float, 4> maxima{};
+  std::array<std::uint8_t, 4> maxima{};
 
   // `row` counts query rows; one call for each of them.
   void add(float weight, std::uint32_t row);
-  float maximum() const;
+  float maximum() const;  // from 0 to 1, on a logarithmic scale
 };
 
 // What changes from step to step. The rest is constant for a row.
@@ -38,11 +39,19 @@ struct changing_features {
   static constexpr std::size_t count = 4;
 
   float mean_attention = 0;
-  float most_attention = 0;
+  float most_attention = 0;  // as `attention_trace::maximum` has it
   std::uint32_t age_tokens = 0;
   float relevance_before = 0;  // of the token in the layer before; 0 in the first one
 
   void write(float* out) const;
+};
+
+// Of many rows at once.
+struct changing_rows {
+  const attention_trace* traces = nullptr;
+  const std::uint32_t* tokens = nullptr;
+  std::uint32_t newest_token = 0;  // a row's age is the distance to it
+  const float* relevance_before = nullptr;
 };
 
 struct constant_features {
@@ -100,12 +109,22 @@ class relevance_predictor {
   void add_constant(std::uint32_t layer, const constant_features& row, std::span<float> projected) const;
   // From what was projected: from 0 to 1.
   float relevance(std::uint32_t layer, std::span<const float> projected, const changing_features& now) const;
+  // Of rows [row][lines], into `out`.
+  void relevances(std::uint32_t layer, std::span<const float> projected, const changing_rows& now,
+                  std::span<float> out) const;
 
  private:
   feature_layout layout_;
   std::vector<layer_predictor> layers_;
   float beta_ = 1;
 };
+
+// Without training: a row is as relevant as the attention that it received.
+relevance_predictor attention_predictor(const session_shape& shape);
+
+// What `add` of each row's trace does with its weight; shares of attention from logits: 1 / (1 + exp(-x)).
+void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces);
+void to_shares(std::span<float> logits);
 
 // `invalid_argument` if the predictor was made for another model.
 result<void> check(const relevance_predictor& predictor, const session_shape& shape);

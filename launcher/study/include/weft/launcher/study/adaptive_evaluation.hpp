@@ -31,6 +31,7 @@ struct adaptive_run {
   bool ablation = false;
   // Of atskv.
   bool passive = true;
+  std::uint32_t sketch_bits = 2;  // for each channel of a passive row's key; 0: bounds of pages
   float recall_share = 0.02F;    // above 1: pages come back by the smoothed threshold only
   double recall_room = 0.25;     // of the budget, free for what comes back
   std::uint32_t page_rows = 16;  // of a passive page, and of the decode cache's
