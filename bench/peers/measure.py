@@ -50,16 +50,28 @@ def missing(package, error):
     sys.exit(f"{package} is not usable here ({error}); see bench/peers/README.md for how to install it")
 
 
+def print_rows(rows):
+    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
+    print(json.dumps({"machine": {"cpu": cpu, "threads": os.cpu_count()}, "rows": rows}, indent=1))
+
+
 def run(name, transport, read_blocks, rounds):
-    """`read_blocks(offset, block_bytes, blocks)` fetches that part of the owner's arena to the same place in
-    this one's, as one operation."""
+    """Prints what `rows_of` finds for reads: `read_blocks` fetches its part of the owner's arena to the same
+    place in this one's."""
+    print_rows(rows_of(f"{name} read", "fetch", transport, read_blocks, rounds))
+
+
+def rows_of(name, operation, transport, move_blocks, rounds, shapes=SHAPES):
+    """`move_blocks(offset, block_bytes, blocks)` moves that part of an arena as one operation; what a fetch
+    brings into this one's must be sevens."""
     local, source = run.arena, Arena(3)
     rows = []
     place = 0
-    for block_bytes, blocks in SHAPES:
+    for block_bytes, blocks in shapes:
         operation_bytes = block_bytes * blocks
         operations = max(1, min(OPERATIONS_MAX, SLICE_BYTES // operation_bytes))
         slice_bytes = operations * operation_bytes
+        place = (place + block_bytes - 1) // block_bytes * block_bytes
         seconds, copies, alone = [], [], []
         for number in range(rounds + 1):  # the first does not count
             place = 0 if place + 2 * slice_bytes > ARENA_BYTES else place
@@ -72,10 +84,11 @@ def run(name, transport, read_blocks, rounds):
             begin = time.perf_counter()
             for at in range(place, place + slice_bytes, operation_bytes):
                 started = time.perf_counter()
-                read_blocks(at, block_bytes, blocks)
+                move_blocks(at, block_bytes, blocks)
                 times.append((time.perf_counter() - started) * 1e6)
             took = time.perf_counter() - begin
-            if local.memory[place] != 7 or local.memory[place + slice_bytes - 1] != 7:
+            ends = local.memory[place], local.memory[place + slice_bytes - 1]
+            if operation != "put" and ends != (7, 7):
                 sys.exit(f"{name} said that it had read what did not come")
             place += slice_bytes
             if number > 0:
@@ -85,13 +98,12 @@ def run(name, transport, read_blocks, rounds):
         size = f"{block_bytes >> 10} KiB" if block_bytes < 1 << 20 else f"{block_bytes >> 20} MiB"
         alone.sort()
         rows.append({
-            "name": f"{transport} {size if blocks == 1 else f'{blocks} x {size}'}: {name} read",
-            "operation": "fetch", "transport": transport, "verified": False,
+            "name": f"{transport} {size if blocks == 1 else f'{blocks} x {size}'}: {name}",
+            "operation": operation, "transport": transport, "verified": False,
             "size_bytes": block_bytes, "batch": blocks,
             "gb_per_s": slice_bytes / statistics.median(seconds) * 1e-9,
             "limit_name": "memcpy, one core",
             "limit_gb_per_s": slice_bytes / statistics.median(copies) * 1e-9,
             "ratio": statistics.median(c / s for c, s in zip(copies, seconds)),
             "us_p50": alone[len(alone) // 2], "us_p99": alone[len(alone) * 99 // 100]})
-    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
-    print(json.dumps({"machine": {"cpu": cpu, "threads": os.cpu_count()}, "rows": rows}, indent=1))
+    return rows
