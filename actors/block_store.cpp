@@ -1,5 +1,4 @@
 #include <weft/actors/block_store.hpp>
-#include <weft/actors/block_watcher.hpp>
 #include <weft/block/layout.hpp>
 #include <weft/tier/open.hpp>
 #include <weft/tier/tiered_storage.hpp>
@@ -141,7 +140,7 @@ void block_store::reserve(const intake_ptr& job) {
   fetch_order order{
       .node = job->what.writer.node, .ranges = {}, .timeout = duration{job->what.timeout_ns}, .watcher = {}};
   std::vector<id128> evicted;
-  std::vector<block::expectation> expected;
+  auto watcher = watchers_.take();
   for (std::size_t i = 0; i < job->what.blocks.size(); ++i) {
     const auto& block = job->what.blocks[i];
     auto place = slots_.reserve(
@@ -158,13 +157,13 @@ void block_store::reserve(const intake_ptr& job) {
     if (place.outcome != machines::reserve_outcome::granted) continue;
     order.ranges.push_back(
         {.remote_offset = block.offset, .length_bytes = block.bytes, .local_offset = place.offset});
-    expected.push_back({.key = block.key, .any_fingerprint = true, .any_life = true});
+    watcher->expect({.key = block.key, .any_fingerprint = true, .any_life = true});
     job->fetched.push_back(i);
     job->reserved.push_back(std::move(place));
   }
   withdraw(evicted);
   if (order.ranges.empty()) return admit_all(job, {});
-  order.watcher = std::make_shared<block_watcher>(std::move(expected));
+  order.watcher = std::move(watcher);
   parts_.fetches->fetch(std::move(order), [store = weak_from_this(), job](fetch_outcome fetched) {
     const auto alive = store.lock();
     if (!alive) return;

@@ -137,8 +137,10 @@ fabric_report peer_links::report() const {
     if (!status.alive || !now_) continue;
     for (const auto& [node, to] : links_) {
       if (to.peer != status.peer) continue;
+      const bool used = status.fetch_nanoseconds != 0;
       all.peers.push_back({now_->name_of(node), status.transport, std::string{name_of(status.way)},
-                           status.bytes_fetched, status.fetch_nanoseconds});
+                           used ? status.bytes_fetched : status.probed_bytes,
+                           used ? status.fetch_nanoseconds : status.probe_nanoseconds});
     }
   }
   return all;

@@ -1,6 +1,4 @@
 // Reading where it was read before: no question, no state machine, no strand; the header decides.
-#include <weft/actors/block_watcher.hpp>
-
 #include "pool_state.hpp"
 #include "transfers.hpp"
 
@@ -139,20 +137,20 @@ bool make_room(pool_core& core, const reading& job, std::vector<share>& shares) 
   return true;
 }
 
-fetch_order order_of(const reading& job, const share& part) {
+fetch_order order_of(pool_core& core, const reading& job, const share& part) {
   // A third, so that time is left for those who know.
   fetch_order order{.node = part.holder.node, .ranges = {}, .timeout = job.order.timeout / 3, .watcher = {}};
-  std::vector<block::expectation> expected;
+  auto watcher = core.watchers.take();
   for (std::size_t i = 0; i < part.keys.size(); ++i) {
     const auto& place = job.places[part.keys[i]];
     order.ranges.push_back({place.offset, place.bytes, part.room[i].arena_offset()});
-    expected.push_back({.key = job.order.keys[part.keys[i]],
-                        .any_fingerprint = !job.order.fingerprint,
-                        .fingerprint = job.order.fingerprint,
-                        .generation = place.generation,
-                        .incarnation = place.holder.incarnation});
+    watcher->expect({.key = job.order.keys[part.keys[i]],
+                     .any_fingerprint = !job.order.fingerprint,
+                     .fingerprint = job.order.fingerprint,
+                     .generation = place.generation,
+                     .incarnation = place.holder.incarnation});
   }
-  order.watcher = std::make_shared<block_watcher>(std::move(expected));
+  order.watcher = std::move(watcher);
   return order;
 }
 
@@ -209,7 +207,7 @@ bool read_again(pool_core& core, const read_order& order, const block_pool::answ
   job->results.blocks.resize(order.keys.size());
   job->open = shares.size();
   for (auto& part : shares) {
-    auto wanted = order_of(*job, part);
+    auto wanted = order_of(core, *job, part);
     core.parts.fetches->fetch(
         std::move(wanted), [weak = core.weak_from_this(), job,
                             part = std::make_shared<share>(std::move(part))](const fetch_outcome& fetched) {

@@ -1,4 +1,3 @@
-#include <weft/actors/block_watcher.hpp>
 
 #include "pool_state.hpp"
 #include "transfers.hpp"
@@ -194,7 +193,7 @@ void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action
                     .timeout = action.timeout,
                     .watcher = {},
                     .in_place = in->in_place};
-  std::vector<block::expectation> expected;
+  auto watcher = core.watchers.take();
   in->outcomes.assign(action.pieces.size(), errc::ok);
   for (std::size_t i = 0; i < action.pieces.size(); ++i) {
     const auto& piece = action.pieces[i];
@@ -209,11 +208,11 @@ void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action
       in->places.push_back(std::move(*room));
     }
     order.ranges.push_back({piece.offset, piece.bytes, local_offset});
-    expected.push_back(expected_of(*find(core, job), action, i));
+    watcher->expect(expected_of(*find(core, job), action, i));
     in->fetched.push_back(i);
   }
   in->action = std::move(action);
-  order.watcher = std::make_shared<block_watcher>(std::move(expected));
+  order.watcher = std::move(watcher);
   note_coming(core, *in, true);
   if (order.ranges.empty()) return accept(core, job, *in, {});
   const auto fetched = [job, in](pool_core& c, const fetch_outcome& outcome) {

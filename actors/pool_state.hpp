@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/actors/block_pool.hpp>
+#include <weft/actors/block_watcher.hpp>
 #include <weft/actors/strand.hpp>
 #include <weft/machines/location_memory.hpp>
 #include <weft/machines/read_batch.hpp>
@@ -93,6 +94,7 @@ struct pool_core : std::enable_shared_from_this<pool_core> {
   std::uint64_t next_job = 1;
   bool closed = false;
   read_memory memory;                                        // any thread
+  watcher_stock watchers;                                    // any thread
   std::function<void()> again;                               // set once, before the first order
   std::atomic<bool> ticking{false};                          // any thread
   std::map<machines::node_ref, std::uint64_t> coming_bytes;  // by holder: of fetches on their way

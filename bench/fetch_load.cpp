@@ -58,11 +58,11 @@ class running_load {
         load_.verified ? watcher_of(fetch) : nullptr);
   }
 
-  std::shared_ptr<fabric::fetch_watcher> watcher_of(std::size_t fetch) const {
-    std::vector<block::expectation> expected(load_.blocks_per_fetch);
-    for (std::size_t i = 0; i < expected.size(); ++i)
-      expected[i] = expectation_of(load_.block_bytes, first_block(fetch) + i);
-    return std::make_shared<actors::block_watcher>(std::move(expected));
+  std::shared_ptr<fabric::fetch_watcher> watcher_of(std::size_t fetch) {
+    auto watcher = watchers_.take();
+    for (std::size_t i = 0; i < load_.blocks_per_fetch; ++i)
+      watcher->expect(expectation_of(load_.block_bytes, first_block(fetch) + i));
+    return watcher;
   }
 
   void end(clock::time_point began, const fabric::fetch_report& report) {
@@ -85,6 +85,7 @@ class running_load {
   fabric::transport& node_;
   const fetch_load& load_;
   std::vector<double>* microseconds_;
+  actors::watcher_stock watchers_;
   clock::time_point began_;
   clock::time_point ended_;
   std::mutex mutex_;

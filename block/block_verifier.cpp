@@ -2,6 +2,7 @@
 
 #include "checksum.hpp"
 #include "header.hpp"
+#include "row_set.hpp"
 
 #include <algorithm>
 #include <array>
@@ -26,7 +27,10 @@ struct block_verifier::state {
   std::vector<std::byte> head;
   std::size_t head_bytes = fixed_header_bytes;  // that are wanted before it can be parsed
   std::optional<error> failure;
-  std::optional<view> header;
+  bool parsed = false;
+  view header;      // valid once parsed
+  view whole;       // of the last block that was finished
+  row_set claimed;  // by its rows
 
   running_checksum sum;
   std::uint32_t band = 0;  // the one that arrives
@@ -37,14 +41,14 @@ struct block_verifier::state {
     head.clear();
     head_bytes = fixed_header_bytes;
     failure.reset();
-    header.reset();
+    parsed = false;
     band = 0;
     missing_bytes = 0;
   }
 
   // Takes what belongs to the header off the front of `piece`.
   void take_head(std::span<const std::byte>& piece) {
-    while (!header && !failure && !piece.empty()) {
+    while (!parsed && !failure && !piece.empty()) {
       const auto wanted = std::min(piece.size(), head_bytes - head.size());
       head.insert(head.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(wanted));
       piece = piece.subspan(wanted);
@@ -58,18 +62,17 @@ struct block_verifier::state {
   }
 
   void parse_head() {
-    auto parsed = view::parse(head);
-    if (!parsed) {
-      failure = parsed.error();
+    if (auto read = header.read(head); !read) {
+      failure = read.error();
       return;
     }
-    header = std::move(*parsed);
+    parsed = true;
     begin_band(0);
   }
 
   void begin_band(std::uint32_t next) {
-    for (band = next; band < header->band_count(); ++band) {
-      missing_bytes = header->range_of_band(band).bytes;
+    for (band = next; band < header.band_count(); ++band) {
+      missing_bytes = header.range_of_band(band).bytes;
       sum.restart();
       if (missing_bytes > 0) return;
       sums[band] = sum.value();
@@ -77,8 +80,8 @@ struct block_verifier::state {
   }
 
   void take_bands(std::span<const std::byte> piece) {
-    while (header && !failure && !piece.empty()) {
-      if (band == header->band_count()) {
+    while (parsed && !failure && !piece.empty()) {
+      if (band == header.band_count()) {
         failure = error{errc::corrupt, "block: bytes behind its last band; fetch another copy"};
         return;
       }
@@ -122,22 +125,21 @@ result<void> check_identity(const identity& found, const expectation& expected) 
 
 }  // namespace
 
-result<void> block_verifier::finish(std::span<const std::byte> whole, const expectation& expected) const {
-  const state& s = *state_;
+result<void> block_verifier::finish(std::span<const std::byte> whole, const expectation& expected) {
+  state& s = *state_;
   if (s.failure) return tl::unexpected{*s.failure};
-  const bool at_an_end = s.header && (s.band == s.header->band_count() ||
-                                      s.missing_bytes == s.header->range_of_band(s.band).bytes);
+  const bool at_an_end = s.parsed && (s.band == s.header.band_count() ||
+                                      s.missing_bytes == s.header.range_of_band(s.band).bytes);
   if (!at_an_end || s.band == 0)
     return fail(errc::corrupt, "block: its bytes end inside the header or a band; fetch another copy");
-  if (auto right = check_identity(s.header->id(), expected); !right) return right;
+  if (auto right = check_identity(s.header.id(), expected); !right) return right;
   for (std::uint32_t band = 0; band < s.band; ++band)
-    if (s.sums[band] != s.header->checksum_of_band(band))
+    if (s.sums[band] != s.header.checksum_of_band(band))
       return fail(errc::corrupt, "block: checksum of band " + std::to_string(band) +
                                      " differs; fetch another copy or compute the block");
-  if (s.header->is_opaque()) return {};
-  const auto parsed = view::parse(whole);
-  if (!parsed) return tl::unexpected{parsed.error()};
-  return parsed->verify_rows();
+  if (s.header.is_opaque()) return {};
+  if (auto read = s.whole.read(whole); !read) return read;
+  return s.whole.verify_rows(s.claimed);
 }
 
 }  // namespace weft::block

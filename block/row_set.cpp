@@ -4,10 +4,15 @@
 
 namespace weft::block {
 
-row_set::row_set(std::uint32_t kv_heads, std::uint32_t tokens)
-    : tokens_(tokens),
-      words_per_head_((tokens + 63) / 64),
-      claimed_(std::size_t{kv_heads} * words_per_head_) {}
+row_set::row_set(std::uint32_t kv_heads, std::uint32_t tokens) {
+  reset(kv_heads, tokens);
+}
+
+void row_set::reset(std::uint32_t kv_heads, std::uint32_t tokens) {
+  tokens_ = tokens;
+  words_per_head_ = (tokens + 63) / 64;
+  claimed_.assign(std::size_t{kv_heads} * words_per_head_, 0);
+}
 
 bool row_set::add(std::span<const std::uint16_t> counts, std::span<const std::uint16_t> positions) {
   std::uint64_t* claimed = claimed_.data();

@@ -27,25 +27,32 @@ std::string name_of_layer(std::uint32_t band, std::uint32_t layer) {
 }  // namespace
 
 result<view> view::parse(std::span<const std::byte> bytes) {
+  view parsed;
+  if (auto read = parsed.read(bytes); !read) return tl::unexpected(read.error());
+  return parsed;
+}
+
+result<void> view::read(std::span<const std::byte> bytes) {
   if (reinterpret_cast<std::uintptr_t>(bytes.data()) % 8 != 0)
     return fail(errc::invalid_argument, "a block must start at a multiple of 8 in memory");
   const auto header = load_header(bytes);
   if (!header) return tl::unexpected(header.error());
-  view parsed;
-  parsed.bytes_ = bytes;
-  parsed.id_ = header->id;
-  parsed.shape_ = header->dimensions;
-  parsed.header_bytes_ = header->header_bytes;
-  parsed.layout_tag_ = header->layout_tag;
-  parsed.payload_bytes_ = header->payload_bytes;
-  parsed.opaque_ = header->kind == block_kind::opaque;
-  if (auto read = parsed.read_bands(header->bands); !read) return tl::unexpected(read.error());
-  if (auto counted = parsed.count_present(); !counted) return tl::unexpected(counted.error());
-  return parsed;
+  bytes_ = bytes;
+  id_ = header->id;
+  shape_ = header->dimensions;
+  header_bytes_ = header->header_bytes;
+  layout_tag_ = header->layout_tag;
+  payload_bytes_ = header->payload_bytes;
+  opaque_ = header->kind == block_kind::opaque;
+  index_.clear();
+  index_starts_.clear();
+  if (auto read = read_bands(header->bands); !read) return read;
+  return count_present();
 }
 
 result<void> view::read_bands(std::size_t count) {
   std::uint64_t expected_offset = header_bytes_;
+  bands_.clear();
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto loaded = load_band(bytes_, i);
     if (!loaded) return tl::unexpected(loaded.error());
@@ -53,12 +60,10 @@ result<void> view::read_bands(std::size_t count) {
     if (loaded->offset != expected_offset || loaded->bytes % part_alignment_bytes != 0 ||
         loaded->bytes > max_band_bytes)
       return corrupt("band " + std::to_string(i) + " does not stand where the one before it ends");
-    band_entry band{loaded->offset, loaded->bytes, loaded->checksum, loaded->coding, loaded->min_score, {}};
-    if (auto read = read_layer_starts(band, fixed_header_bytes + count * band_entry_bytes, i); !read)
-      return read;
-    expected_offset += band.bytes;
-    bands_.push_back(std::move(band));
+    bands_.push_back({loaded->offset, loaded->bytes, loaded->checksum, loaded->coding, loaded->min_score});
+    expected_offset += loaded->bytes;
   }
+  if (auto read = read_layer_starts(fixed_header_bytes + count * band_entry_bytes); !read) return read;
   const bool payload_fits =
       payload_bytes_ <= max_band_bytes && round_up_to_part(payload_bytes_) == bands_[0].bytes;
   if (opaque_ && (!payload_fits || bands_[0].coding != codec::raw))
@@ -66,17 +71,24 @@ result<void> view::read_bands(std::size_t count) {
   return {};
 }
 
-result<void> view::read_layer_starts(band_entry& band, std::size_t table_offset, std::size_t index) const {
+std::span<std::uint32_t> view::layer_starts(std::size_t band) {
+  const std::size_t columns = shape_.layers + std::size_t{1};
+  return std::span{layer_starts_}.subspan(band * columns, columns);
+}
+
+result<void> view::read_layer_starts(std::size_t table_offset) {
   if (shape_.layers == 0) return {};
   const std::size_t row_bytes = shape_.layers * layer_start_bytes;
-  band.layer_starts.resize(shape_.layers + std::size_t{1});
-  std::memcpy(band.layer_starts.data(), bytes_.subspan(table_offset + index * row_bytes, row_bytes).data(),
-              row_bytes);
-  band.layer_starts.back() = static_cast<std::uint32_t>(band.bytes / part_alignment_bytes);
-  bool ascending = band.layer_starts.front() == 0;
-  for (std::size_t i = 0; i < shape_.layers; ++i)
-    ascending = ascending && band.layer_starts[i] < band.layer_starts[i + 1];
-  if (!ascending) return corrupt("the layers of band " + std::to_string(index) + " overlap or leave it");
+  layer_starts_.resize(bands_.size() * (shape_.layers + std::size_t{1}));
+  for (std::size_t band = 0; band < bands_.size(); ++band) {
+    const auto starts = layer_starts(band);
+    std::memcpy(starts.data(), bytes_.subspan(table_offset + band * row_bytes, row_bytes).data(), row_bytes);
+    starts.back() = static_cast<std::uint32_t>(bands_[band].bytes / part_alignment_bytes);
+    bool ascending = starts.front() == 0;
+    for (std::size_t i = 0; i < shape_.layers; ++i)
+      ascending = ascending && starts[i] < starts[i + 1];
+    if (!ascending) return corrupt("the layers of band " + std::to_string(band) + " overlap or leave it");
+  }
   return {};
 }
 
@@ -117,9 +129,11 @@ codec view::coding(std::uint32_t band) const {
 
 byte_range view::range_of_layer(std::uint32_t band, std::uint32_t layer) const {
   if (layer >= shape_.layers) throw std::out_of_range("layer " + std::to_string(layer) + " of a block");
-  const std::size_t first = entry(band).layer_starts[layer] * part_alignment_bytes;
-  const std::size_t end = entry(band).layer_starts[layer + std::size_t{1}] * part_alignment_bytes;
-  return {.offset = entry(band).offset + first, .bytes = end - first};
+  const band_entry& e = entry(band);
+  const auto* starts = layer_starts_.data() + band * (shape_.layers + std::size_t{1});
+  const std::size_t first = starts[layer] * part_alignment_bytes;
+  const std::size_t end = starts[layer + std::size_t{1}] * part_alignment_bytes;
+  return {.offset = e.offset + first, .bytes = end - first};
 }
 
 result<void> view::verify_bands() const {
@@ -145,9 +159,14 @@ result<void> view::verify_codec(std::uint32_t band) const {
 }
 
 result<void> view::verify_rows() const {
+  row_set claimed(shape_.kv_heads, shape_.tokens);
+  return verify_rows(claimed);
+}
+
+result<void> view::verify_rows(row_set& claimed) const {
   for (std::uint32_t band = 0; band < present_; ++band)
     if (auto readable = verify_codec(band); !readable) return readable;
-  row_set claimed(shape_.kv_heads, shape_.tokens);
+  claimed.reset(shape_.kv_heads, shape_.tokens);
   for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
     if (auto verified = verify_rows(layer, claimed); !verified) return verified;
   return {};

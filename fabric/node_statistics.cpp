@@ -44,6 +44,15 @@ void node_statistics::fetched(peer_id peer, std::uint64_t bytes, duration took, 
   at->second.fetch_nanoseconds += static_cast<std::uint64_t>(took.count());
 }
 
+void node_statistics::probed(peer_id peer, path way, std::uint64_t bytes, std::uint64_t nanoseconds) {
+  const std::lock_guard lock{mutex_};
+  const auto at = peers_.find(peer);
+  if (at == peers_.end()) return;
+  at->second.way = way;
+  at->second.probed_bytes = bytes;
+  at->second.probe_nanoseconds = nanoseconds;
+}
+
 std::vector<peer_status> node_statistics::peers() const {
   const std::lock_guard lock{mutex_};
   std::vector<peer_status> out;

@@ -19,6 +19,8 @@ class node_statistics {
   void peer_left(peer_id peer);
 
   void fetched(peer_id peer, std::uint64_t bytes, duration took, bool ok);
+  // What measuring found: the path that is used, and how long it took to bring so much.
+  void probed(peer_id peer, path way, std::uint64_t bytes, std::uint64_t nanoseconds);
   void viewed(std::uint64_t bytes) { bytes_viewed_.fetch_add(bytes, std::memory_order_relaxed); }
   void pushed(std::uint64_t bytes) { bytes_out_.fetch_add(bytes, std::memory_order_relaxed); }
   void message_in() { messages_in_.fetch_add(1, std::memory_order_relaxed); }

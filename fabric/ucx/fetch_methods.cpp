@@ -88,7 +88,7 @@ bool fetches::copy_some(fetch_operation& operation, std::span<const std::byte> v
     const auto at_most = operation.watcher ? std::min(budget, watched_piece_bytes) : budget;
     const auto bytes = std::min(at_most, range.length_bytes - operation.offset);
     copy_piece(operation, view.data() + range.remote_offset + operation.offset,
-               arena_.bytes().data() + range.local_offset + operation.offset, bytes);
+               destination_of(operation).data() + range.local_offset + operation.offset, bytes);
     operation.offset += bytes;
     operation.bytes_done += bytes;
     budget -= bytes;
@@ -150,7 +150,7 @@ void fetches::issue_gets(fetch_operation& operation, connection& peer) {
 bool fetches::issue_get(fetch_operation& operation, connection& peer) {
   const auto& range = operation.ranges[operation.range];
   const auto bytes = std::min(get_piece_bytes, range.length_bytes - operation.offset);
-  auto* destination = arena_.bytes().data() + range.local_offset + operation.offset;
+  auto* destination = destination_of(operation).data() + range.local_offset + operation.offset;
   const auto source = peer.region->base() + range.remote_offset + operation.offset;
 
   piece_pointer slot;
@@ -167,7 +167,8 @@ bool fetches::issue_get(fetch_operation& operation, connection& peer) {
   skip_empty_ranges(operation);
 
   ucp_request_param_t params{};
-  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMH;
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  if (!operation.probing) params.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
   params.cb.send = [](void* request, ucs_status_t status, void* argument) {
     on_get(request, status, argument);
   };
@@ -216,9 +217,10 @@ void fetches::finish_piece(piece_pointer done, ucs_status_t status) {
 
 void fetches::end_gets(fetch_operation& operation) {
   if (operation.in_flight == 0) return conclude(operation);
-  deadlines_.erase({operation.deadline, number(operation.id)});
+  auto entry = deadlines_.extract(std::pair{operation.deadline, number(operation.id)});
   operation.deadline = now_ + get_grace;
-  deadlines_.emplace(operation.deadline, number(operation.id));
+  entry.value().first = operation.deadline;
+  deadlines_.insert(std::move(entry));
 }
 
 // -- pushed ---------------------------------------------------------------------------------------
@@ -277,7 +279,7 @@ void fetches::on_data(connection& from, std::span<const std::byte> header,
   if (!data) return peers_.break_off(from, data.error());
   auto* operation = find(operation_id{data->operation});
   if (operation == nullptr || operation->peer != from.id || operation->method != fetch_method::pushed) return;
-  operation->bytes_done += operation->sink.accept(data->chunk, payload, arena_.bytes());
+  operation->bytes_done += operation->sink.accept(data->chunk, payload, destination_of(*operation));
   if (operation->watcher) operation->sink.show(*operation->watcher, arena_.bytes(), operation->results);
   if (operation->sink.complete()) conclude(*operation);
 }

@@ -5,8 +5,10 @@
 #include <weft/fabric/transport.hpp>
 #include <weft/fabric/wire/push_sink.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -27,6 +29,7 @@ struct fetch_operation {
   fetch_callback done;
   std::shared_ptr<fetch_watcher> watcher;  // may be null
   bool in_place = false;                   // a view: the bytes stay where they are
+  bool probing = false;                    // measures a path: into memory of the transport's own
   time_point started;
   time_point deadline;
 
@@ -54,6 +57,36 @@ struct fetch_operation {
   std::optional<error> ended_by;
 
   bool all_asked() const { return range == ranges.size(); }
+};
+
+// Operations that wait to be used again, with the memory of their lists. Any thread.
+class operation_stock {
+ public:
+  std::unique_ptr<fetch_operation> take() {
+    {
+      const std::lock_guard lock{mutex_};
+      if (!idle_.empty()) {
+        auto taken = std::move(idle_.back());
+        idle_.pop_back();
+        return taken;
+      }
+    }
+    return std::make_unique<fetch_operation>();
+  }
+
+  void give_back(std::unique_ptr<fetch_operation> used) {
+    auto pieces = std::move(used->range_pieces);
+    *used = {};
+    pieces.clear();
+    used->range_pieces = std::move(pieces);
+    const std::lock_guard lock{mutex_};
+    if (idle_.size() < idle_max) idle_.push_back(std::move(used));
+  }
+
+ private:
+  static constexpr std::size_t idle_max = 256;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<fetch_operation>> idle_;
 };
 
 }  // namespace weft::fabric

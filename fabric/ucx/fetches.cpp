@@ -17,6 +17,8 @@ std::string describe(std::uint64_t offset, std::uint64_t length, std::uint64_t s
          std::to_string(size) + " bytes";
 }
 
+constexpr std::size_t spare_entries_max = 4096;
+
 }  // namespace
 
 fetches::fetches(const ucx_arena& arena, connections& peers, active_sender& sender,
@@ -25,11 +27,29 @@ fetches::fetches(const ucx_arena& arena, connections& peers, active_sender& send
 
 // -- beginning ------------------------------------------------------------------------------------
 
-void fetches::start(operation_pointer operation) {
+fetch_operation& fetches::enter(operation_pointer operation) {
   auto& added = *operation;
-  operations_.emplace(number(added.id), std::move(operation));
-  deadlines_.emplace(added.deadline, number(added.id));
+  const auto id = number(added.id);
+  if (spare_entries_.empty()) {
+    operations_.emplace(id, std::move(operation));
+    deadlines_.emplace(added.deadline, id);
+  } else {
+    auto entry = std::move(spare_entries_.back());
+    auto deadline = std::move(spare_deadlines_.back());
+    spare_entries_.pop_back();
+    spare_deadlines_.pop_back();
+    entry.key() = id;
+    entry.mapped() = std::move(operation);
+    deadline.value() = {added.deadline, id};
+    operations_.insert(std::move(entry));
+    deadlines_.insert(std::move(deadline));
+  }
   added.results.resize(added.ranges.size());
+  return added;
+}
+
+void fetches::start(operation_pointer operation) {
+  auto& added = enter(std::move(operation));
   auto* peer = peer_of(added);
   if (peer == nullptr) {
     added.ended_by = error{errc::unreachable, "no connection to peer " +
@@ -38,23 +58,31 @@ void fetches::start(operation_pointer operation) {
     return conclude(added);
   }
   refuse_bad_ranges(added, *peer);
-  if (added.in_place) {
-    start_view(added, *peer);
-  } else if (!peer->view.empty()) {
-    added.method = fetch_method::mapped;
-    for (const auto& range : added.ranges)
-      added.total_bytes += range.length_bytes;
-    mapped_.push_back(added.id);
-  } else if (peer->way == path::get) {
-    added.method = fetch_method::gets;
-    added.range_pieces.resize(added.ranges.size());
-    if (added.watcher)
-      added.done = shown_whole(std::move(added.watcher), arena_.bytes(), added.ranges, std::move(added.done));
-    gets_.push_back(added.id);
-  } else {
-    added.method = fetch_method::pushed;
-    start_pushed(added, *peer);
+  if (added.in_place) return start_view(added, *peer);
+  const auto one_sided = peer->view.empty() ? fetch_method::gets : fetch_method::mapped;
+  start_by(peer->way == path::get ? one_sided : fetch_method::pushed, added, *peer);
+}
+
+void fetches::start_by(fetch_method method, fetch_operation& operation, connection& peer) {
+  operation.method = method;
+  switch (method) {
+    case fetch_method::mapped:
+      for (const auto& range : operation.ranges)
+        operation.total_bytes += range.length_bytes;
+      return mapped_.push_back(operation.id);
+    case fetch_method::gets:
+      operation.range_pieces.resize(operation.ranges.size());
+      if (operation.watcher)
+        operation.done = shown_whole(std::move(operation.watcher), arena_.bytes(), operation.ranges,
+                                     std::move(operation.done));
+      return gets_.push_back(operation.id);
+    case fetch_method::pushed:
+      return start_pushed(operation, peer);
   }
+}
+
+std::span<std::byte> fetches::destination_of(const fetch_operation& operation) {
+  return operation.probing ? std::span{probed_bytes_} : arena_.bytes();
 }
 
 void fetches::start_view(fetch_operation& operation, const connection& peer) {
@@ -142,8 +170,13 @@ void fetches::mark_unfinished(fetch_operation& operation, const error& why) cons
 }
 
 void fetches::conclude(fetch_operation& concluded) {
-  auto operation = std::move(operations_.extract(number(concluded.id)).mapped());
-  deadlines_.erase({operation->deadline, number(operation->id)});
+  auto entry = operations_.extract(number(concluded.id));
+  auto operation = std::move(entry.mapped());
+  auto deadline = deadlines_.extract(std::pair{operation->deadline, number(operation->id)});
+  if (deadline && spare_entries_.size() < spare_entries_max) {
+    spare_entries_.push_back(std::move(entry));
+    spare_deadlines_.push_back(std::move(deadline));
+  }
   if (operation->method == fetch_method::pushed && operation->requested) {
     if (auto* peer = peer_of(*operation)) {
       --peer->requests_in_flight;
@@ -166,11 +199,14 @@ void fetches::conclude(fetch_operation& concluded) {
   report.ranges = std::move(operation->results);
   if (operation->in_place) {
     statistics_.viewed(report.bytes);
-  } else {
+  } else if (!operation->probing) {
     statistics_.fetched(operation->peer, report.bytes, std::chrono::steady_clock::now() - operation->started,
                         report.outcome.has_value());
   }
-  if (operation->done) operation->done(std::move(report));
+  const auto done = std::move(operation->done);
+  // Before the callback: what it shows to a watcher is over.
+  stock_.give_back(std::move(operation));
+  if (done) done(std::move(report));
 }
 
 void fetches::expire(time_point now) {

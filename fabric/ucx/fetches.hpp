@@ -8,6 +8,7 @@
 #include "ucx/fetch_operation.hpp"
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -22,7 +23,13 @@ class fetches {
   fetches(const ucx_arena& arena, connections& peers, active_sender& sender, node_statistics& statistics,
           std::uint32_t chunk_bytes);
 
+  // Operations come from here and return to it. Any thread.
+  operation_stock& stock() { return stock_; }
+
   void start(std::unique_ptr<fetch_operation> operation);
+  // Measures the paths to a peer that was just connected, each with a few small fetches beside all others,
+  // and has the connection use the best.
+  void probe(connection& peer);
   void end(operation_id id, const error& why);
   void end_all_of(connection& peer, const error& why);
 
@@ -45,6 +52,23 @@ class fetches {
     std::uint64_t bytes = 0;
   };
   using piece_pointer = std::unique_ptr<piece>;
+
+  // What is known of a peer's paths while they are measured.
+  struct path_probe {
+    std::vector<fetch_method> methods;  // to try; the last one is under way
+    std::uint64_t bytes = 0;            // of one fetch
+    unsigned fetches = 0;               // of the method under way
+    std::uint64_t nanoseconds = 0;      // the fastest of these
+    fetch_method best = fetch_method::pushed;
+    std::uint64_t best_nanoseconds = 0;  // 0: none is known yet
+  };
+
+  fetch_operation& enter(operation_pointer operation);
+  void start_by(fetch_method method, fetch_operation& operation, connection& peer);
+  void probe_on(connection& peer);
+  void probed(peer_id from, const fetch_report& report, duration took);
+  void settle(connection& peer, const path_probe& probe);
+  std::span<std::byte> destination_of(const fetch_operation& operation);
 
   void start_view(fetch_operation& operation, const connection& peer);
   void refuse_bad_ranges(fetch_operation& operation, const connection& peer) const;
@@ -79,8 +103,17 @@ class fetches {
   std::uint32_t chunk_bytes_;
   time_point now_;
 
-  std::unordered_map<std::uint64_t, operation_pointer> operations_;
-  std::set<std::pair<time_point, std::uint64_t>> deadlines_;
+  using operation_book = std::unordered_map<std::uint64_t, operation_pointer>;
+  using deadline_book = std::set<std::pair<time_point, std::uint64_t>>;
+
+  operation_stock stock_;
+  operation_book operations_;
+  deadline_book deadlines_;
+  std::vector<operation_book::node_type> spare_entries_;  // of the books, to be used again
+  std::vector<deadline_book::node_type> spare_deadlines_;
+  std::map<peer_id, path_probe> probes_;
+  std::vector<std::byte> probed_bytes_;  // where probes go
+  std::uint64_t last_probe_ = 0;
   std::deque<operation_id> mapped_;  // with bytes to copy, in turn
   std::deque<operation_id> gets_;    // with gets to issue, in turn
   std::vector<piece_pointer> free_pieces_;

@@ -40,7 +40,11 @@ progress_loop::progress_loop(ucx_worker worker, ucx_arena arena, ucx_listener li
       statistics_(statistics),
       options_(options),
       connections_(worker_, std::move(listener), arena_, std::move(self), sender_, statistics_,
-                   {.opened = [this](connection& which) { messages_.deliver_kept(which); },
+                   {.opened =
+                        [this](connection& which) {
+                          messages_.deliver_kept(which);
+                          fetches_.probe(which);
+                        },
                     .closing =
                         [this](connection& which, const error& why, bool by_peer) {
                           fetches_.end_all_of(which, why);

@@ -59,6 +59,7 @@ class progress_loop {
 
   // Any thread.
   void submit(command what) { queue_.push(std::move(what)); }
+  std::unique_ptr<fetch_operation> new_operation() { return fetches_.stock().take(); }
   void stop();
 
   std::span<std::byte> arena() const { return arena_.bytes(); }

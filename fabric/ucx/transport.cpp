@@ -74,7 +74,7 @@ class ucx_transport final : public transport {
  private:
   operation_id start(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
                      std::shared_ptr<fetch_watcher> watcher, bool in_place) {
-    auto operation = std::make_unique<fetch_operation>();
+    auto operation = loop_->new_operation();
     const auto id = operation_id{next_operation_.fetch_add(1, std::memory_order_relaxed)};
     operation->id = id;
     operation->peer = peer;

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "../counted_allocations.hpp"
 #include "sample_blocks.hpp"
 
 #include <algorithm>
@@ -108,4 +109,24 @@ TEST_CASE("opaque blocks of any length prove themselves in pieces") {
     block[block.span().size() - 1] ^= std::byte{1};
     CHECK(outcome(verifier, block.span(), exactly(id), random) == errc::corrupt);
   }
+}
+
+TEST_CASE("a verifier that is used again allocates nothing") {
+  random_engine random(52);
+  sample many = sample_of(random, 3);
+  sample one = sample_of(random, 1);
+  block_verifier verifier;
+  const auto prove = [&](sample& s) {
+    verifier.restart();
+    verifier.append(s.bytes.span());
+    return verifier.finish(s.bytes.span(), exactly(s.id)).has_value();
+  };
+  CHECK(prove(many));
+  const auto before = weft::testing::allocations();
+  bool all = true;
+  for (int i = 0; i < 100; ++i)
+    all = prove(i % 2 == 0 ? one : many) && all;
+  const auto after = weft::testing::allocations();
+  CHECK(all);
+  CHECK(after == before);
 }

@@ -2,6 +2,7 @@
 // storage actor brings it the view and the time, and does what may take a while.
 #pragma once
 
+#include <weft/actors/block_watcher.hpp>
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/control.hpp>
 #include <weft/actors/local_messages.hpp>
@@ -104,6 +105,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
   duration lease_duration_;
   strand strand_;
   machines::storage slots_;
+  watcher_stock watchers_;
   node_fetches::executor work_;
   std::unique_ptr<tier::tiered_storage> below_;  // with a file tier
   cluster_ptr now_;

@@ -20,7 +20,8 @@ struct expectation {
   std::uint64_t incarnation = 0;
 };
 
-// Used for one block after the other it allocates nothing but what a header's tables need.
+// Used for one block after the other it allocates nothing, but where a header or its tables are larger than
+// any before.
 class block_verifier {
  public:
   block_verifier();
@@ -34,7 +35,7 @@ class block_verifier {
 
   // `whole` holds all the bytes that were appended. Says what `verify` says of them, with `expected` in place
   // of a whole identity; only counts and positions are read once more.
-  result<void> finish(std::span<const std::byte> whole, const expectation& expected) const;
+  result<void> finish(std::span<const std::byte> whole, const expectation& expected);
 
  private:
   struct state;

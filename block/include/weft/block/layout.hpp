@@ -117,6 +117,9 @@ class view {
   // `corrupt`, or `unsupported` for another layout version; `invalid_argument` when `bytes` does not start
   // at a multiple of 8.
   static result<view> parse(std::span<const std::byte> bytes);
+  // The same into this view, whose memory is used again. After an error it is of no use but for another
+  // block.
+  result<void> read(std::span<const std::byte> bytes);
 
   const identity& id() const { return id_; }
   const shape& dimensions() const { return shape_; }  // all zero for an opaque block
@@ -142,6 +145,8 @@ class view {
 
   // Of that only the codecs, counts and positions: for who has proven the checksums already.
   result<void> verify_rows() const;
+  // With a set that is used again from block to block.
+  result<void> verify_rows(row_set& claimed) const;
   // Those of one layer, while the other layers' bytes may still be on their way: then its rows can be read
   // safely, though nothing proves them.
   result<void> verify_layer(std::uint32_t layer) const;
@@ -164,11 +169,11 @@ class view {
     std::uint64_t offset = 0, bytes = 0, checksum = 0;
     codec coding = codec::raw;
     float min_score = 0;
-    std::vector<std::uint32_t> layer_starts;  // in units of part_alignment_bytes, and the band's end
   };
 
   result<void> read_bands(std::size_t count);
-  result<void> read_layer_starts(band_entry& band, std::size_t table_offset, std::size_t index) const;
+  result<void> read_layer_starts(std::size_t table_offset);
+  std::span<std::uint32_t> layer_starts(std::size_t band);
   result<void> count_present();
   result<void> verify_checksum(std::uint32_t band) const;
   result<void> verify_codec(std::uint32_t band) const;
@@ -185,6 +190,7 @@ class view {
   std::uint64_t payload_bytes_ = 0;
   bool opaque_ = false;
   std::vector<band_entry> bands_;
+  std::vector<std::uint32_t> layer_starts_;  // by [band][layer] and the band's end, in part_alignment_bytes
   std::uint32_t present_ = 0;
   std::vector<std::uint16_t> index_;       // kept: counts and positions, band by band, layer by layer
   std::vector<std::size_t> index_starts_;  // in it, by [band][layer]; empty: not kept

@@ -52,6 +52,9 @@ struct peer_status {
   bool alive = true;
   std::uint64_t bytes_fetched = 0;
   std::uint64_t fetch_nanoseconds = 0;  // summed over completed fetches
+  // By the path when the connection was made: a few small fetches that count nowhere else. 0: not measured.
+  std::uint64_t probed_bytes = 0;
+  std::uint64_t probe_nanoseconds = 0;
 };
 
 // Bulk bytes since start. Nothing else in weft moves KV between processes.
