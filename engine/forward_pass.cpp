@@ -68,7 +68,7 @@ result<void> forward_pass::run_until(const row_chunk& chunk, std::uint32_t layer
   begin(chunk);
   embed(chunk);
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
-  const active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, false};
+  const active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, false, chunk.first_row};
   for (std::uint32_t earlier = 0; earlier < layer; ++earlier) {
     project(weights_.layers[earlier], rows);
     round_keys_and_values(rows);
@@ -104,7 +104,9 @@ void forward_pass::begin(const row_chunk& chunk) {
 result<void> forward_pass::run_layers(const row_chunk& chunk, std::uint32_t first_layer,
                                       std::span<float> logits, forward_observer* observer) {
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
-  active_rows active{rows, chunk.positions, chunk.segments, chunk.groups, chunk.decode_step};
+  const bool counts = observer != nullptr && observer->counts_columns();
+  active_rows active{
+      rows, chunk.positions, chunk.segments, chunk.groups, chunk.decode_step && !counts, chunk.first_row};
   for (std::uint32_t layer = first_layer; layer < config_.layers; ++layer) {
     const layer_weights& weights = weights_.layers[layer];
     project(weights, rows);
@@ -113,7 +115,10 @@ result<void> forward_pass::run_layers(const row_chunk& chunk, std::uint32_t firs
     if (observer != nullptr) observer->layer_kv(layer, chunk.first_row, rows, k_, v_);
     write_cache(layer, chunk);
     if (observer != nullptr) observer->layer_queries(layer, chunk.first_row, rows, qkv_, qkv_width_);
-    if (layer + 1 == config_.layers) active = keep_wanted(chunk);
+    if (layer + 1 == config_.layers) {
+      if (counts) count_columns(layer, chunk, *observer);
+      active = keep_wanted(chunk);
+    }
     if (active.rows == 0) return {};
     attend(layer, active, observer);
     if (auto added = add_attention(weights, active.rows); !added) return added;
@@ -342,28 +347,57 @@ void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active,
                             scratch_.reserve(decode_plan_.scratch_bytes()), pool_);
 }
 
+// The rows of a group's cache, as prefill attention reads them.
+void forward_pass::list_prefill_heads(std::uint32_t layer, const row_group& group) {
+  prefill_heads_.clear();
+  for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
+    prefill_heads_.push_back({.k = group.cache->k(layer, head),
+                              .v = group.cache->v(layer, head),
+                              .rows = group.cache->rows(layer, head),
+                              .positions = group.cache->positions(layer, head),
+                              .segments = group.cache->segments(layer, head),
+                              .coding = group.cache->shape().coding,
+                              .k_scales = group.cache->k_scales(layer, head),
+                              .v_scales = group.cache->v_scales(layer, head)});
+}
+
+kernels::prefill_queries forward_pass::queries_of(const row_group& group,
+                                                  std::span<const std::int32_t> positions,
+                                                  std::span<const std::int32_t> segments) const {
+  return {.q = qkv_ + std::size_t{group.first_row} * qkv_width_,
+          .row_stride = qkv_width_,
+          .rows = group.rows,
+          .positions = positions.data() + group.first_row,
+          .segments = segments.data() + group.first_row};
+}
+
 void forward_pass::attend_prefill(std::uint32_t layer, const active_rows& active,
                                   forward_observer* observer) {
   for (const row_group& group : active.groups) {
-    prefill_heads_.clear();
-    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
-      prefill_heads_.push_back({.k = group.cache->k(layer, head),
-                                .v = group.cache->v(layer, head),
-                                .rows = group.cache->rows(layer, head),
-                                .positions = group.cache->positions(layer, head),
-                                .segments = group.cache->segments(layer, head),
-                                .coding = group.cache->shape().coding,
-                                .k_scales = group.cache->k_scales(layer, head),
-                                .v_scales = group.cache->v_scales(layer, head)});
-    const kernels::prefill_queries queries{.q = qkv_ + std::size_t{group.first_row} * qkv_width_,
-                                           .row_stride = qkv_width_,
-                                           .rows = group.rows,
-                                           .positions = active.positions.data() + group.first_row,
-                                           .segments = active.segments.data() + group.first_row};
-    kernels::attention_prefill(attention_shape_, queries, prefill_heads_,
-                               attention_ + std::size_t{group.first_row} * query_width_, query_width_,
-                               scratch_, pool_);
+    list_prefill_heads(layer, group);
+    const kernels::prefill_queries queries = queries_of(group, active.positions, active.segments);
+    float* const out = attention_ + std::size_t{group.first_row} * query_width_;
+    const kernels::column_count* count = nullptr;
+    if (observer != nullptr && observer->counts_columns() && layer + 1 < config_.layers)
+      count = observer->columns_to_count(layer, active.first_row + group.first_row, group.rows);
+    if (count != nullptr)
+      kernels::attention_counted(attention_shape_, queries, prefill_heads_, *count, out, query_width_,
+                                 scratch_, pool_);
+    else
+      kernels::attention_prefill(attention_shape_, queries, prefill_heads_, out, query_width_, scratch_,
+                                 pool_);
     if (observer != nullptr) add_parts(layer, group, queries, *observer);
+  }
+}
+
+// The last layer's, of all rows: most of them do not attend.
+void forward_pass::count_columns(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) {
+  for (const row_group& group : chunk.groups) {
+    const auto* const count = observer.columns_to_count(layer, chunk.first_row + group.first_row, group.rows);
+    if (count == nullptr) continue;
+    list_prefill_heads(layer, group);
+    kernels::attention_counted(attention_shape_, queries_of(group, chunk.positions, chunk.segments),
+                               prefill_heads_, *count, nullptr, 0, scratch_, pool_);
   }
 }
 

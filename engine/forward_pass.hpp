@@ -59,6 +59,7 @@ class forward_pass {
     std::span<const std::int32_t> segments;
     std::span<const row_group> groups;
     bool decode_step = false;
+    std::uint32_t first_row = 0;  // in the batch, where all rows of a chunk go on
   };
 
   void begin(const row_chunk& chunk);
@@ -76,6 +77,10 @@ class forward_pass {
   void attend(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void list_decode_runs(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void attend_decode(std::uint32_t layer, const active_rows& active, forward_observer* observer);
+  void list_prefill_heads(std::uint32_t layer, const row_group& group);
+  kernels::prefill_queries queries_of(const row_group& group, std::span<const std::int32_t> positions,
+                                      std::span<const std::int32_t> segments) const;
+  void count_columns(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer);
   void attend_prefill(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void add_parts(std::uint32_t layer, const row_group& group, const kernels::prefill_queries& queries,
                  forward_observer& observer);

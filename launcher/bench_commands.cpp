@@ -2,6 +2,7 @@
 #include <weft/bench/fabric.hpp>
 #include <weft/bench/kernels.hpp>
 #include <weft/bench/pool.hpp>
+#include <weft/bench/scoring.hpp>
 #include <weft/bench/ttft.hpp>
 #include <weft/launcher/shipped_files.hpp>
 
@@ -25,6 +26,7 @@ using nlohmann::json;
 struct bench_options {
   unsigned threads = 0;
   unsigned rounds = 5;
+  std::vector<std::string> only;
 };
 
 template <class Value>
@@ -156,10 +158,20 @@ int finish(const bench::report& report, const command_context& context) {
   return exit_done;
 }
 
+std::vector<std::string> names_of_groups() {
+  std::vector<std::string> names(std::begin(bench::kernel_groups), std::end(bench::kernel_groups));
+  names.emplace_back("engine");
+  return names;
+}
+
 // Every figure of the kernels, then those of the whole engine that is made of them.
 int bench_kernels(const bench_options& options, const command_context& context) {
   const auto show = shower(context);
-  auto report = bench::run_kernels({options.threads, options.rounds, show});
+  bench::report report;
+  if (options.only != std::vector<std::string>{"engine"})
+    report = bench::run_kernels({options.threads, options.rounds, options.only, show});
+  if (!options.only.empty() && std::ranges::find(options.only, "engine") == options.only.end())
+    return finish(report, context);
   const auto engine = bench::run_engine({options.threads, options.rounds, show});
   report.rows.insert(report.rows.end(), engine.rows.begin(), engine.rows.end());
   return finish(report, context);
@@ -216,6 +228,30 @@ void add_ttft(CLI::App& group, command_context& context) {
     auto chosen = *options;
     chosen.llama = wants("llama");
     return bench_ttft(chosen, wants("recall"), context);
+  });
+}
+
+void add_scoring(CLI::App& group, command_context& context) {
+  auto options = std::make_shared<bench::scoring_options>();
+  auto* scoring = add_command(group, "scoring", "kvzip scores beside the prefill of what they score",
+                              "weft bench scoring --tokens 8192", context);
+  scoring->add_option("--tokens", options->tokens, "lengths of the context")
+      ->delimiter(',')
+      ->check(CLI::Range(16U, 131072U))
+      ->capture_default_str();
+  scoring->add_option("--layers", options->layers, "of Llama-3.2-1B, which has 16")
+      ->check(CLI::Range(1U, 16U))
+      ->capture_default_str();
+  scoring->add_option("--threads", options->threads, "threads (0: one for each CPU of this process)")
+      ->check(CLI::Range(0U, 1024U))
+      ->capture_default_str();
+  scoring->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+      ->check(CLI::Range(1U, 1000U))
+      ->capture_default_str();
+  on_run(scoring, context, [options, &context] {
+    auto wanted = *options;
+    wanted.progress = shower(context);
+    return finish(bench::run_scoring(wanted), context);
   });
 }
 
@@ -330,10 +366,14 @@ void add_bench_commands(CLI::App& app, command_context& context) {
   kernels->add_option("--rounds", options->rounds, "a thing and its limit are measured so often, in turn")
       ->check(CLI::Range(1U, 1000U))
       ->capture_default_str();
+  kernels->add_option("--only", options->only, "groups of figures (all)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names_of_groups()));
   on_run(kernels, context, [options, &context] { return bench_kernels(*options, context); });
   add_fabric(*group, context);
   add_pool(*group, context);
   add_ttft(*group, context);
+  add_scoring(*group, context);
 }
 
 }  // namespace weft::launcher

@@ -38,9 +38,6 @@ class pass_observer final : public forward_observer {
     chunk_ = chunk;
     const std::uint32_t repeated = chunk.end - chunk.first - chunk.skip;
     first_counted_ = context_.request->options.repeated_rows_only ? rows - repeated : 0;
-    positions_.resize(rows);
-    std::iota(positions_.begin(), positions_.end(), static_cast<std::int32_t>(context_.tokens()));
-    segments_.assign(rows, 0);
   }
 
   void layer_input(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t rows,
@@ -54,36 +51,22 @@ class pass_observer final : public forward_observer {
     }
   }
 
-  void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
-                     std::size_t row_stride) override {
+  bool counts_columns() const override { return true; }
+
+  const kernels::column_count* columns_to_count(std::uint32_t layer, std::uint32_t first_row,
+                                                std::uint32_t rows) override {
     const std::uint32_t left_out =
         first_counted_ > first_row ? std::min(first_counted_ - first_row, rows) : 0;
-    if (left_out == rows) return;
-    const kernels::attention_shape& shape = context_.model->attention();
-    const kernels::prefill_queries queries{.q = q + left_out * row_stride,
-                                           .row_stride = row_stride,
-                                           .rows = rows - left_out,
-                                           .positions = positions_.data() + first_row + left_out,
-                                           .segments = segments_.data() + first_row + left_out};
-    kernels::thread_pool& pool = context_.model->threads();
-    const std::uint32_t system = std::min(context_.request->system_rows, chunk_.first);
+    if (left_out == rows) return nullptr;
     const std::uint32_t tokens = context_.tokens();
-    const auto own = layer_rows(*context_.cache, layer, tokens, tokens + first_row + rows);
-    const auto chunk = layer_rows(*context_.cache, layer, chunk_.first, chunk_.end);
-    const auto sinks = layer_rows(*context_.cache, layer, 0, system);
-    log_sums_.resize(std::size_t{queries.rows} * shape.query_heads);
-    kernels::attention_log_sums(shape, queries, own, false, log_sums_, scratch_, pool);
-    kernels::attention_log_sums(shape, queries, chunk, true, log_sums_, scratch_, pool);
-    if (system > 0) kernels::attention_log_sums(shape, queries, sinks, true, log_sums_, scratch_, pool);
-    if (weighed_)
-      for (std::size_t line = 0; line < log_sums_.size(); ++line)
-        log_sums_[line] += log_norms_[left_out + line / shape.query_heads];
-    float* const out = largest_.data() + std::size_t{layer} * shape.query_heads * tokens;
-    kernels::attention_columns(shape, queries, chunk, log_sums_, kernels::column_statistic::largest_log,
-                               out + chunk_.first, tokens, scratch_, pool);
-    if (system > 0)
-      kernels::attention_columns(shape, queries, sinks, log_sums_, kernels::column_statistic::largest_log,
-                                 out, tokens, scratch_, pool);
+    count_ = {
+        .counted = {{{0, std::min(context_.request->system_rows, chunk_.first)}, {chunk_.first, chunk_.end}}},
+        .beside = {tokens, tokens + first_row + rows},
+        .first_query = left_out,
+        .log_weights = weighed_ ? std::span<const float>(log_norms_) : std::span<const float>{},
+        .largest = largest_.data() + std::size_t{layer} * context_.model->config().query_heads * tokens,
+        .stride = tokens};
+    return &count_;
   }
 
  private:
@@ -92,9 +75,8 @@ class pass_observer final : public forward_observer {
   std::vector<float>& largest_;  // [layer][query_head][token]
   repeat_chunk chunk_;
   std::uint32_t first_counted_ = 0;
-  std::vector<std::int32_t> positions_, segments_;
-  std::vector<float> log_norms_, log_sums_;
-  kernels::workspace scratch_;
+  std::vector<float> log_norms_;
+  kernels::column_count count_;
 };
 
 result<void> run_passes(const scored_context& context, pass_observer& observer) {

@@ -177,15 +177,15 @@ HWY_INLINE void score_keys(const typename Tiles::steps::operand* q, std::size_t 
   }
 }
 
-// Gives the keys of one subtile that a line does not see the hidden score; scores: [lines][tile_keys].
+// Gives the keys of one subtile that a line does not see the hidden score; scores: [lines][scores_stride].
 template <int lines>
 HWY_INLINE void hide_keys(const std::int32_t* positions, const std::int32_t* segments,
-                          const std::int32_t* key_positions, const std::int32_t* key_segments,
-                          float* scores) {
+                          const std::int32_t* key_positions, const std::int32_t* key_segments, float* scores,
+                          std::size_t scores_stride) {
   const f32_tag tag;
   const i32_tag integers;
   const f32_vector hidden_scores = hn::Set(tag, hidden_score);
-  for (int line = 0; line < lines; ++line, scores += tile_keys) {
+  for (int line = 0; line < lines; ++line, scores += scores_stride) {
     const auto position = hn::Set(integers, positions[line]);
     for (std::size_t column = 0; column < tile_columns; column += lanes) {
       auto hidden = hn::Gt(hn::LoadU(integers, key_positions + column), position);
@@ -207,22 +207,27 @@ struct line_state {
 
 HWY_INLINE float largest_score(const float* scores, const subtile_list& subtiles) {
   const f32_tag tag;
-  f32_vector largest = hn::Set(tag, hidden_score);
+  f32_vector largest[tile_vectors];  // more than one: a maximum waits for the one before it
+  for (int v = 0; v < tile_vectors; ++v)
+    largest[v] = hn::Set(tag, hidden_score);
   for (std::size_t i = 0; i < subtiles.count; ++i) {
     const float* part = scores + subtiles.index[i] * tile_columns;
-    for (std::size_t column = 0; column < tile_columns; column += lanes) {
-      largest = hn::Max(largest, hn::LoadU(tag, part + column));
-    }
+    for (std::size_t column = 0; column < tile_columns; column += group_columns)
+      for (int v = 0; v < tile_vectors; ++v)
+        largest[v] = hn::Max(largest[v], hn::LoadU(tag, part + column + v * lanes));
   }
-  return hn::GetLane(hn::MaxOfLanes(tag, largest));
+  for (int v = 1; v < tile_vectors; ++v)
+    largest[0] = hn::Max(largest[0], largest[v]);
+  return hn::GetLane(hn::MaxOfLanes(tag, largest[0]));
 }
 
-// Turns one line's scores into weights and returns the factor for what was summed before.
+// Turns one line's scores, the largest of which is known, into weights and returns the factor for what was
+// summed before.
 template <class Tiles>
-HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles,
+HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles, float largest,
                               typename Tiles::weight* weights, line_state& state) {
   const f32_tag tag;
-  const float maximum = std::max(state.maximum, largest_score(scores, subtiles));
+  const float maximum = std::max(state.maximum, largest);
   // Of a line that has seen nothing yet every weight is zero, whatever is subtracted.
   const f32_vector base = hn::Set(tag, maximum < nothing_seen ? 0.0F : maximum);
   const float before = hn::GetLane(exp2_of<false>(hn::Sub(hn::Set(tag, state.maximum), base)));

@@ -45,7 +45,8 @@ class column_attention {
         const subtile_list seen = score_lines(line);
         if (seen.count == 0) continue;
         for (std::size_t i = 0; i < tile_rows; ++i)
-          weigh_scores<Tiles>(memory_.scores + i * tile_keys, seen, weights(),
+          weigh_scores<Tiles>(memory_.scores + i * tile_keys, seen,
+                              largest_score(memory_.scores + i * tile_keys, seen), weights(),
                               states[line + i - task_.first]);
       }
     }
@@ -120,7 +121,7 @@ class column_attention {
                                     tile_keys);
       if (sight == visibility::some)
         hide_keys<tile_lines>(lines_.positions + line, lines_.segments + line, memory_.positions + column,
-                              memory_.segments + column, memory_.scores + column);
+                              memory_.segments + column, memory_.scores + column, tile_keys);
     }
     return seen;
   }

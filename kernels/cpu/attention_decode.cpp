@@ -111,7 +111,8 @@ class piece_attention {
       float* const scores = memory_.scores + i * tile_keys;
       std::fill(scores + rows, scores + tile.count * tile_columns, hidden_score);
       line_state state{piece_.result.maxima[line + i], piece_.result.weights[line + i]};
-      factors[i] = weigh_scores<Tiles>(scores, tile, weights() + i * tile_keys, state);
+      factors[i] =
+          weigh_scores<Tiles>(scores, tile, largest_score(scores, tile), weights() + i * tile_keys, state);
       piece_.result.maxima[line + i] = state.maximum;
       piece_.result.weights[line + i] = state.sum;
     }

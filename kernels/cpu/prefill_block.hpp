@@ -2,6 +2,7 @@
 // memory and what its mask lets it see.
 #pragma once
 
+#include <weft/kernels/attention_counted.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 
 #include "cpu/attention_layout.hpp"
@@ -12,6 +13,30 @@
 
 namespace weft::kernels {
 
+// What a block needs to count columns: those of both ranges, each padded to whole subtiles.
+struct column_block {
+  const column_count* count = nullptr;
+  std::size_t score_stride = 0;  // floats
+  float* scores = nullptr;       // [counted_lines][score_stride]
+  float* log_sums = nullptr;     // [counted_lines]
+  float* largest = nullptr;      // [query head of the group][score_stride], base 2
+};
+
+constexpr std::size_t padded_columns(const row_range& range) {
+  return (range.rows() + tile_columns - 1) / tile_columns * tile_columns;
+}
+
+// Lines that are counted at once: their scores of 2,000 columns fit a second-level cache of 1 MiB.
+inline constexpr std::size_t counted_lines = 20 * tile_rows;
+
+// Lines that share packed tiles. Packing costs a tenth of what 120 lines compute with a tile; fewer tasks of
+// more lines can leave threads idle.
+constexpr std::size_t lines_per_block(std::size_t all_lines, unsigned threads) {
+  constexpr std::size_t most = 80 * tile_rows;
+  constexpr std::size_t tasks_per_thread = 8;
+  return all_lines / most >= tasks_per_thread * threads ? most : most / 2;
+}
+
 struct prefill_block {
   const attention_shape* shape;
   const prefill_queries* queries;
@@ -19,8 +44,9 @@ struct prefill_block {
   std::size_t kv_head;
   std::size_t first_row;
   std::size_t rows;
-  std::size_t group;  // query heads of the KV head
-  float* out;
+  std::size_t group;             // query heads of the KV head
+  const column_block* counting;  // null: none
+  float* out;                    // null: columns are counted, nothing else
   std::size_t out_stride;
   std::byte* scratch;
 

@@ -12,6 +12,7 @@
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/model_shard.hpp>
 #include <weft/engine/safetensors.hpp>
+#include <weft/kernels/attention_counted.hpp>
 #include <weft/kernels/attention_decode.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/dtype.hpp>
@@ -79,6 +80,15 @@ class forward_observer {
   // values are in their caches by now; whatever this call does to the caches, the layer's attention will see.
   virtual void layer_queries(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                              const float* /*q*/, std::size_t /*row_stride*/) {}
+
+  // Whether `columns_to_count` is to be asked. Rows that are counted do not run as a decode step.
+  virtual bool counts_columns() const { return false; }
+  // Of which of a cache's rows the layer's attention is to be counted, for these rows of the batch: asked for
+  // right before the layer attends, and behind the last layer's queries. Null: none.
+  virtual const kernels::column_count* columns_to_count(std::uint32_t /*layer*/, std::uint32_t /*first_row*/,
+                                                        std::uint32_t /*rows*/) {
+    return nullptr;
+  }
 
   // In decode steps, whether `queries_ahead` is to be called. It costs one projection more per layer.
   virtual bool wants_queries_ahead() const { return false; }

@@ -1,0 +1,138 @@
+#include <weft/kernels/attention_counted.hpp>
+
+#include "cpu/attention_layout.hpp"
+#include "cpu/prefill_block.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/attention_counted.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "cpu/prefill_block-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+void count_block(const prefill_block& block) {
+  with_block(block, [](auto&& attention) { attention.count_and_attend(); });
+}
+
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft::kernels {
+
+HWY_EXPORT(count_block);
+
+namespace {
+
+void check(const attention_shape& shape, std::span<const prefill_kv_head> heads, const column_count& count) {
+  const bool grouped = shape.kv_heads > 0 && shape.query_heads % shape.kv_heads == 0;
+  if (!grouped || heads.size() != shape.kv_heads)
+    throw std::invalid_argument("attention_counted: one row list per KV head, whole groups of query heads");
+  if (shape.head_dim == 0 || shape.head_dim % 2 != 0 || shape.head_dim > max_head_dim)
+    throw std::invalid_argument("attention_counted: head_dim must be even and at most 512");
+  for (const prefill_kv_head& head : heads)
+    for (const row_range& range : {count.counted[0], count.counted[1], count.beside})
+      if (range.begin > range.end || range.end > head.rows)
+        throw std::invalid_argument("attention_counted: a range ends behind the rows");
+}
+
+// The scratch memory of a call, by worker.
+class call_memory {
+ public:
+  call_memory(const attention_shape& shape, const column_count& count, std::size_t lines, workspace& scratch,
+              unsigned workers)
+      : count_(count),
+        // Lines do not share cache sets.
+        stride_(padded_columns(count.counted[0]) + padded_columns(count.counted[1]) + 16),
+        block_bytes_(prefill_memory::size_bytes(shape, lines)),
+        scores_bytes_(round_to_lines(counted_lines * stride_ * sizeof(float))),
+        sums_bytes_(round_to_lines(counted_lines * sizeof(float))),
+        largest_bytes_(round_to_lines(shape.query_heads * stride_ * sizeof(float))),
+        workers_(workers),
+        begin_(scratch.reserve(workers * worker_bytes()).data()) {
+    for (unsigned worker = 0; worker < workers; ++worker)
+      std::fill_n(largest(worker, 0), shape.query_heads * stride_, hidden_score);
+  }
+
+  std::byte* block(unsigned worker) const { return begin_ + worker * worker_bytes(); }
+
+  column_block counting(unsigned worker, std::size_t first_query_head) const {
+    std::byte* const scores = block(worker) + block_bytes_;
+    return {.count = &count_,
+            .score_stride = stride_,
+            .scores = reinterpret_cast<float*>(scores),
+            .log_sums = reinterpret_cast<float*>(scores + scores_bytes_),
+            .largest = largest(worker, first_query_head)};
+  }
+
+  // Joins what the workers found to what the caller has.
+  void store(std::size_t query_head) const {
+    constexpr float ln_2 = 0.693147181F;
+    std::size_t column = 0;
+    for (const row_range& range : count_.counted) {
+      float* const out = count_.largest + query_head * count_.stride + range.begin;
+      for (unsigned worker = 0; worker < workers_; ++worker) {
+        const float* const found = largest(worker, query_head) + column;
+        for (std::size_t i = 0; i < range.rows(); ++i)
+          if (found[i] > nothing_seen) out[i] = std::max(out[i], found[i] * ln_2);
+      }
+      column += padded_columns(range);
+    }
+  }
+
+ private:
+  std::size_t worker_bytes() const { return block_bytes_ + scores_bytes_ + sums_bytes_ + largest_bytes_; }
+  float* largest(unsigned worker, std::size_t query_head) const {
+    return reinterpret_cast<float*>(block(worker) + block_bytes_ + scores_bytes_ + sums_bytes_) +
+           query_head * stride_;
+  }
+
+  const column_count& count_;
+  std::size_t stride_;
+  std::size_t block_bytes_, scores_bytes_, sums_bytes_, largest_bytes_;
+  unsigned workers_;
+  std::byte* begin_;
+};
+
+}  // namespace
+
+void attention_counted(const attention_shape& shape, const prefill_queries& queries,
+                       std::span<const prefill_kv_head> heads, const column_count& count, float* out,
+                       std::size_t out_stride, workspace& scratch, thread_pool& pool) {
+  check(shape, heads, count);
+  if (queries.rows == 0) return;
+  const std::size_t group = shape.query_heads / shape.kv_heads;
+  const std::size_t rows_per_block = std::max<std::size_t>(
+      1, lines_per_block(std::size_t{queries.rows} * shape.query_heads, pool.threads()) / group);
+  const std::size_t blocks = (queries.rows + rows_per_block - 1) / rows_per_block;
+  const call_memory memory(shape, count, rows_per_block * group, scratch, pool.threads());
+  auto* const run = &HWY_DYNAMIC_DISPATCH(count_block);
+  pool.parallel_for(blocks * heads.size(), [&](std::size_t index, unsigned worker) {
+    const std::size_t kv_head = index % heads.size();
+    const std::size_t first_row = index / heads.size() * rows_per_block;
+    const column_block counting = memory.counting(worker, kv_head * group);
+    prefill_block block{};
+    block.shape = &shape;
+    block.queries = &queries;
+    block.kv_head = kv_head;
+    block.keys = &heads[kv_head];
+    block.first_row = first_row;
+    block.rows = std::min<std::size_t>(rows_per_block, queries.rows - first_row);
+    block.group = group;
+    block.counting = &counting;
+    block.out = out;
+    block.out_stride = out_stride;
+    block.scratch = memory.block(worker);
+    run(block);
+  });
+  pool.parallel_for(shape.query_heads, [&](std::size_t head, unsigned) { memory.store(head); });
+}
+
+}  // namespace weft::kernels
+#endif

@@ -1,0 +1,309 @@
+// One block of prefill attention, tile by tile; where columns are counted, the scores of those stay until the
+// softmax over them is known.
+#if defined(WEFT_KERNELS_PREFILL_BLOCK_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEFT_KERNELS_PREFILL_BLOCK_INL
+#undef WEFT_KERNELS_PREFILL_BLOCK_INL
+#else
+#define WEFT_KERNELS_PREFILL_BLOCK_INL
+#endif
+
+#include <hwy/highway.h>
+
+#include "cpu/attention-inl.hpp"
+#include "cpu/prefill_block.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::kernels::HWY_NAMESPACE {
+
+// One tile of keys as it lies in the block's scratch memory.
+struct key_tile {
+  std::size_t subtiles = 0;  // with a row in them
+  std::size_t packed = 0;    // those up to the last one that some line sees
+  row_bounds bounds[subtiles_per_tile];
+};
+
+// A row of scores for each line: of one tile, or of all columns that are counted.
+struct score_rows {
+  float* scores = nullptr;
+  std::size_t stride = 0;
+};
+
+template <class Tiles>
+class block_attention {
+  using operand = typename Tiles::steps::operand;
+  using weight = typename Tiles::weight;
+
+ public:
+  explicit block_attention(const prefill_block& block)
+      : block_(block),
+        memory_(block),
+        head_dim_(block.shape->head_dim),
+        columns_(padded_head_dim(head_dim_)),
+        q_stride_(memory_.query_stride()),
+        key_bytes_(head_dim_ * tile_columns * Tiles::steps::column_bytes / Tiles::steps::values),
+        value_bytes_(columns_ * tile_columns * Tiles::steps::column_bytes / Tiles::steps::values) {}
+
+  void attend_all() {
+    load_queries();
+    add_rows({0, block_.keys->rows});
+    store_results();
+  }
+
+  // Counted rows come before the others, so that the states give the logarithms of their softmax; a part of
+  // the lines at a time, whose scores stay in the cache.
+  void count_and_attend() {
+    load_queries();
+    const column_count& count = *block_.counting->count;
+    for (std::size_t line = 0; line < block_.lines(); line += counted_lines) {
+      lines_ = {line, std::min(line + counted_lines, block_.lines())};
+      add_rows(count.beside);
+      std::size_t column = 0;
+      for (const row_range& range : count.counted) {
+        keep_scores_from(column);
+        add_rows(range);
+        column += padded_columns(range);
+      }
+      keep_no_scores();
+      count_columns(column);
+    }
+    if (block_.out == nullptr) return;
+    lines_ = {0, block_.lines()};
+    add_uncounted_rows();
+    store_results();
+  }
+
+ private:
+  operand* queries() { return reinterpret_cast<operand*>(memory_.queries); }
+  weight* weights() { return reinterpret_cast<weight*>(memory_.weights); }
+
+  void load_queries() {
+    const float factor = block_.shape->scale * log2_e;
+    for (std::size_t line = 0; line < block_.lines(); ++line) {
+      store_query<Tiles>(block_.query(line), factor, head_dim_, queries() + line * q_stride_);
+      memory_.positions[line] = block_.queries->positions[block_.row(line)];
+      memory_.segments[line] = block_.queries->segments[block_.row(line)];
+      states(line) = {hidden_score, 0.0F};
+    }
+    std::fill_n(memory_.sums, block_.lines() * columns_, 0.0F);
+  }
+
+  line_state& states(std::size_t line) { return reinterpret_cast<line_state*>(memory_.states)[line]; }
+
+  void add_rows(const row_range& range) {
+    const row_bounds all = bounds_of(memory_.positions + lines_.begin, memory_.segments + lines_.begin,
+                                     lines_.end - lines_.begin);
+    for (std::size_t first = range.begin; first < range.end; first += tile_keys) {
+      const key_tile tile = load_tile(first, std::min<std::size_t>(range.end, first + tile_keys), all);
+      if (tile.packed > 0 || kept_.scores != nullptr)
+        for (std::size_t line = lines_.begin; line < lines_.end; line += tile_rows)
+          attend(line, tile);
+      if (kept_.scores != nullptr) kept_.scores += tile_keys;
+    }
+  }
+
+  // What lies between the counted ranges.
+  void add_uncounted_rows() {
+    const column_count& count = *block_.counting->count;
+    row_range ranges[] = {
+        count.counted[0], count.counted[1], count.beside, {block_.keys->rows, block_.keys->rows}};
+    std::ranges::sort(ranges, {}, &row_range::begin);
+    std::uint32_t begin = 0;
+    for (const row_range& range : ranges) {
+      if (begin < range.begin) add_rows({begin, range.begin});
+      begin = std::max(begin, range.end);
+    }
+  }
+
+  void keep_scores_from(std::size_t column) {
+    kept_ = {block_.counting->scores + column, block_.counting->score_stride};
+  }
+  void keep_no_scores() { kept_ = {}; }
+
+  // The largest of each column's scores over the lines of a query head, less the line's logarithm.
+  void count_columns(std::size_t columns) {
+    const column_block& counting = *block_.counting;
+    for (std::size_t line = lines_.begin; line < lines_.end; ++line)
+      counting.log_sums[line - lines_.begin] = log_sum(line);
+    for (std::size_t g = 0; g < block_.group; ++g) {
+      const std::size_t first = (g + block_.group - lines_.begin % block_.group) % block_.group;
+      for (std::size_t column = 0; column < columns; column += group_columns) {
+        float* const out = counting.largest + g * counting.score_stride + column;
+        f32_vector largest[tile_vectors];
+        for (int v = 0; v < tile_vectors; ++v)
+          largest[v] = hn::LoadU(f32_tag(), out + v * lanes);
+        for (std::size_t line = first; line < lines_.end - lines_.begin; line += block_.group) {
+          const f32_vector base = hn::Set(f32_tag(), counting.log_sums[line]);
+          const float* const scores = counting.scores + line * counting.score_stride + column;
+          for (int v = 0; v < tile_vectors; ++v)
+            largest[v] = hn::Max(largest[v], hn::Sub(hn::LoadU(f32_tag(), scores + v * lanes), base));
+        }
+        for (int v = 0; v < tile_vectors; ++v)
+          hn::StoreU(largest[v], f32_tag(), out + v * lanes);
+      }
+    }
+  }
+
+  // Base 2. So large for a line that is not counted or saw nothing that it has no part in any column.
+  float log_sum(std::size_t line) {
+    const column_count& count = *block_.counting->count;
+    const line_state& state = states(line);
+    if (block_.row(line) < count.first_query || state.maximum < nothing_seen) return -hidden_score;
+    const float more = count.log_weights.empty() ? 0.0F : count.log_weights[block_.row(line)];
+    return state.maximum + std::log2(state.sum) + more * log2_e;
+  }
+
+  // Packs the subtiles of rows [first, end) that any line of the block sees.
+  key_tile load_tile(std::size_t first, std::size_t end, const row_bounds& lines) {
+    const prefill_kv_head& source = *block_.keys;
+    key_tile tile;
+    tile.subtiles = (end - first + tile_columns - 1) / tile_columns;
+    for (std::size_t i = 0; i < tile.subtiles; ++i) {
+      const std::size_t begin = first + i * tile_columns;
+      const std::size_t count = std::min<std::size_t>(tile_columns, end - begin);
+      tile.bounds[i] = load_coordinates(begin, count, i * tile_columns);
+      if (visible(lines, tile.bounds[i]) == visibility::none) continue;
+      tile.packed = i + 1;
+      Tiles::pack_keys(rows_at(source.k, source.k_scales, begin, count), count, head_dim_,
+                       memory_.keys + i * key_bytes_);
+      if (block_.out == nullptr) continue;
+      Tiles::pack_values(rows_at(source.v, source.v_scales, begin, count), count, head_dim_, columns_,
+                         memory_.values + i * value_bytes_);
+    }
+    return tile;
+  }
+
+  // Rows of the shape's dtype: in place, or decoded into memory that the next call uses again.
+  const std::byte* rows_at(const std::byte* first, const std::uint16_t* scales, std::size_t row,
+                           std::size_t count) const {
+    const row_codec coding = block_.keys->coding;
+    const dtype type = block_.shape->kv_dtype;
+    const std::byte* const codes = first + row * code_bytes(coding, type, head_dim_);
+    if (coding == row_codec::raw) return codes;
+    decode_rows(coding, codes, scales + row * scales_per_row(coding, head_dim_), count, head_dim_, type,
+                memory_.decoded);
+    return memory_.decoded;
+  }
+
+  // Columns beyond the last row get a position that no query reaches.
+  row_bounds load_coordinates(std::size_t first, std::size_t count, std::size_t column) {
+    std::int32_t* positions = memory_.key_positions + column;
+    std::int32_t* segments = memory_.key_segments + column;
+    std::copy_n(block_.keys->positions + first, count, positions);
+    std::copy_n(block_.keys->segments + first, count, segments);
+    std::fill(positions + count, positions + tile_columns, std::numeric_limits<std::int32_t>::max());
+    std::fill(segments + count, segments + tile_columns, segments[0]);
+    return bounds_of(positions, segments, tile_columns);
+  }
+
+  void attend(std::size_t line, const key_tile& tile) {
+    static_assert(tile_rows == 6);
+    switch (std::min(tile_rows, lines_.end - line)) {
+      case 1:
+        return attend_lines<1>(line, tile);
+      case 2:
+        return attend_lines<2>(line, tile);
+      case 3:
+        return attend_lines<3>(line, tile);
+      case 4:
+        return attend_lines<4>(line, tile);
+      case 5:
+        return attend_lines<5>(line, tile);
+      default:
+        return attend_lines<6>(line, tile);
+    }
+  }
+
+  template <int lines>
+  void attend_lines(std::size_t line, const key_tile& tile) {
+    const row_bounds bounds = bounds_of(memory_.positions + line, memory_.segments + line, lines);
+    const score_rows to = kept_.scores == nullptr
+                              ? score_rows{memory_.scores, tile_keys}
+                              : score_rows{kept_.scores + (line - lines_.begin) * kept_.stride, kept_.stride};
+    subtile_list seen{};
+    for (std::size_t i = 0; i < tile.subtiles; ++i) {
+      const visibility sight = i < tile.packed ? visible(bounds, tile.bounds[i]) : visibility::none;
+      float* const scores = to.scores + i * tile_columns;
+      if (sight == visibility::none) {
+        if (kept_.scores != nullptr) hide_subtile<lines>(scores, to.stride);
+        continue;
+      }
+      seen.index[seen.count++] = static_cast<std::uint8_t>(i);
+      score_keys<Tiles, lines>(queries() + line * q_stride_, q_stride_, memory_.keys + i * key_bytes_,
+                               head_dim_, scores, to.stride);
+      if (sight == visibility::some) {
+        const std::size_t column = i * tile_columns;
+        hide_keys<lines>(memory_.positions + line, memory_.segments + line, memory_.key_positions + column,
+                         memory_.key_segments + column, scores, to.stride);
+      }
+    }
+    if (seen.count == 0) return;
+    // All maxima first: exponentials wait for theirs.
+    float largest[lines];
+    for (int i = 0; i < lines; ++i)
+      largest[i] = largest_score(to.scores + i * to.stride, seen);
+    float factors[lines];
+    for (int i = 0; i < lines; ++i)
+      factors[i] = weigh_scores<Tiles>(to.scores + i * to.stride, seen, largest[i], weights() + i * tile_keys,
+                                       states(line + i));
+    if (block_.out == nullptr) return;
+    add_values<Tiles, lines>(weights(), tile_keys, seen, memory_.values, value_bytes_, columns_, factors,
+                             memory_.sums + line * columns_);
+  }
+
+  template <int lines>
+  static void hide_subtile(float* scores, std::size_t stride) {
+    for (int i = 0; i < lines; ++i)
+      std::fill_n(scores + i * stride, tile_columns, hidden_score);
+  }
+
+  void store_results() {
+    for (std::size_t line = 0; line < block_.lines(); ++line) {
+      const float sum = states(line).sum;
+      const float factor = sum > 0.0F ? 1.0F / sum : 0.0F;
+      const float* sums = memory_.sums + line * columns_;
+      float* out = block_.result(line);
+      for (std::size_t d = 0; d < head_dim_; ++d)
+        out[d] = sums[d] * factor;
+    }
+  }
+
+  const prefill_block& block_;
+  const prefill_memory memory_;
+  const std::size_t head_dim_;
+  const std::size_t columns_;
+  const std::size_t q_stride_;
+  const std::size_t key_bytes_;
+  const std::size_t value_bytes_;
+  struct {
+    std::size_t begin, end;
+  } lines_{0, block_.lines()};  // that rows are added to
+  score_rows kept_;             // where the scores of the tile at hand stay, if they do
+};
+
+// Calls `use` with the attention of a block.
+template <class Use>
+void with_block(const prefill_block& block, const Use& use) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (operand_dtype(block.shape->allowed, block.shape->kv_dtype) == dtype::bf16)
+    return use(block_attention<bf16_tiles>(block));
+#endif
+  switch (block.shape->kv_dtype) {
+    case dtype::bf16:
+      return use(block_attention<f32_tiles<bf16_elements>>(block));
+    case dtype::f16:
+      return use(block_attention<f32_tiles<f16_elements>>(block));
+    default:
+      return use(block_attention<f32_tiles<f32_elements>>(block));
+  }
+}
+
+}  // namespace weft::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

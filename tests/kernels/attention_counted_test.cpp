@@ -1,0 +1,127 @@
+#include <weft/kernels/attention_counted.hpp>
+
+#include <doctest/doctest.h>
+
+#include "column_case.hpp"
+#include "every_target.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace weft::kernels {
+namespace {
+
+using testing::column_case;
+using testing::relative;
+
+struct counted_case : column_case {
+  explicit counted_case(std::uint32_t seed) : column_case(seed) {
+    std::vector<std::uint32_t> cuts;
+    for (int i = 0; i < 6; ++i)
+      cuts.push_back(random.between(0, rows));
+    std::ranges::sort(cuts);
+    ranges = {{cuts[0], cuts[1]}, {cuts[2], cuts[3]}, {cuts[4], cuts[5]}};
+    std::swap(ranges[2], ranges[random.between(0, 2)]);
+    first_query = random.between(0, queries().rows);
+    weights = random.values(queries().rows);
+    stride = rows + random.between(0, 3);
+  }
+
+  column_count count(float* largest) const {
+    return {.counted = {ranges[0], ranges[1]},
+            .beside = ranges[2],
+            .first_query = first_query,
+            .log_weights = weights,
+            .largest = largest,
+            .stride = stride};
+  }
+
+  std::size_t row_floats() const { return column_case::stride; }
+
+  // Largest logarithms as `attention_counted` gives them, starting from `before`.
+  std::vector<double> expected(float before) const {
+    std::vector<double> largest(shape.query_heads * stride, before);
+    for (std::uint32_t head = 0; head < shape.query_heads; ++head) {
+      const auto z = logits(head);
+      for (std::uint32_t query = first_query; query < z.size(); ++query) {
+        std::vector<double> seen;
+        for (const row_range& range : ranges)
+          seen.insert(seen.end(), z[query].begin() + range.begin, z[query].begin() + range.end);
+        const double sum = reference::log_sum(seen) + weights[query];
+        for (const row_range& range : {ranges[0], ranges[1]})
+          for (std::uint32_t row = range.begin; row < range.end; ++row)
+            if (!std::isinf(z[query][row]))
+              largest[head * stride + row] = std::max(largest[head * stride + row], z[query][row] - sum);
+      }
+    }
+    return largest;
+  }
+
+  std::vector<row_range> ranges;
+  std::uint32_t first_query = 0;
+  std::vector<float> weights;
+  std::size_t stride = 0;
+};
+
+double worst_of(const std::vector<float>& found, const std::vector<double>& expected) {
+  double worst = 0;
+  for (std::size_t i = 0; i < found.size(); ++i)
+    worst = std::max(worst, relative(found[i], expected[i]));
+  return worst;
+}
+
+void check_case(std::uint32_t seed, thread_pool& pool) {
+  CAPTURE(seed);
+  const counted_case c(seed);
+  const auto heads = c.heads(0, c.rows);
+  workspace scratch;
+  for (const float before : {-INFINITY, -3.0F}) {
+    std::vector<float> out(c.queries().rows * c.row_floats(), 7.0F), plain = out;
+    std::vector<float> largest(c.shape.query_heads * c.stride, before), alone = largest;
+    attention_counted(c.shape, c.queries(), heads, c.count(largest.data()), out.data(), c.row_floats(),
+                      scratch, pool);
+    attention_prefill(c.shape, c.queries(), heads, plain.data(), c.row_floats(), scratch, pool);
+    double worst = 0;
+    for (std::size_t i = 0; i < out.size(); ++i)
+      worst = std::max(worst, std::fabs(double{out[i]} - plain[i]));
+    CHECK(worst < 1e-5);
+    CHECK(worst_of(largest, c.expected(before)) < 2e-5);
+    attention_counted(c.shape, c.queries(), heads, c.count(alone.data()), nullptr, 0, scratch, pool);
+    CHECK(alone == largest);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("attention that counts columns gives what attention gives, and what columns are by definition") {
+  thread_pool pool(2);
+  testing::on_every_target([&] {
+    for (std::uint32_t seed = 0; seed < 25; ++seed)
+      check_case(seed, pool);
+  });
+}
+
+TEST_CASE("counts do not depend on the number of threads") {
+  thread_pool one(1), many(3);
+  const counted_case c(5);
+  const auto heads = c.heads(0, c.rows);
+  workspace scratch;
+  std::vector<float> first(c.shape.query_heads * c.stride, -INFINITY), second = first;
+  attention_counted(c.shape, c.queries(), heads, c.count(first.data()), nullptr, 0, scratch, one);
+  attention_counted(c.shape, c.queries(), heads, c.count(second.data()), nullptr, 0, scratch, many);
+  CHECK(first == second);
+}
+
+TEST_CASE("a range that ends behind the rows is refused") {
+  thread_pool pool(1);
+  const counted_case c(6);
+  auto count = c.count(nullptr);
+  count.beside = {0, c.rows + 1};
+  workspace scratch;
+  CHECK_THROWS_AS(
+      attention_counted(c.shape, c.queries(), c.heads(0, c.rows), count, nullptr, 0, scratch, pool),
+      std::invalid_argument);
+}
+
+}  // namespace weft::kernels
