@@ -1,10 +1,10 @@
-#include <weft/kernels/aligned_buffer.hpp>
 #include <weft/kernels/score_window.hpp>
 #include <weft/policies/score_order.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -47,8 +47,9 @@ score_cut score_histogram::cut(std::uint64_t count) const {
 
 namespace {
 
-constexpr std::size_t sampled_rows = std::size_t{1} << 15U;
-constexpr std::size_t fewest_rows = 16 * sampled_rows;  // of fewer a histogram is as fast
+constexpr std::size_t sampled_rows = std::size_t{1} << 14U;
+constexpr std::size_t fewest_rows = 32 * sampled_rows;     // of fewer a histogram is as fast
+constexpr std::size_t piece_rows = std::size_t{1} << 14U;  // what is found in them stays in the cache
 
 // The least number whose key is at least this one; NaN above all of them.
 float least_of_key(std::uint32_t key) {
@@ -59,50 +60,64 @@ float least_of_key(std::uint32_t key) {
   return std::bit_cast<float>((ordered >> 31U) != 0 ? ordered ^ 0x80000000U : ~ordered);
 }
 
-// Rows at equal distances.
-score_histogram sample_of(std::span<const std::span<const float>> lists, std::size_t rows) {
+// The keys of rows at equal distances.
+std::vector<std::uint16_t> sample_of(std::span<const std::span<const float>> lists, std::size_t rows) {
   const std::size_t distance = rows / sampled_rows;
-  score_histogram keys;
+  std::vector<std::uint16_t> keys;
+  keys.reserve(rows / distance + 1);
   std::size_t next = distance / 2;
   for (const auto list : lists) {
     for (; next < list.size(); next += distance)
-      keys.add(list.subspan(next, 1));
+      keys.push_back(order_key(list[next]));
     next -= list.size();
   }
   return keys;
 }
 
-// The cut behind the first `count` of at least as many scores, whose keys are in [low, high].
-score_cut cut_of_near(std::span<const float> scores, std::uint32_t low, std::uint32_t high,
-                      std::uint64_t count) {
-  std::vector<std::uint64_t> bins(high - low + 1, 0);
-  for (const float score : scores)
-    ++bins[order_key(score) - low];
-  std::size_t bin = bins.size();
-  while (bin-- > 0 && count > bins[bin])
-    count -= bins[bin];
-  return {static_cast<std::uint32_t>(low + bin), count};
+// Keys between which the cut behind `count` of `rows` lies, all but certainly: [low, high).
+struct key_window {
+  std::uint32_t low;
+  std::uint32_t high;
+};
+
+key_window window_of(std::vector<std::uint16_t> sample, std::size_t rows, std::uint64_t count) {
+  const auto sampled = static_cast<double>(sample.size());
+  const double share = static_cast<double>(count) / static_cast<double>(rows);
+  const double rank = share * sampled;
+  // Three times the deviation that a sample has by chance.
+  const double margin = 3 * std::sqrt(sampled * share * (1 - share)) + 2;
+  const auto key_at = [&](double place) {
+    const auto at = sample.begin() + static_cast<std::ptrdiff_t>(place);
+    std::ranges::nth_element(sample, at, std::greater<>{});
+    return std::uint32_t{*at};
+  };
+  return {rank + margin >= sampled ? 1U : key_at(rank + margin),
+          rank < margin + 1 ? 0x10000U : key_at(rank - margin) + 1U};
 }
 
 // By one pass over all rows and a histogram of those near the cut.
 std::optional<score_cut> cut_by_sample(std::span<const std::span<const float>> lists, std::size_t rows,
                                        std::uint64_t count) {
-  const auto sample = sample_of(lists, rows);
-  const auto sampled = static_cast<double>(sample.rows());
-  const double share = static_cast<double>(count) / static_cast<double>(rows);
-  // Four times the deviation that a sample has by chance.
-  const double margin = 4 * std::sqrt(sampled * share * (1 - share)) + 2;
-  const auto key_at = [&](double rank) { return sample.cut(static_cast<std::uint64_t>(rank)).key; };
-  const std::uint32_t high = share * sampled < margin + 1 ? 0x10000U : key_at(share * sampled - margin) + 1U;
-  const std::uint32_t low = share * sampled + margin > sampled ? 1U : key_at(share * sampled + margin);
-  kernels::aligned_buffer memory((rows / 8 + 64) * sizeof(float));
-  const std::span<float> inside(reinterpret_cast<float*>(memory.data()), rows / 8 + 64);
-  kernels::score_window window;
-  for (const auto list : lists)
-    if (!kernels::add_to_window(list, least_of_key(low), least_of_key(high), window, inside))
-      return std::nullopt;
-  if (window.above >= count || window.above + window.inside < count) return std::nullopt;
-  return cut_of_near(inside.first(window.inside), low, high, count - window.above);
+  const key_window keys = window_of(sample_of(lists, rows), rows, count);
+  if (keys.low >= keys.high) return std::nullopt;
+  std::vector<float> inside(piece_rows + 64);
+  std::vector<std::uint64_t> bins(keys.high - keys.low, 0);
+  std::uint64_t above = 0;
+  for (auto list : lists)
+    while (!list.empty()) {
+      const auto piece = list.first(std::min(piece_rows, list.size()));
+      list = list.subspan(piece.size());
+      kernels::score_window found;
+      kernels::add_to_window(piece, least_of_key(keys.low), least_of_key(keys.high), found, inside);
+      above += found.above;
+      for (const float score : std::span(inside).first(found.inside))
+        ++bins[order_key(score) - keys.low];
+    }
+  if (above >= count) return std::nullopt;
+  std::uint64_t left = count - above;
+  for (std::size_t bin = bins.size(); bin-- > 0; left -= bins[bin])
+    if (left <= bins[bin]) return score_cut{static_cast<std::uint32_t>(keys.low + bin), left};
+  return std::nullopt;
 }
 
 }  // namespace

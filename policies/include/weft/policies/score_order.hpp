@@ -46,8 +46,8 @@ class score_histogram {
 };
 
 // The cut behind the first `count` rows of these lists together, as their histogram gives it. Of many rows a
-// sample says between which keys it lies, one pass counts what is above and copies what is between; where the
-// sample was wrong, or too many rows are equal, the histogram decides.
+// sample says between which keys it lies, and one pass counts what is above and makes a histogram of what is
+// between; where the sample was wrong, the histogram of all decides.
 score_cut cut_behind(std::span<const std::span<const float>> lists, std::uint64_t count);
 
 // Says of rows, shown in the order of layer, head and position, which come before a cut.
