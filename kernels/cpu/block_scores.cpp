@@ -1,5 +1,6 @@
 #include <weft/kernels/block_scores.hpp>
 #include <weft/kernels/convert.hpp>
+#include <weft/kernels/products.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -13,73 +14,179 @@
 #include <hwy/highway.h>
 
 #include "cpu/numbers-inl.hpp"
+#include "cpu/tile-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
 
-constexpr std::size_t tile_vectors = score_tiles::tile_vectors;
-constexpr std::size_t most_lines = 8;  // per pass over a tile: what fits into registers
+constexpr std::size_t score_width = score_tiles::tile_vectors;
+constexpr std::size_t group = tile_vectors;  // vectors of rows at once, which register tiles are made of
+constexpr std::size_t most_lines = 6;
+
+// How tiles' channels are multiplied with lines of queries, a group of `together` channels at a time; for
+// `group` vectors of rows. Two channels of bf16 from one load.
+struct bf16_pairs {
+  static constexpr std::size_t together = 2;
+  using keys = u32_vector;
+  static HWY_INLINE keys load(const std::byte* tile, std::size_t channel, std::size_t part) {
+    return hn::LoadU(u32_tag(),
+                     reinterpret_cast<const std::uint32_t*>(tile) + channel / 2 * score_width + part);
+  }
+  static HWY_INLINE f32_vector even(keys both) { return hn::BitCast(f32_tag(), hn::ShiftLeft<16>(both)); }
+  static HWY_INLINE f32_vector odd(keys both) {
+    return hn::BitCast(f32_tag(), hn::And(both, hn::Set(u32_tag(), 0xFFFF0000U)));
+  }
+  template <std::size_t lines>
+  static HWY_INLINE void add(const keys* both, const float* q, std::size_t q_stride,
+                             f32_vector (*acc)[group]) {
+    f32_vector wide[group];
+    for (std::size_t t = 0; t < group; ++t)
+      wide[t] = even(both[t]);
+    for (std::size_t line = 0; line < lines; ++line) {
+      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride]);
+      for (std::size_t t = 0; t < group; ++t)
+        acc[line][t] = hn::MulAdd(wide[t], query, acc[line][t]);
+    }
+    for (std::size_t t = 0; t < group; ++t)
+      wide[t] = odd(both[t]);
+    for (std::size_t line = 0; line < lines; ++line) {
+      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride + 1]);
+      for (std::size_t t = 0; t < group; ++t)
+        acc[line][t] = hn::MulAdd(wide[t], query, acc[line][t]);
+    }
+  }
+  static HWY_INLINE f32_vector channel_of(const std::byte* tile, std::size_t channel, std::size_t part) {
+    const keys both = load(tile, channel, part);
+    return channel % 2 == 0 ? even(both) : odd(both);
+  }
+};
+
+#if WEFT_KERNELS_NATIVE_BF16
+// Queries in bf16, a pair of channels in the place of the first one.
+struct native_bf16_pairs : bf16_pairs {
+  template <std::size_t lines>
+  static HWY_INLINE void add(const keys* both, const float* q, std::size_t q_stride,
+                             f32_vector (*acc)[group]) {
+    const auto* const pairs = reinterpret_cast<const std::uint32_t*>(q);
+    for (std::size_t line = 0; line < lines; ++line) {
+      const u32_vector query = hn::Set(u32_tag(), pairs[line * q_stride]);
+      for (std::size_t t = 0; t < group; ++t)
+        acc[line][t] = dot_bf16_pairs(acc[line][t], query, both[t]);
+    }
+  }
+};
+
+void round_pairs(float* q, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 2) {
+    const std::uint32_t pair = bf16_from_f32(q[i]) | std::uint32_t{bf16_from_f32(q[i + 1])} << 16U;
+    std::memcpy(q + i, &pair, sizeof(pair));
+  }
+}
+#endif
+
+template <class Elements>
+struct single_channels {
+  static constexpr std::size_t together = 1;
+  using keys = f32_vector;
+  static HWY_INLINE keys load(const std::byte* tile, std::size_t channel, std::size_t part) {
+    return Elements::load(reinterpret_cast<const typename Elements::storage*>(tile) + channel * score_width +
+                          part);
+  }
+  static HWY_INLINE f32_vector channel_of(const std::byte* tile, std::size_t channel, std::size_t part) {
+    return load(tile, channel, part);
+  }
+  template <std::size_t lines>
+  static HWY_INLINE void add(const keys* all, const float* q, std::size_t q_stride,
+                             f32_vector (*acc)[group]) {
+    for (std::size_t line = 0; line < lines; ++line) {
+      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride]);
+      for (std::size_t t = 0; t < group; ++t)
+        acc[line][t] = hn::MulAdd(all[t], query, acc[line][t]);
+    }
+  }
+};
 
 // Products of some lines with one tile: out[line * out_stride + vector].
-template <class Elements, std::size_t lines>
-HWY_INLINE void tile_products(const typename Elements::storage* tile, std::size_t channels, const float* q,
-                              std::size_t q_stride, float* out, std::size_t out_stride) {
+template <class Channels, std::size_t lines>
+HWY_INLINE void tile_products(const std::byte* tile, std::size_t channels, const float* q, float* out,
+                              std::size_t out_stride) {
   const f32_tag tag;
-  for (std::size_t part = 0; part < tile_vectors; part += weft::kernels::HWY_NAMESPACE::lanes) {
-    f32_vector acc[lines];
+  for (std::size_t part = 0; part < score_width; part += group_columns) {
+    f32_vector acc[lines][group];
     for (std::size_t line = 0; line < lines; ++line)
-      acc[line] = hn::Zero(tag);
-    for (std::size_t channel = 0; channel < channels; ++channel) {
-      const f32_vector keys = Elements::load(tile + channel * tile_vectors + part);
-      for (std::size_t line = 0; line < lines; ++line)
-        acc[line] = hn::MulAdd(keys, hn::Set(tag, q[line * q_stride + channel]), acc[line]);
+      for (std::size_t v = 0; v < group; ++v)
+        acc[line][v] = hn::Zero(tag);
+    for (std::size_t channel = 0; channel < channels; channel += Channels::together) {
+      typename Channels::keys keys[group];
+      for (std::size_t v = 0; v < group; ++v)
+        keys[v] = Channels::load(tile, channel, part + v * kernels::HWY_NAMESPACE::lanes);
+      Channels::template add<lines>(keys, q + channel, channels, acc);
     }
     for (std::size_t line = 0; line < lines; ++line)
-      hn::StoreU(acc[line], tag, out + line * out_stride + part);
+      for (std::size_t v = 0; v < group; ++v)
+        hn::StoreU(acc[line][v], tag, out + line * out_stride + part + v * kernels::HWY_NAMESPACE::lanes);
   }
 }
 
-template <class Elements, std::size_t lines>
-HWY_INLINE void products_of(const std::byte* tiles, std::size_t count, std::size_t channels, const float* q,
-                            float* out, std::size_t out_stride) {
-  const auto* tile = reinterpret_cast<const typename Elements::storage*>(tiles);
-  for (std::size_t i = 0; i < count; ++i, tile += tile_vectors * channels)
-    tile_products<Elements, lines>(tile, channels, q, channels, out + i * tile_vectors, out_stride);
-}
-
-template <class Elements>
-void products_of_lines(const std::byte* tiles, std::size_t count, std::size_t channels, const float* q,
-                       std::size_t lines, float* out, std::size_t out_stride) {
+template <class Channels>
+void products_of_lines(const std::byte* tiles, std::size_t tile_bytes, std::size_t count,
+                       std::size_t channels, const float* q, std::size_t lines, float* out,
+                       std::size_t out_stride) {
   std::size_t line = 0;
   const auto pass = [&]<std::size_t wide>() HWY_ATTR {
     for (; line + wide <= lines; line += wide)
-      products_of<Elements, wide>(tiles, count, channels, q + line * channels, out + line * out_stride,
-                                  out_stride);
+      for (std::size_t i = 0; i < count; ++i)
+        tile_products<Channels, wide>(tiles + i * tile_bytes, channels, q + line * channels,
+                                      out + line * out_stride + i * score_width, out_stride);
   };
   pass.template operator()<most_lines>();
   pass.template operator()<4>();
+  pass.template operator()<2>();
   pass.template operator()<1>();
 }
 
-void tiles_products(dtype type, const std::byte* tiles, std::size_t count, std::size_t channels,
-                    const float* q, std::size_t lines, float* out, std::size_t out_stride) {
+// Queries become what `tiles_products` multiplies with.
+void prepare_queries([[maybe_unused]] dtype operands, [[maybe_unused]] float* q,
+                     [[maybe_unused]] std::size_t count) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (operands == dtype::bf16) round_pairs(q, count);
+#endif
+}
+
+// `q`: prepared for the same operands, [line][channel], padded to whole pairs.
+void tiles_products(dtype type, [[maybe_unused]] dtype operands, const std::byte* tiles,
+                    std::size_t tile_bytes, std::size_t count, std::size_t channels, const float* q,
+                    std::size_t lines, float* out, std::size_t out_stride) {
   switch (type) {
     case dtype::f32:
-      return products_of_lines<f32_elements>(tiles, count, channels, q, lines, out, out_stride);
-    case dtype::bf16:
-      return products_of_lines<bf16_elements>(tiles, count, channels, q, lines, out, out_stride);
+      return products_of_lines<single_channels<f32_elements>>(tiles, tile_bytes, count, channels, q, lines,
+                                                              out, out_stride);
     case dtype::f16:
-      return products_of_lines<f16_elements>(tiles, count, channels, q, lines, out, out_stride);
+      return products_of_lines<single_channels<f16_elements>>(tiles, tile_bytes, count, channels, q, lines,
+                                                              out, out_stride);
+    case dtype::bf16:
+      break;
   }
+#if WEFT_KERNELS_NATIVE_BF16
+  if (operands == dtype::bf16)
+    return products_of_lines<native_bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out,
+                                                out_stride);
+#endif
+  products_of_lines<bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride);
 }
 
 float largest(const float* values, std::size_t count) {
   const f32_tag tag;
-  f32_vector found = hn::Set(tag, -1e30F);
+  f32_vector found[4];  // a maximum waits for the one before it
+  std::ranges::fill(found, hn::Set(tag, -1e30F));
   std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes)
+    for (std::size_t v = 0; v < 4; ++v)
+      found[v] = hn::Max(found[v], hn::LoadU(tag, values + i + v * lanes));
   for (; i + lanes <= count; i += lanes)
-    found = hn::Max(found, hn::LoadU(tag, values + i));
-  float maximum = hn::GetLane(hn::MaxOfLanes(tag, found));
+    found[0] = hn::Max(found[0], hn::LoadU(tag, values + i));
+  found[0] = hn::Max(hn::Max(found[0], found[1]), hn::Max(found[2], found[3]));
+  float maximum = hn::GetLane(hn::MaxOfLanes(tag, found[0]));
   for (; i < count; ++i)
     maximum = std::max(maximum, values[i]);
   return maximum;
@@ -109,16 +216,41 @@ float block_sums(const float* products, std::size_t vectors, std::size_t block_v
   return maximum;
 }
 
-template <class Elements>
-HWY_INLINE void bounds_of(const std::byte* tile_bytes, std::size_t channels, const float* q, float* out) {
+// Brings the sums of a line's pieces to their common maximum, and returns that with the sum of all. `maxima`
+// become the factors.
+softmax_total join_line(float* sums, std::size_t blocks, std::size_t piece_blocks, float* maxima,
+                        std::size_t pieces) {
   const f32_tag tag;
-  const auto* tile = reinterpret_cast<const typename Elements::storage*>(tile_bytes);
-  for (std::size_t part = 0; part < tile_vectors; part += lanes) {
+  softmax_total total;
+  total.maximum = std::max(total.maximum, largest(maxima, pieces));
+  for (std::size_t i = 0; i < pieces; ++i)
+    maxima[i] = hn::GetLane(exp2_of<false>(hn::Set(tag, maxima[i] - total.maximum)));
+  f32_vector all = hn::Zero(tag);
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    const f32_vector factor = hn::Set(tag, maxima[piece]);
+    const std::size_t end = std::min(blocks, (piece + 1) * piece_blocks);
+    std::size_t block = piece * piece_blocks;
+    for (; block + lanes <= end; block += lanes) {
+      const f32_vector scaled = hn::Mul(hn::LoadU(tag, sums + block), factor);
+      hn::StoreU(scaled, tag, sums + block);
+      all = hn::Add(all, scaled);
+    }
+    for (; block < end; ++block)
+      total.sum += sums[block] *= maxima[piece];
+  }
+  total.sum += hn::GetLane(hn::SumOfLanes(tag, all));
+  return total;
+}
+
+template <class Channels>
+HWY_INLINE void bounds_of(const std::byte* tile, std::size_t channels, const float* q, float* out) {
+  const f32_tag tag;
+  for (std::size_t part = 0; part < score_width; part += kernels::HWY_NAMESPACE::lanes) {
     f32_vector acc = hn::Zero(tag);
     for (std::size_t channel = 0; channel < channels; ++channel) {
       // The corner on the query's side gives the larger product.
       const std::size_t corner = q[channel] > 0 ? channels + channel : channel;
-      acc = hn::MulAdd(Elements::load(tile + corner * tile_vectors + part), hn::Set(tag, q[channel]), acc);
+      acc = hn::MulAdd(Channels::channel_of(tile, corner, part), hn::Set(tag, q[channel]), acc);
     }
     hn::StoreU(acc, tag, out + part);
   }
@@ -127,11 +259,11 @@ HWY_INLINE void bounds_of(const std::byte* tile_bytes, std::size_t channels, con
 void tile_bounds(dtype type, const std::byte* tile, std::size_t channels, const float* q, float* out) {
   switch (type) {
     case dtype::f32:
-      return bounds_of<f32_elements>(tile, channels, q, out);
+      return bounds_of<single_channels<f32_elements>>(tile, channels, q, out);
     case dtype::bf16:
-      return bounds_of<bf16_elements>(tile, channels, q, out);
+      return bounds_of<bf16_pairs>(tile, channels, q, out);
     case dtype::f16:
-      return bounds_of<f16_elements>(tile, channels, q, out);
+      return bounds_of<single_channels<f16_elements>>(tile, channels, q, out);
   }
 }
 
@@ -141,17 +273,45 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace weft::kernels {
 
+HWY_EXPORT(prepare_queries);
 HWY_EXPORT(tiles_products);
 HWY_EXPORT(block_sums);
+HWY_EXPORT(join_line);
 HWY_EXPORT(tile_bounds);
 
 namespace {
 
 constexpr std::uint32_t tile_width = score_tiles::tile_vectors;
+constexpr std::uint32_t product_tiles = 64;         // of a task of plain products
 constexpr std::uint32_t aimed_piece_vectors = 512;  // their products stay in the first-level cache
 
 std::uint32_t tiles_of(std::uint32_t vectors) {
   return (vectors + tile_width - 1) / tile_width;
+}
+
+std::uint32_t padded(dtype type, std::uint32_t channels) {
+  return type == dtype::bf16 ? (channels + 1) / 2 * 2 : channels;
+}
+
+std::size_t prepared_floats(const score_tiles& keys, std::uint32_t lines) {
+  return std::size_t{lines} * padded(keys.type(), keys.channels());
+}
+
+void prepare(const score_tiles& keys, products allowed, const float* queries, std::uint32_t lines,
+             float* out) {
+  const std::uint32_t width = padded(keys.type(), keys.channels());
+  for (std::size_t line = 0; line < lines; ++line) {
+    std::copy_n(queries + line * keys.channels(), keys.channels(), out + line * width);
+    std::fill(out + line * width + keys.channels(), out + (line + 1) * width, 0.0F);
+  }
+  HWY_DYNAMIC_DISPATCH(prepare_queries)(operand_dtype(allowed, keys.type()), out, std::size_t{lines} * width);
+}
+
+void multiply_tiles(const score_tiles& keys, products allowed, std::uint32_t first_tile, std::uint32_t count,
+                    const float* prepared, std::uint32_t lines, float* products, std::size_t stride) {
+  HWY_DYNAMIC_DISPATCH(tiles_products)
+  (keys.type(), operand_dtype(allowed, keys.type()), keys.tile(first_tile), keys.tile_bytes(), count,
+   padded(keys.type(), keys.channels()), prepared, lines, products, stride);
 }
 
 // A piece is made of whole blocks and whole tiles.
@@ -170,15 +330,15 @@ std::uint32_t blocks_of(const softmax_blocks& item) {
 }
 
 // Every piece has a maximum of its own, so that pieces depend on nothing.
-void sum_piece(const softmax_blocks& item, std::uint32_t piece, float* maxima, workspace& memory) {
+void sum_piece(const softmax_blocks& item, const float* prepared, std::uint32_t piece, float* maxima,
+               workspace& memory) {
   const std::uint32_t size = piece_vectors(item.block_vectors);
   const std::uint32_t first = piece * size;
   const std::uint32_t vectors = std::min(size, item.keys->vectors() - first);
   const std::size_t stride = std::size_t{tiles_of(size)} * tile_width + tile_width;
   auto* products = reinterpret_cast<float*>(memory.reserve(item.lines * stride * sizeof(float)).data());
-  HWY_DYNAMIC_DISPATCH(tiles_products)
-  (item.keys->type(), item.keys->tile(first / tile_width), tiles_of(vectors), item.keys->channels(),
-   item.queries, item.lines, products, stride);
+  multiply_tiles(*item.keys, item.allowed, first / tile_width, tiles_of(vectors), prepared, item.lines,
+                 products, stride);
   auto* const sum = &HWY_DYNAMIC_DISPATCH(block_sums);
   const std::uint32_t pieces = pieces_of(item);
   for (std::uint32_t line = 0; line < item.lines; ++line)
@@ -187,23 +347,14 @@ void sum_piece(const softmax_blocks& item, std::uint32_t piece, float* maxima, w
             item.sums + std::size_t{line} * blocks_of(item) + first / item.block_vectors);
 }
 
-void join_pieces(const softmax_blocks& item, const float* maxima) {
-  const std::uint32_t pieces = pieces_of(item);
-  const std::uint32_t blocks = blocks_of(item);
-  const std::uint32_t piece_blocks = piece_vectors(item.block_vectors) / item.block_vectors;
-  for (std::uint32_t line = 0; line < item.lines; ++line, maxima += pieces) {
-    softmax_total total;
-    for (std::uint32_t piece = 0; piece < pieces; ++piece)
-      total.maximum = std::max(total.maximum, maxima[piece]);
-    float* sums = item.sums + std::size_t{line} * blocks;
-    for (std::uint32_t piece = 0; piece < pieces; ++piece) {
-      const float factor = std::exp2(maxima[piece] - total.maximum);
-      const std::uint32_t end = std::min(blocks, (piece + 1) * piece_blocks);
-      for (std::uint32_t block = piece * piece_blocks; block < end; ++block)
-        total.sum += sums[block] *= factor;
-    }
-    item.totals[line] = total;
-  }
+void join_pieces(const softmax_blocks& item, float* maxima, thread_pool& pool) {
+  auto* const join = &HWY_DYNAMIC_DISPATCH(join_line);
+  const std::size_t pieces = pieces_of(item);
+  const std::size_t blocks = blocks_of(item);
+  const std::size_t piece_blocks = piece_vectors(item.block_vectors) / item.block_vectors;
+  pool.parallel_for(item.lines, [&](std::size_t line, unsigned) {
+    item.totals[line] = join(item.sums + line * blocks, blocks, piece_blocks, maxima + line * pieces, pieces);
+  });
 }
 
 void check(const softmax_blocks& item) {
@@ -214,64 +365,80 @@ void check(const softmax_blocks& item) {
 }  // namespace
 
 score_tiles::score_tiles(dtype type, std::uint32_t vectors, std::uint32_t channels)
-    : memory_(std::size_t{tiles_of(vectors)} * tile_width * channels * kernels::size_bytes(type)),
-      type_(type),
-      vectors_(vectors),
-      channels_(channels) {
+    : type_(type), vectors_(vectors), channels_(channels) {
+  memory_ = aligned_buffer(tiles_of(vectors) * tile_bytes());
   if (memory_.size_bytes() > 0) std::memset(memory_.data(), 0, memory_.size_bytes());
+}
+
+std::size_t score_tiles::tile_bytes() const {
+  return std::size_t{tile_width} * padded(type_, channels_) * kernels::size_bytes(type_);
 }
 
 void score_tiles::set(std::uint32_t vector, std::span<const float> values) {
   if (vector >= vectors_ || values.size() != channels_)
     throw std::invalid_argument("score_tiles::set: no such vector, or one of another width");
-  const std::size_t element = kernels::size_bytes(type_);
-  std::byte* const first =
-      memory_.data() + vector / tile_width * tile_bytes() + std::size_t{vector % tile_width} * element;
-  for (std::size_t channel = 0; channel < values.size(); ++channel)
-    from_f32(type_, &values[channel], first + channel * tile_width * element, 1);
+  const std::size_t together = type_ == dtype::bf16 ? 2 : 1;
+  std::byte* const tile_data = memory_.data() + vector / tile_width * tile_bytes();
+  for (std::size_t channel = 0; channel < values.size(); ++channel) {
+    const std::size_t group = channel / together * tile_width + vector % tile_width;
+    const std::size_t element = group * together + channel % together;
+    from_f32(type_, &values[channel], tile_data + element * kernels::size_bytes(type_), 1);
+  }
 }
 
+// Scratch memory: for each item the pieces' maxima, [line][piece], and its prepared queries.
 void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratch, thread_pool& pool) {
-  std::size_t maxima_count = 0;
+  const auto floats_of = [](const softmax_blocks& item) {
+    return std::size_t{item.lines} * pieces_of(item) + prepared_floats(*item.keys, item.lines);
+  };
+  std::size_t floats = 0;
   std::size_t tasks = 0;
   for (const softmax_blocks& item : items) {
     check(item);
-    maxima_count += std::size_t{item.lines} * pieces_of(item);
+    floats += floats_of(item);
     tasks += pieces_of(item);
   }
-  auto* const maxima = reinterpret_cast<float*>(scratch.reserve(maxima_count * sizeof(float)).data());
-  const auto for_item = [&](std::size_t task, auto&& call) {
-    float* own = maxima;
+  auto* const memory = reinterpret_cast<float*>(scratch.reserve(floats * sizeof(float)).data());
+  float* own = memory;
+  for (const softmax_blocks& item : items) {
+    prepare(*item.keys, item.allowed, item.queries, item.lines,
+            own + std::size_t{item.lines} * pieces_of(item));
+    own += floats_of(item);
+  }
+  pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
+    float* maxima = memory;
     for (const softmax_blocks& item : items) {
       const std::uint32_t pieces = pieces_of(item);
-      if (task < pieces) return call(item, static_cast<std::uint32_t>(task), own);
+      if (task < pieces)
+        return sum_piece(item, maxima + std::size_t{item.lines} * pieces, static_cast<std::uint32_t>(task),
+                         maxima, pool.scratch(worker));
       task -= pieces;
-      own += std::size_t{item.lines} * pieces;
+      maxima += floats_of(item);
     }
-  };
-  pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
-    for_item(task, [&](const softmax_blocks& item, std::uint32_t piece, float* own) {
-      sum_piece(item, piece, own, pool.scratch(worker));
-    });
   });
-  const float* own = maxima;
+  own = memory;
   for (const softmax_blocks& item : items) {
-    join_pieces(item, own);
-    own += std::size_t{item.lines} * pieces_of(item);
+    join_pieces(item, own, pool);
+    own += floats_of(item);
   }
 }
 
 void vector_products(const score_tiles& keys, const float* queries, std::uint32_t lines, float* out,
                      thread_pool& pool) {
-  auto* const multiply = &HWY_DYNAMIC_DISPATCH(tiles_products);
-  pool.parallel_for(tiles_of(keys.vectors()), [&](std::size_t index, unsigned worker) {
-    auto* products =
-        reinterpret_cast<float*>(pool.scratch(worker).reserve(lines * tile_width * sizeof(float)).data());
-    const auto at = static_cast<std::uint32_t>(index);
-    multiply(keys.type(), keys.tile(at), 1, keys.channels(), queries, lines, products, tile_width);
-    const std::uint32_t present = std::min(tile_width, keys.vectors() - at * tile_width);
+  const std::uint32_t tiles = tiles_of(keys.vectors());
+  pool.parallel_for((tiles + product_tiles - 1) / product_tiles, [&](std::size_t index, unsigned worker) {
+    const std::uint32_t first = static_cast<std::uint32_t>(index) * product_tiles;
+    const std::uint32_t count = std::min(product_tiles, tiles - first);
+    const std::size_t stride = std::size_t{product_tiles} * tile_width;
+    const std::size_t floats = lines * stride + prepared_floats(keys, lines);
+    auto* products = reinterpret_cast<float*>(pool.scratch(worker).reserve(floats * sizeof(float)).data());
+    float* const prepared = products + lines * stride;
+    prepare(keys, products::f32, queries, lines, prepared);
+    multiply_tiles(keys, products::f32, first, count, prepared, lines, products, stride);
+    const std::size_t present = std::min(count * tile_width, keys.vectors() - first * tile_width);
     for (std::size_t line = 0; line < lines; ++line)
-      std::copy_n(products + line * tile_width, present, out + line * keys.vectors() + index * tile_width);
+      std::copy_n(products + line * stride, present,
+                  out + line * keys.vectors() + std::size_t{first} * tile_width);
   });
 }
 

@@ -57,7 +57,7 @@ TEST_CASE("a block's share in the softmax equals its definition") {
         sums[i].resize(std::size_t{lines} * blocks);
         totals[i].resize(lines);
         items.push_back({&keys[i].tiles, block_vectors, queries.data() + i * lines * channels, lines,
-                         sums[i].data(), totals[i].data()});
+                         sums[i].data(), totals[i].data(), products::f32});
       }
       softmax_block_sums(items, scratch, pool);
       for (std::size_t i = 0; i < 2; ++i)
@@ -71,6 +71,34 @@ TEST_CASE("a block's share in the softmax equals its definition") {
         }
     }
   });
+}
+
+TEST_CASE("narrow products are those of rounded queries") {
+  thread_pool pool(2);
+  workspace scratch;
+  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    testing::random_source random(seed);
+    const std::uint32_t channels = random.between(1, 40);
+    const std::uint32_t block_vectors = random.between(1, 40);
+    const std::uint32_t lines = random.between(1, 21);
+    const random_keys keys(random, 2000, channels);
+    const auto queries = random.values(lines * channels, 2.0F);
+    const dtype operand = operand_dtype(products::automatic, keys.tiles.type());
+    const auto rounded = testing::stored_values(operand, queries).values_of_bytes;
+    const std::uint32_t blocks = (keys.tiles.vectors() + block_vectors - 1) / block_vectors;
+    std::vector<float> sums(std::size_t{lines} * blocks);
+    std::vector<softmax_total> totals(lines);
+    const softmax_blocks item{&keys.tiles, block_vectors, queries.data(), lines, sums.data(), totals.data()};
+    softmax_block_sums({&item, 1}, scratch, pool);
+    for (std::size_t line = 0; line < lines; ++line) {
+      const auto expected =
+          reference::softmax_shares(keys.values, channels, block_vectors, rounded.data() + line * channels);
+      for (std::size_t block = 0; block < blocks; ++block)
+        REQUIRE(sums[line * blocks + block] / totals[line].sum ==
+                doctest::Approx(expected[block]).epsilon(1e-4).scale(0.01));
+    }
+  }
 }
 
 TEST_CASE("sums do not depend on the number of threads") {

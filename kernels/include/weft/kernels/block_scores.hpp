@@ -4,6 +4,7 @@
 
 #include <weft/kernels/aligned_buffer.hpp>
 #include <weft/kernels/dtype.hpp>
+#include <weft/kernels/products.hpp>
 #include <weft/kernels/thread_pool.hpp>
 
 #include <cstddef>
@@ -12,10 +13,11 @@
 
 namespace weft::kernels {
 
-// Vectors that are multiplied with queries, in tiles of 16: [tile][channel][16]. Zeros fill the last tile.
+// Vectors that are multiplied with queries, in tiles of 64: [tile][channel][64], bf16 with its channels in
+// pairs: [tile][pair][64][2]. Zeros fill the last tile and the last pair.
 class score_tiles {
  public:
-  static constexpr std::uint32_t tile_vectors = 16;
+  static constexpr std::uint32_t tile_vectors = 64;
 
   score_tiles() = default;
   score_tiles(dtype type, std::uint32_t vectors, std::uint32_t channels);
@@ -27,9 +29,7 @@ class score_tiles {
   std::uint32_t vectors() const { return vectors_; }
   std::uint32_t channels() const { return channels_; }
   std::size_t size_bytes() const { return memory_.size_bytes(); }
-  std::size_t tile_bytes() const {
-    return std::size_t{tile_vectors} * channels_ * kernels::size_bytes(type_);
-  }
+  std::size_t tile_bytes() const;
   const std::byte* tile(std::uint32_t index) const { return memory_.data() + index * tile_bytes(); }
 
  private:
@@ -55,6 +55,7 @@ struct softmax_blocks {
   std::uint32_t lines = 0;
   float* sums = nullptr;            // [line][block]: exponentials of the block's vectors, over 2^maximum
   softmax_total* totals = nullptr;  // [line]
+  products allowed = products::automatic;
 };
 
 // The result does not depend on the number of threads. Every product must be below 1e30.
