@@ -145,19 +145,23 @@ void adaptive_session::passive_pages::begin(std::uint32_t layer,
   loads_.clear();
   for (const auto& page : policy.recall(layer, known_)) {
     const std::size_t rows = page_sizes_[page.head][page.page];
-    returning_.push_back({page, rows, std::vector<std::byte>(page_bytes(rows))});
+    if (coming_ == returning_.size()) returning_.emplace_back();
+    auto& back = returning_[coming_++];
+    back.page = page;
+    back.rows = rows;
+    back.bytes.resize(page_bytes(rows));
   }
-  for (auto& page : returning_)
+  for (auto& page : std::span(returning_).first(coming_))
     loads_.push_back({number_of(page.page), page.bytes});
   if (!loads_.empty()) store_.begin(loads_);
 }
 
 void adaptive_session::passive_pages::finish(std::span<paged_rows> heads, adaptive::cache_policy& policy) {
-  if (returning_.empty()) return;
+  if (coming_ == 0) return;
   // What the first layer asks for is asked for when it is needed.
   const bool on_time = begun_ahead_ && store_.arrived();
   const auto missing = store_.wait();
-  for (const auto& back : returning_) {
+  for (const auto& back : std::span(returning_).first(coming_)) {
     if (std::ranges::find(missing, number_of(back.page)) != missing.end()) {
       ++counters_.pages_lost;
       policy.lost(back.page);
@@ -170,7 +174,7 @@ void adaptive_session::passive_pages::finish(std::span<paged_rows> heads, adapti
     counters_.promoted_rows += tokens.size();
     counters_.bytes_moved += back.bytes.size();
   }
-  returning_.clear();
+  coming_ = 0;
 }
 
 void adaptive_session::passive_pages::put_back(const returning& page, paged_rows& rows,
@@ -202,6 +206,8 @@ std::size_t adaptive_session::passive_pages::state_bytes() const {
   std::size_t bytes = 0;
   for (const auto& own : heads_)
     bytes += own.filling.capacity();
+  for (const auto& page : returning_)
+    bytes += page.bytes.capacity();
   for (const auto& sizes : page_sizes_)
     bytes += sizes.capacity() * sizeof(std::uint32_t);
   return bytes;

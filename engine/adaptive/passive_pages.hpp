@@ -78,7 +78,8 @@ class adaptive_session::passive_pages {
   std::size_t page_rows_, row_bytes_, head_dim_, kv_heads_, group_;
   std::vector<head_pages> heads_;
   std::vector<std::vector<std::uint32_t>> page_sizes_;  // [head][page]
-  std::vector<returning> returning_;
+  std::vector<returning> returning_;  // the first `coming_` of them; the others keep their memory
+  std::size_t coming_ = 0;
   bool begun_ahead_ = false;
   std::vector<float> log_sums_, box_, keys_;
   std::vector<logit_lines> lines_;  // by KV head

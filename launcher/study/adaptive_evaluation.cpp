@@ -29,8 +29,8 @@ double milliseconds_since(clock::time_point started) {
 }
 
 struct adaptive_tally {
-  std::vector<double> scores, attention, resident_bytes, full_bytes, state_bytes, moved_bytes, promoted_rows,
-      promotions, on_time, lost_pages, step_ms, ttft_ms;
+  std::vector<double> scores, attention, resident_bytes, summary_bytes, full_bytes, state_bytes, moved_bytes,
+      promoted_rows, promotions, on_time, lost_pages, step_ms, ttft_ms;
 };
 
 // Keeps everything, and adds up the attention that every token receives.
@@ -243,6 +243,7 @@ result<double> adaptive_reader::ask(const set_context& context, const set_questi
   counted.scores.push_back(score_of(context, question, model_.format.answer(model_.tokens, found->answer)));
   counted.attention.push_back(session.recalled_attention());
   counted.resident_bytes.push_back(found->resident_bytes);
+  counted.summary_bytes.push_back(static_cast<double>(session.summary_bytes()));
   counted.full_bytes.push_back(static_cast<double>(session.tokens()) * static_cast<double>(shape_.heads()) *
                                row_bytes);
   counted.state_bytes.push_back(found->state_bytes);
@@ -262,6 +263,7 @@ adaptive_cell cell_of(const adaptive_run& run, const std::string& task, const ad
   adaptive_cell cell{.run = run, .answers = scored_cell(task, counted.scores)};
   cell.attention = mean(counted.attention);
   cell.resident_bytes = mean(counted.resident_bytes);
+  cell.summary_bytes = mean(counted.summary_bytes);
   cell.full_bytes = mean(counted.full_bytes);
   cell.state_bytes = mean(counted.state_bytes);
   cell.moved_bytes = mean(counted.moved_bytes);

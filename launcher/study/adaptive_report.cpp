@@ -17,8 +17,8 @@ namespace {
 struct pooled {
   adaptive_run run;
   std::size_t n = 0;
-  double right = 0, attention = 0, bytes = 0, share = 0, moved = 0, promotions = 0, on_time = 0, step_ms = 0,
-         ttft_ms = 0;
+  double right = 0, attention = 0, bytes = 0, share = 0, summaries = 0, books = 0, moved = 0, promotions = 0,
+         on_time = 0, step_ms = 0, ttft_ms = 0;
 
   double mean(double sum) const { return n == 0 ? 0 : sum / static_cast<double>(n); }
   interval certain() const { return wilson(mean(right) / 100, n); }
@@ -40,6 +40,8 @@ std::vector<pooled> pool(const std::vector<suite_cell>& cells, const Wanted& wan
     line->attention += weight * cell.attention;
     line->bytes += weight * cell.resident_bytes;
     line->share += weight * cell.resident_bytes / std::max(1.0, cell.full_bytes);
+    line->summaries += weight * cell.summary_bytes / std::max(1.0, cell.full_bytes);
+    line->books += weight * cell.state_bytes / std::max(1.0, cell.full_bytes);
     line->moved += weight * cell.moved_bytes;
     line->promotions += weight * cell.promotions;
     line->on_time += weight * cell.on_time;
@@ -55,19 +57,19 @@ bool is_late(const suite_cell& found) {
 
 std::string markdown_table(const std::vector<pooled>& lines) {
   std::string out =
-      "| method | ratio | n | score | 95 % | attention | bytes resident | of all | bytes moved | promotions "
-      "| on time | "
-      "step ms | first token ms | tokens/s |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+      "| method | ratio | n | score | 95 % | attention | bytes resident | of all | of these, summaries | "
+      "books | bytes moved | promotions | on time | step ms | first token ms | tokens/s |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (const auto& line : lines) {
     const auto certain = line.certain();
     const double step = line.mean(line.step_ms);
     out += fmt::format(
-        "| {} | {:g} | {} | {:.1f} | {:.1f} – {:.1f} | {:.3f} | {:.0f} | {:.3f} | {:.0f} | {:.1f} | "
-        "{:.0f} % | {:.3f} | {:.1f} | {:.0f} |\n",
+        "| {} | {:g} | {} | {:.1f} | {:.1f} – {:.1f} | {:.3f} | {:.0f} | {:.3f} | {:.3f} | {:.3f} | {:.0f} | "
+        "{:.1f} | {:.0f} % | {:.3f} | {:.1f} | {:.0f} |\n",
         line.run.name, line.run.ratio, line.n, line.mean(line.right), 100 * certain.low, 100 * certain.high,
-        line.mean(line.attention), line.mean(line.bytes), line.mean(line.share), line.mean(line.moved),
-        line.mean(line.promotions), 100 * line.mean(line.on_time), step, line.mean(line.ttft_ms),
-        step > 0 ? 1000 / step : 0);
+        line.mean(line.attention), line.mean(line.bytes), line.mean(line.share), line.mean(line.summaries),
+        line.mean(line.books), line.mean(line.moved), line.mean(line.promotions),
+        100 * line.mean(line.on_time), step, line.mean(line.ttft_ms), step > 0 ? 1000 / step : 0);
   }
   return out;
 }
@@ -196,9 +198,10 @@ result<void> write_adaptive_report(const std::filesystem::path& folder, const st
       "# " + title +
       "\n\nContexts are compressed before any question is known. `ratio`: rows that the method may "
       "hold of the context. `attention`: share of the full attention that falls on the rows a step "
-      "reads. Bytes and times are measured; `bytes resident` are pages of the decode cache and sketches or "
-      "bounds "
-      "of passive pages, the most at a time. Answers by exact match, with Wilson's 95 % interval.\n";
+      "reads. Bytes and times are measured. `bytes resident`, the most at a time: pages of the decode cache, "
+      "and `summaries`, sketches or bounds of passive rows. `of all`, `summaries`, `books`: as shares of "
+      "what all rows would take; `books` are the policy's and the session's own, not counted as resident. "
+      "Answers by exact match, with Wilson's 95 % interval.\n";
   report_folder files(folder);
   const auto section = [&](const std::string& heading, const std::string& caption,
                            const std::vector<pooled>& lines) {
@@ -221,7 +224,7 @@ result<void> write_adaptive_report(const std::filesystem::path& folder, const st
   files.write("score.svg", score_plot(usual, "Score by memory"));
   files.write("late.svg", score_plot(late, "Score by memory, facts that are needed late"));
   files.write("memory.svg", points_plot(results.memory, "Memory while generating", "tokens in the session",
-                                        "bytes of rows and bounds",
+                                        "bytes of rows, sketches or bounds",
                                         [](const memory_point& p) { return p.resident_bytes; }));
   files.write(
       "throughput.svg",

@@ -92,6 +92,7 @@ json json_of(const suite_cell& found) {
           {"high", cell.answers.high},
           {"attention", cell.attention},
           {"bytes", cell.resident_bytes},
+          {"summary_bytes", cell.summary_bytes},
           {"full_bytes", cell.full_bytes},
           {"state_bytes", cell.state_bytes},
           {"moved_bytes", cell.moved_bytes},

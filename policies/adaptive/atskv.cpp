@@ -22,8 +22,9 @@ struct shared_budget {
   std::uint32_t end = 0;
   threshold_controller controller{1};
   std::uint64_t returned = 0;  // rows that this step asked for
-  std::uint64_t pending = 0;   // of those, what has not come yet
-  std::uint64_t resident = 0;  // with a place for each head's new row
+  std::uint64_t pending = 0;   // that it asked for and that have not come yet
+  std::uint64_t resident = 0;
+  float cut = -1;  // relevance of the best row that the cap took away
 
   std::uint64_t heads() const { return end - first; }
 };
@@ -66,7 +67,7 @@ class adaptive_policy final : public atskv_policy {
     for (auto& group : groups_) {
       count(group);
       group.controller.start();
-      choose(group, group.controller.threshold(counts_, budget(group)), true);
+      choose(group, group.controller.threshold(counts_, most_rows(group)), true);
       trim(group, false);
     }
     books_.sort_leaving(by_row() ? 1 : relevance_tiers);
@@ -82,7 +83,7 @@ class adaptive_policy final : public atskv_policy {
     books_.begin_removal();
     for (auto& group : groups_) {
       count(group);
-      choose(group, group.controller.threshold(counts_, budget(group)), false);
+      choose(group, group.controller.threshold(counts_, most_rows(group)), false);
       trim(group, true);
       group.returned = group.pending = 0;
     }
@@ -195,9 +196,11 @@ class adaptive_policy final : public atskv_policy {
     group.controller.wanted(wanted);
   }
 
-  void list_wishes(std::uint32_t head, std::span<const float> shares);
+  void list_wishes(std::uint32_t head, std::span<const float> shares, float cut);
+  void sort_wishes(std::size_t most);
+  bool grant(const wish& wanted, shared_budget& group, std::uint32_t layer);
   void grant_wishes(std::uint32_t layer);
-  void trim(const shared_budget& group, bool by_choice);
+  void trim(shared_budget& group, bool by_choice);
   void rank(std::uint32_t head);
   float rank_of_last(std::size_t leaving);
   void remove_candidates();
@@ -230,7 +233,7 @@ void adaptive_policy::rank(std::uint32_t head) {
   }
 }
 
-void adaptive_policy::trim(const shared_budget& group, bool by_choice) {
+void adaptive_policy::trim(shared_budget& group, bool by_choice) {
   ranks_.clear();
   for (std::uint32_t head = group.first; head < group.end; ++head)
     rank(head);
@@ -240,6 +243,7 @@ void adaptive_policy::trim(const shared_budget& group, bool by_choice) {
   const float given_up = by_choice && options_.passive ? std::nextafter(2.0F, 0.0F) : -1.0F;
   const float last = std::max(given_up, leaving > 0 ? rank_of_last(leaving) : -1.0F);
   candidates_.clear();
+  group.cut = -1;
   if (last < 0) return;
   std::size_t row = 0;
   for (std::uint32_t head = group.first; head < group.end; ++head) {
@@ -253,6 +257,7 @@ void adaptive_policy::trim(const shared_budget& group, bool by_choice) {
   while (going < candidates_.size() && candidates_[going].rank <= given_up)
     ++going;
   candidates_.resize(going);
+  group.cut = leaving > 0 && going > 0 ? std::max(0.0F, candidates_[going - 1].rank - 2.0F) : -1.0F;
   remove_candidates();
 }
 
@@ -274,15 +279,17 @@ void adaptive_policy::remove_candidates() {
   }
 }
 
-// Rows that could matter now are the most urgent; then those whom the smoothed threshold wants back.
-void adaptive_policy::list_wishes(std::uint32_t head, std::span<const float> shares) {
+// Rows that could matter now are the most urgent; then those whom the smoothed threshold wants back, where
+// the cap would not take them away again at once.
+void adaptive_policy::list_wishes(std::uint32_t head, std::span<const float> shares, float cut) {
   const auto& own = books_.head(head);
+  const auto urgent = [&](std::uint32_t row) { return shares[row] >= options_.recall_share; };
   const auto wanted = [&](std::uint32_t row) {
     return own.states[row] == stored_state::absent &&
-           (shares[row] >= options_.recall_share || own.stored.choices[row].promotes());
+           (urgent(row) || (own.stored.relevance[row] > cut && own.stored.choices[row].promotes()));
   };
   const auto urgency = [&](std::uint32_t row) {
-    return shares[row] >= options_.recall_share ? 1 + shares[row] : own.stored.relevance[row];
+    return urgent(row) ? 1 + shares[row] : own.stored.relevance[row];
   };
   for (std::uint32_t page = 0; page < own.page_ends.size(); ++page) {
     const std::uint32_t first = own.page_begin(page);
@@ -303,22 +310,36 @@ void adaptive_policy::list_wishes(std::uint32_t head, std::span<const float> sha
   }
 }
 
+void adaptive_policy::sort_wishes(std::size_t most) {
+  const auto before = [](const wish& a, const wish& b) {
+    if (a.urgency != b.urgency) return a.urgency > b.urgency;
+    return std::pair(a.head, a.first) < std::pair(b.head, b.first);
+  };
+  if (wanted_.size() > most) {
+    std::nth_element(wanted_.begin(), wanted_.begin() + static_cast<std::ptrdiff_t>(most), wanted_.end(),
+                     before);
+    wanted_.resize(most);
+  }
+  std::sort(wanted_.begin(), wanted_.end(), before);
+}
+
+bool adaptive_policy::grant(const wish& wanted, shared_budget& group, std::uint32_t layer) {
+  // Each head's new row has its place.
+  if (group.resident + group.pending + wanted.rows > budget(group) - group.heads()) return false;
+  // Layers that come later find their part.
+  const std::uint64_t layers = std::max<std::uint64_t>(1, group.heads() / shape_.kv_heads);
+  const std::uint64_t part = layers == 1 ? 1 : layer + 1;
+  const auto room = static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(budget(group)));
+  if (group.returned + wanted.rows > room * part / layers) return false;
+  group.returned += wanted.rows;
+  return true;
+}
+
 void adaptive_policy::grant_wishes(std::uint32_t layer) {
-  std::ranges::stable_sort(wanted_, std::greater<>(), &wish::urgency);
   chosen_pages_.clear();
-  for (auto& group : groups_)
-    if (group.first < (layer + 1) * shape_.kv_heads && group.end > layer * shape_.kv_heads)
-      group.resident = resident_rows(group) + group.heads();
   for (const auto& wanted : wanted_) {
     auto& group = group_of(wanted.head);
-    // Layers that come later find their part, and each head's new row has its place.
-    const std::uint64_t layers = std::max<std::uint64_t>(1, group.heads() / shape_.kv_heads);
-    const std::uint64_t part = layers == 1 ? 1 : layer + 1;
-    const auto room = static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(budget(group)));
-    if (group.returned + wanted.rows > room * part / layers ||
-        group.resident + group.pending + wanted.rows > budget(group))
-      continue;
-    group.returned += wanted.rows;
+    if (!grant(wanted, group, layer)) continue;
     group.pending += wanted.rows;
     auto& states = books_.head(wanted.head).states;
     for (std::uint32_t row = wanted.first; row < wanted.end; ++row)
@@ -335,8 +356,16 @@ std::span<const passive_page> adaptive_policy::recall(std::uint32_t layer,
                                                       std::span<const passive_logits> known) {
   wanted_.clear();
   const std::uint32_t first = layer * shape_.kv_heads;
-  for (std::uint32_t h = 0; h < shape_.kv_heads; ++h)
-    list_wishes(first + h, books_.shares(h, first + h, known[h], by_row()));
+  for (auto& group : groups_)
+    if (group.first < first + shape_.kv_heads && group.end > first) group.resident = resident_rows(group);
+  std::uint64_t most = 0;
+  for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
+    const auto& group = group_of(first + h);
+    const std::uint64_t held = group.resident + group.pending;
+    list_wishes(first + h, books_.shares(h, first + h, known[h], by_row()), group.cut);
+    most += budget(group) - std::min(held, budget(group));
+  }
+  sort_wishes(most);
   grant_wishes(layer);
   books_.predict_stored(layer);
   return chosen_pages_;

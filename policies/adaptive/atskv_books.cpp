@@ -230,6 +230,7 @@ void atskv_books::sort_leaving(std::size_t tiers) {
 void atskv_books::store(std::uint32_t head, std::size_t tokens) {
   auto& own = heads_[head];
   const std::size_t count = std::min(tokens, own.leaving.size());
+  own.stored.make_room(count);
   for (std::size_t i = 0; i < count; ++i)
     own.stored.add(own.leaving, i);
   own.leaving.forget_first(count);

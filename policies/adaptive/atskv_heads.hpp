@@ -49,6 +49,16 @@ class row_books {
     const auto lines = other.projected.begin() + static_cast<std::ptrdiff_t>(row * lines_);
     std::copy_n(lines, lines_, projected.begin() + static_cast<std::ptrdiff_t>(to * lines_));
   }
+  // Room for more by an eighth at a time: what only grows would have up to twice its size otherwise.
+  void make_room(std::size_t more) {
+    if (size() + more <= tokens.capacity()) return;
+    const std::size_t room = size() + more + size() / 8;
+    tokens.reserve(room);
+    traces.reserve(room);
+    relevance.reserve(room);
+    choices.reserve(room);
+    projected.reserve(room * lines_);
+  }
   void keep_first(std::size_t rows) {
     tokens.resize(rows);
     traces.resize(rows);
@@ -94,9 +104,6 @@ struct head_rows {
   std::vector<std::uint32_t> page_ends;  // behind each page's last row
 
   std::uint32_t page_begin(std::uint32_t page) const { return page == 0 ? 0 : page_ends[page - 1]; }
-  std::uint32_t page_of(std::uint32_t row) const {
-    return static_cast<std::uint32_t>(std::ranges::upper_bound(page_ends, row) - page_ends.begin());
-  }
 };
 
 }  // namespace weft::policies::adaptive

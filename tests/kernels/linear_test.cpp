@@ -103,6 +103,12 @@ TEST_CASE("a row's result is the same bits whatever the other rows and the threa
         input.pack(data.x.data(), p.rows, p.inputs, p.inputs, matrix.input_dtype(), many);
         std::vector<float> together(std::size_t{p.rows} * p.outputs);
         matrix.apply(input, together.data(), p.outputs, many);
+        for (const std::uint32_t count : {1U, 64U, 77U}) {
+          std::vector<float> first(together.size(), -3.0F);
+          matrix.apply_first(count, input, first.data(), p.outputs, many);
+          for (std::size_t i = 0; i < first.size(); ++i)
+            REQUIRE(first[i] == (i % p.outputs < count ? together[i] : -3.0F));
+        }
         for (const std::size_t row : {0UL, 5UL, 64UL, 129UL}) {
           input.pack(data.x.data() + row * p.inputs, 1, p.inputs, p.inputs, matrix.input_dtype(), one);
           std::vector<float> alone(p.outputs);

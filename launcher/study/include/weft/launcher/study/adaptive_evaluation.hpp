@@ -32,9 +32,9 @@ struct adaptive_run {
   // Of atskv.
   bool passive = true;
   std::uint32_t sketch_bits = 2;  // for each channel of a passive row's key; 0: bounds of pages
-  float recall_share = 0.02F;    // above 1: pages come back by the smoothed threshold only
-  double recall_room = 0.25;     // of the budget, free for what comes back
-  std::uint32_t page_rows = 16;  // of a passive page, and of the decode cache's
+  float recall_share = 0.02F;     // above 1: pages come back by the smoothed threshold only
+  double recall_room = 0.25;      // of the budget, free for what comes back
+  std::uint32_t page_rows = 16;   // of a passive page, and of the decode cache's
   policies::adaptive::feature_set features = policies::adaptive::feature_set::all;
 };
 
@@ -43,7 +43,8 @@ struct adaptive_cell {
   adaptive_run run;
   evaluation_cell answers;
   double attention = 1;       // share of the full attention that falls on the rows that a step reads
-  double resident_bytes = 0;  // most at a time: pages of the decode cache, and bounds of passive pages
+  double resident_bytes = 0;  // most at a time: the decode cache's pages, sketches or bounds of passive rows
+  double summary_bytes = 0;   // of those, sketches or bounds
   double full_bytes = 0;      // what all rows would take
   double state_bytes = 0;     // books
   double moved_bytes = 0;
@@ -74,7 +75,7 @@ result<std::vector<adaptive_cell>> evaluate_adaptive(loaded_model& model,
 struct memory_point {
   std::string name;
   std::uint32_t tokens = 0;   // in the session
-  double resident_bytes = 0;  // rows and bounds
+  double resident_bytes = 0;  // rows, and sketches or bounds
   double state_bytes = 0;
   double step_ms = 0;  // median since the point before
 };
