@@ -103,7 +103,8 @@ std::unique_ptr<retrieval::block_ranker> exporter::ranker(retrieval::policy poli
                                       .query_heads = config.query_heads,
                                       .kv_heads = config.kv_heads,
                                       .head_dim = config.head_dim,
-                                      .type = model_.cache_shape().dtype};
+                                      .type = model_.cache_shape().dtype,
+                                      .allowed = kernels::products::f32};  // to be compared with
   auto made = retrieval::make_ranker(
       options, retrieval::whole_context(shape, request_.documents, plan_, model_.rope_frequencies()));
   for (std::uint32_t layer = 0; layer < config.layers; ++layer)

@@ -180,7 +180,8 @@ void kvstar_ranker::list_parts(std::uint32_t layer, const query_group& group) {
                       .queries = queries,
                       .lines = lines,
                       .sums = std::exchange(next_sums, next_sums + lines * held_blocks(document)),
-                      .totals = totals_.data() + i * lines});
+                      .totals = totals_.data() + i * lines,
+                      .allowed = context_.shape.allowed});
   }
 }
 

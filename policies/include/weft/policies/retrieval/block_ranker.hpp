@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/kernels/dtype.hpp>
+#include <weft/kernels/products.hpp>
 #include <weft/kernels/thread_pool.hpp>
 #include <weft/policies/retrieval/block_plan.hpp>
 #include <weft/policies/retrieval/options.hpp>
@@ -20,7 +21,8 @@ struct ranked_shape {
   std::uint32_t query_heads = 0;
   std::uint32_t kv_heads = 0;
   std::uint32_t head_dim = 0;
-  kernels::dtype type = kernels::dtype::bf16;  // what representations are kept in
+  kernels::dtype type = kernels::dtype::bf16;                // what representations are kept in
+  kernels::products allowed = kernels::products::automatic;  // of queries and reduced keys
 };
 
 // Queries after RoPE, [step][query_head][head_dim], the newest last; steps `step_stride` floats apart.
