@@ -1,3 +1,4 @@
+#include <weft/kernels/attention_columns.hpp>
 #include <weft/kernels/attention_counted.hpp>
 
 #include <doctest/doctest.h>
@@ -100,6 +101,39 @@ TEST_CASE("attention that counts columns gives what attention gives, and what co
     for (std::uint32_t seed = 0; seed < 25; ++seed)
       check_case(seed, pool);
   });
+}
+
+TEST_CASE("columns counted by narrow products are those that two passes find") {
+  thread_pool pool(2);
+  for (std::uint32_t seed = 50; seed < 60; ++seed) {
+    CAPTURE(seed);
+    counted_case c(seed);
+    c.shape.kv_dtype = dtype::bf16;
+    c.shape.allowed = products::automatic;
+    for (auto* rows : {&c.keys, &c.values})
+      for (auto& head : *rows)
+        head = testing::stored_values(dtype::bf16, c.random.values(std::size_t{c.rows} * c.shape.head_dim));
+    const auto heads = c.heads(0, c.rows);
+    column_count count;
+    count.counted = {row_range{0, c.rows / 2}, row_range{c.rows / 2, c.rows}};
+    count.stride = c.rows;
+    workspace scratch;
+    std::vector<float> once(std::size_t{c.shape.query_heads} * c.rows, -INFINITY), twice = once;
+    std::vector<float> out(c.queries().rows * c.row_floats(), 7.0F), plain = out;
+    count.largest = once.data();
+    attention_counted(c.shape, c.queries(), heads, count, out.data(), c.row_floats(), scratch, pool);
+    attention_prefill(c.shape, c.queries(), heads, plain.data(), c.row_floats(), scratch, pool);
+    std::vector<float> sums(std::size_t{c.queries().rows} * c.shape.query_heads);
+    attention_log_sums(c.shape, c.queries(), heads, false, sums, scratch, pool);
+    attention_columns(c.shape, c.queries(), heads, sums, column_statistic::largest_log, twice.data(), c.rows,
+                      scratch, pool);
+    for (std::size_t i = 0; i < once.size(); ++i) {
+      CHECK((once[i] < -1e29F) == (twice[i] < -1e29F));
+      if (once[i] > -1e29F) CHECK(once[i] == doctest::Approx(twice[i]).epsilon(1e-4).scale(1));
+    }
+    for (std::size_t i = 0; i < out.size(); ++i)
+      CHECK(out[i] == doctest::Approx(plain[i]).epsilon(0.01).scale(1));
+  }
 }
 
 TEST_CASE("counts do not depend on the number of threads") {
