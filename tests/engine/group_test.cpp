@@ -1,5 +1,6 @@
 #include <weft/collective/in_process.hpp>
 #include <weft/engine/scoring.hpp>
+#include <weft/engine/shared_blocks.hpp>
 #include <weft/engine/stitch.hpp>
 
 #include <doctest/doctest.h>
@@ -171,6 +172,57 @@ TEST_CASE("a rank takes its heads out of stored blocks") {
           CHECK(distance(logits, wanted) <= largest_difference);
     }
   }
+}
+
+TEST_CASE("blocks that one rank has come to all, proved by each") {
+  runner whole = load_named("llama", exact_options());
+  const stored_prompt prompt(whole);
+  const auto bytes = prompt.stored[0].block_bytes();
+  auto spoilt = std::vector<std::byte>(bytes[1].begin(), bytes[1].end());
+  spoilt.back() ^= std::byte{1};
+  std::vector<weft::block::expectation> expected(bytes.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    expected[i].key = {1, i};
+    expected[i].fingerprint = {2, 3};
+  }
+  auto other_key = expected;
+  other_key[0].key = {9, 9};
+  const auto corrupt = [&] {
+    auto with = bytes;
+    with[1] = spoilt;
+    return with;
+  }();
+  struct attempt {
+    fetched_blocks fetched;
+    std::vector<weft::block::expectation> expected;
+    errc code;
+  };
+  const std::vector<attempt> attempts = {
+      {corrupt, expected, errc::corrupt},
+      {bytes, other_key, errc::stale},
+      {weft::fail(errc::not_found, "no holder has block 3"), expected, errc::not_found},
+      {std::vector{bytes[0]}, expected, errc::invalid_argument},
+      {bytes, expected, errc::ok},
+  };
+  auto group = weft::collective::make_in_process_group(4, {.timeout = std::chrono::seconds{60}});
+  std::vector<std::vector<errc>> codes(4);
+  std::vector<std::thread> threads;
+  for (unsigned rank = 0; rank < 4; ++rank)
+    threads.emplace_back([&, rank] {
+      for (const auto& [fetched, wanted, code] : attempts) {
+        const auto shared =
+            shared_blocks::broadcast(*group[rank], 2, wanted, rank == 2 ? fetched : fetched_blocks{});
+        codes[rank].push_back(shared ? errc::ok : shared.error().code);
+        if (!shared) continue;
+        CHECK(shared->blocks().size() == bytes.size());
+        CHECK(shared->blocks()[1].checksum_of_band(1) == prompt.stored[0].blocks()[1].checksum_of_band(1));
+      }
+    });
+  for (auto& thread : threads)
+    thread.join();
+  for (const auto& seen : codes)
+    for (std::size_t i = 0; i < attempts.size(); ++i)
+      CHECK(seen[i] == attempts[i].code);
 }
 
 TEST_CASE("a group of a size that the model cannot be cut for is refused") {

@@ -57,6 +57,12 @@ class stored_document {
   }
 
   std::span<const block::view> blocks() const { return views_; }
+  std::vector<std::span<const std::byte>> block_bytes() const {
+    std::vector<std::span<const std::byte>> bytes;
+    for (const auto& memory : memory_)
+      bytes.emplace_back(memory.data(), memory.size_bytes());
+    return bytes;
+  }
 
  private:
   std::vector<kernels::aligned_buffer> memory_;
