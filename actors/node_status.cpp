@@ -38,6 +38,9 @@ void add(node_report& report, const storage_report& storage) {
   report.dram_capacity_bytes = stats.capacity_bytes;
   add(report, "storage.blocks", stats.committed_items);
   add(report, "storage.bytes", stats.committed_bytes);
+  add(report, "storage.used_bytes", stats.used_bytes);
+  add(report, "storage.free_bytes", stats.free_bytes);
+  add(report, "storage.reserved", stats.reserved_items);
   add(report, "storage.pinned", stats.pinned_items);
   add(report, "storage.leases", stats.leases);
   add(report, "storage.hits", stats.hits);

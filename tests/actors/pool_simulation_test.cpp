@@ -18,11 +18,13 @@
 using namespace weft;
 using namespace weft::simulation;
 using actors::role;
+using fabric::fetch_fault;
 
 namespace {
 
 constexpr std::uint32_t replicas = 2;
 constexpr std::size_t key_count = 24;
+constexpr std::int64_t dram_bytes = 1 << 20;
 constexpr auto read_deadline = std::chrono::milliseconds{1000};
 constexpr auto longest_look = std::chrono::milliseconds{8000};  // longer than a lease
 constexpr auto rounding = std::chrono::milliseconds{30};        // of ticks
@@ -34,7 +36,7 @@ cluster_plan pool_of_five(std::uint64_t seed) {
   for (const auto& name : names)
     plan.nodes.push_back({name, {role::storage}});
   plan.tick = std::chrono::milliseconds{1};
-  plan.dram_bytes = 1 << 20;  // no key is evicted
+  plan.dram_bytes = dram_bytes;  // no key is evicted
   plan.staging_bytes = 1 << 20;
   return plan;
 }
@@ -50,6 +52,11 @@ class storm {
   void rage(int steps) {
     faults_ = {.lost = chance(30), .unanswered = chance(20), .doubled = chance(50), .late = chance(50)};
     cluster_.spoil_messages(faults_);
+    for (const auto fault :
+         {fetch_fault::fail, fetch_fault::lose, fetch_fault::truncate, fetch_fault::flip_bit,
+          fetch_fault::late, fetch_fault::stall, fetch_fault::fail_late})
+      bad_transfers_[fault] = chance(30);
+    cluster_.spoil_transfers(bad_transfers_);
     for (int i = 0; i < steps; ++i) {
       work();
       if (one_in(6)) change_weather();
@@ -60,6 +67,7 @@ class storm {
   // Everything runs and reaches everything, for long enough to settle.
   void calm() {
     cluster_.spoil_messages({});
+    cluster_.spoil_transfers({});
     cluster_.heal();
     for (const auto& name : names) {
       cluster_.thaw(name);
@@ -195,13 +203,15 @@ class storm {
       }
       trouble_ = false;
       cluster_.spoil_messages({});
+      cluster_.spoil_transfers({});
       pass(std::chrono::seconds{8});  // copies are made again before the next loss
       cluster_.spoil_messages(faults_);
+      cluster_.spoil_transfers(bad_transfers_);
       interrupted_.clear();
       return;
     }
     trouble_ = true;
-    switch (below(3)) {
+    switch (below(4)) {
       case 0:
         last_death_[name] = cluster_.now();
         cluster_.kill(name);
@@ -209,6 +219,11 @@ class storm {
       case 1:
         interrupted_.insert(name);
         cluster_.freeze(name);
+        break;
+      case 2:
+        looks_.clear();  // no lease keeps a bit from turning over
+        for (int bits = 0; bits < 20; ++bits)
+          cluster_.rot(name);
         break;
       default:
         cluster_.split(one_in(2) ? std::vector{name} : std::vector{name, names[below(names.size())]});
@@ -250,6 +265,11 @@ class storm {
       CHECK(counter(report, "storage.leases") == 0);
       CHECK(counter(report, "pool.staging_used_bytes") == 0);
       CHECK(counter(report, "storage.evictions") == 0);
+      CHECK(counter(report, "storage.reserved") == 0);
+      const auto used = counter(report, "storage.used_bytes");
+      CHECK(used + counter(report, "storage.free_bytes") == dram_bytes);
+      CHECK(used >= counter(report, "storage.bytes"));
+      CHECK(used - counter(report, "storage.bytes") <= 4096 * counter(report, "storage.blocks"));
     }
   }
 
@@ -279,6 +299,7 @@ class storm {
   std::vector<look_in_place> looks_;
   std::size_t open_jobs_ = 0;
   message_faults faults_;
+  std::map<fetch_fault, unsigned> bad_transfers_;
   bool trouble_ = false;
   std::set<std::string> interrupted_;  // were frozen while jobs of theirs ran
   std::map<std::string, time_point> last_death_;

@@ -29,6 +29,7 @@ constexpr std::uint64_t lives_apart = 1'000'000;  // incarnations of a node that
 struct simulated_cluster::member {
   node_config config;
   std::shared_ptr<fabric::transport> transport;
+  fabric::faulty_transport* faulty = nullptr;  // the same
   node_actors actors;
   std::uint16_t port = 0;
   std::uint64_t life = 0;
@@ -176,7 +177,12 @@ void simulated_cluster::boot(const std::string& name) {
   m.ready = false;
   const bool stores = has(m.config, role::storage);
   if (m.transport) graveyard_.push_back(m.transport);  // results of its last life may refer to its arena
-  m.transport = wire_->add_node(m.config.staging_bytes + (stores ? m.config.dram_bytes : 0));
+  auto faulty = std::make_shared<fabric::faulty_transport>(
+      wire_->add_node(m.config.staging_bytes + (stores ? m.config.dram_bytes : 0)),
+      [this](duration after, std::function<void()> what) { wire_->schedule(after, std::move(what)); },
+      fabric::fault_plan{.seed = plan_.seed + m.life, .fetches_per_mille = transfer_faults_});
+  m.faulty = faulty.get();
+  m.transport = std::move(faulty);
   auto way = std::make_shared<network>(*this, name, m.life);
   node_environment environment;
   environment.transport = m.transport;
@@ -301,6 +307,18 @@ void simulated_cluster::freeze(const std::string& name) {
   wire_->freeze(m.transport->address());
   for (const auto& actor : m.actors.all)
     frozen_.insert(actor->id());
+}
+
+void simulated_cluster::spoil_transfers(std::map<fabric::fetch_fault, unsigned> per_mille) {
+  transfer_faults_ = std::move(per_mille);
+  for (const auto& [name, m] : members_)
+    m->faulty->change_plan({.seed = random_(), .fetches_per_mille = transfer_faults_});
+}
+
+void simulated_cluster::rot(const std::string& name) {
+  const auto& config = members_.at(name)->config;
+  const auto at = config.staging_bytes + random_() % config.dram_bytes;
+  arena(name)[at] ^= std::byte{1} << (random_() % 8);
 }
 
 void simulated_cluster::thaw(const std::string& name) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <weft/actors/node_assembly.hpp>
+#include <weft/fabric/faulty_transport.hpp>
 #include <weft/fabric/in_process.hpp>
 
 #include <caf/actor_system.hpp>
@@ -81,6 +82,12 @@ class simulated_cluster {
   // Who has connected to whom, in any life.
   const std::set<std::pair<std::string, std::string>>& connections() const { return connections_; }
 
+  // What goes wrong with bulk bytes, of a thousand transfers and views of each node.
+  void spoil_transfers(std::map<fabric::fetch_fault, unsigned> per_mille);
+
+  // Turns over one bit of what a node stores; not of its staging area.
+  void rot(const std::string& name);
+
   bool alive(const std::string& name) const;
 
   // Every live node has joined and can speak to a node of each role.
@@ -135,6 +142,7 @@ class simulated_cluster {
   std::unique_ptr<fabric::in_process_network> wire_;
   std::unique_ptr<caf::actor_system> system_;
   std::map<std::string, std::unique_ptr<member>> members_;
+  std::map<fabric::fetch_fault, unsigned> transfer_faults_;
   std::vector<caf::actor> others_;
   std::multimap<std::string, caf::actor> proxies_;  // by the node that they lead to
   std::vector<std::shared_ptr<network>> ways_;
