@@ -26,6 +26,16 @@ constexpr auto offer_timeout = std::chrono::seconds{5};
 constexpr std::size_t page_items = 1024;
 constexpr std::uint64_t scrubbed_at_once_bytes = std::uint64_t{4}
                                                  << 20;  // storage does nothing else meanwhile
+// Whoever is told of a rotten block may not hear it, and the directory may not know yet who has it.
+constexpr unsigned rotten_rounds = 4;
+constexpr auto rotten_round_interval = std::chrono::seconds{2};
+
+// Blocks that were dropped here, of which another holder shall make copies.
+struct rotten_batch {
+  key_list keys;
+  unsigned rounds = 0;  // of telling the other holders
+  time_point due{};
+};
 
 struct care_state {
   static inline const char* name = "care";
@@ -39,6 +49,7 @@ struct care_state {
   std::uint64_t scrub_cursor = 0;
   std::deque<machines::held_item> to_scrub;
   bool scrubbing = false;  // waits for storage's answer
+  std::deque<rotten_batch> rotten;
   care_report report;
 };
 
@@ -173,24 +184,40 @@ void mend(self_pointer self, const key_list& keys) {
 
 // -- scrub --
 
-// Whoever has another copy makes a new one.
-void report_rotten(self_pointer self, const key_list& rotten) {
-  auto& state = self->state;
-  state.report.rotten_blocks += rotten.keys.size();
-  spdlog::warn("storage: {} blocks no longer prove themselves and were dropped", rotten.keys.size());
-  self->request(state.parts.pool, 2 * locate_timeout, locate_atom_v, rotten)
+void tell_other_holders(self_pointer self, const key_list& rotten) {
+  self->request(self->state.parts.pool, 2 * locate_timeout, locate_atom_v, rotten)
       .then(
           [self, rotten](const locate_reply& reply) {
             const auto& now = *self->state.now;
             for (std::size_t i = 0; i < reply.keys.size(); ++i) {
-              const auto& holders = reply.keys[i].holders;
-              const auto other = std::ranges::find_if(holders, [&](const auto& h) { return h != now.self; });
-              if (other == holders.end()) continue;
-              const auto* to = now.handles_of(other->node);
-              if (to && to->care) self->send(to->care, mend_atom_v, key_list{{rotten.keys[i]}});
+              for (const auto& holder : reply.keys[i].holders) {
+                const auto* to = holder != now.self ? now.handles_of(holder.node) : nullptr;
+                if (to && to->care) self->send(to->care, mend_atom_v, key_list{{rotten.keys[i]}});
+              }
             }
           },
           [](const caf::error&) {});
+}
+
+// Whoever has another copy makes a new one.
+void ask_for_new_copies(self_pointer self) {
+  auto& state = self->state;
+  const auto now = state.parts.clock();
+  for (auto& batch : state.rotten) {
+    if (batch.due > now) continue;
+    tell_other_holders(self, batch.keys);
+    ++batch.rounds;
+    batch.due = now + rotten_round_interval;
+  }
+  std::erase_if(state.rotten, [](const rotten_batch& batch) { return batch.rounds >= rotten_rounds; });
+}
+
+void report_rotten(self_pointer self, const key_list& rotten) {
+  auto& state = self->state;
+  state.report.rotten_blocks += rotten.keys.size();
+  spdlog::warn("storage: {} blocks no longer prove themselves and were dropped", rotten.keys.size());
+  state.rotten.push_back({.keys = rotten});
+  ask_for_new_copies(self);
 }
 
 void scrub(self_pointer self);
@@ -263,7 +290,10 @@ care_actor::behavior_type behave(self_pointer self, const node_config& config, c
         auto& state = self->state;
         if (state.now && state.now->in_good_standing)
           carry_out(self, state.copies->tick(state.parts.clock()));
-        if (state.now) scrub(self);
+        if (state.now) {
+          ask_for_new_copies(self);
+          scrub(self);
+        }
         self->delayed_send(self, tick_interval, tick_atom_v);
       },
   };

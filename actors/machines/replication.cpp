@@ -27,7 +27,10 @@ void replication::on_view(const node_ref& self, std::vector<node_ref> storage_no
 }
 
 void replication::mend(std::vector<held_item> items) {
-  to_mend_.insert(to_mend_.end(), items.begin(), items.end());
+  for (const auto& item : items) {
+    std::erase_if(to_mend_, [&](const mending& m) { return m.item.key == item.key; });
+    to_mend_.push_back({.item = item});
+  }
 }
 
 std::vector<replication_action> replication::tick(time_point now) {
@@ -134,7 +137,7 @@ void replication::advance(std::vector<replication_action>& actions, time_point n
     listing_ = true;
     actions.push_back(list_held{.from_start = true});
   }
-  if (!to_mend_.empty()) ask_about(actions, std::exchange(to_mend_, {}));
+  ask_about(actions, take_due_mending(now));
   while (!queue_.empty() && offered_.size() < options_.offers_at_once && pace_.may_begin(now))
     offer_next(actions);
   const bool idle = queue_.empty() && offered_.empty() && asked_.empty();
@@ -143,6 +146,25 @@ void replication::advance(std::vector<replication_action>& actions, time_point n
     listing_ = true;
     actions.push_back(list_held{});
   }
+}
+
+bool replication::is_being_copied(const id128& key) const {
+  const auto is_of_key = [&](const copy& c) { return c.item.key == key; };
+  return std::ranges::any_of(queue_, is_of_key) || std::ranges::any_of(offered_, [&](const auto& offer) {
+           return std::ranges::any_of(offer.second, is_of_key);
+         });
+}
+
+std::vector<held_item> replication::take_due_mending(time_point now) {
+  std::vector<held_item> due;
+  for (auto& m : to_mend_) {
+    if (m.due > now || is_being_copied(m.item.key)) continue;
+    due.push_back(m.item);
+    ++m.rounds;
+    m.due = now + options_.retry;
+  }
+  std::erase_if(to_mend_, [&](const mending& m) { return m.rounds >= options_.mend_rounds; });
+  return due;
 }
 
 void replication::ask_about(std::vector<replication_action>& actions, std::vector<held_item> items) {

@@ -319,15 +319,24 @@ std::pair<std::uint64_t, std::uint64_t> seeds(std::uint64_t usual) {
 
 }  // namespace
 
+void weather(std::uint64_t seed) {
+  CAPTURE(seed);
+  storm s{seed};
+  s.rage(60);
+  s.calm();
+  s.check_rest();
+}
+
 TEST_CASE("nothing that was acknowledged is lost or wrong, whatever happens to nodes and messages") {
   const auto [first, last] = seeds(1000);
-  for (auto seed = first; seed <= last; ++seed) {
-    CAPTURE(seed);
-    storm s{seed};
-    s.rage(60);
-    s.calm();
-    s.check_rest();
-  }
+  for (auto seed = first; seed <= last; ++seed)
+    weather(seed);
+}
+
+TEST_CASE("seeds that found something once") {
+  // 814: of a rotten block no new copy was made where the directory had not heard yet that it was gone.
+  for (const std::uint64_t seed : {814U})
+    weather(seed);
 }
 
 namespace {

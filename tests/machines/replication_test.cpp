@@ -180,6 +180,30 @@ TEST_CASE("what needs mending does not wait for a pass") {
   CHECK(asked[0].keys == std::vector{key_of(3)});
 }
 
+TEST_CASE("mending believes the directory only after several rounds") {
+  replication planner(two_copies());
+  planner.on_view(node(0), {node(0), node(1)}, {}, at_ms(0));
+  planner.mend({item(3)});
+  const auto early = only<find_holders>(planner.tick(at_ms(1)));
+  REQUIRE(early.size() == 1);
+  // The rotten copy was not withdrawn yet; then nobody answers.
+  CHECK(
+      planner.on_holders(early[0].call, {{.holders = {node(0), node(1)}, .maybe = false}}, at_ms(2)).empty());
+  const auto later = only<find_holders>(planner.tick(at_ms(2100)));
+  REQUIRE(later.size() == 1);
+  CHECK(planner.on_holders(later[0].call, {}, at_ms(2101)).empty());
+  const auto last = only<find_holders>(planner.tick(at_ms(4200)));
+  REQUIRE(last.size() == 1);
+  const auto offers = only<offer_copies>(
+      planner.on_holders(last[0].call, {{.holders = {node(0)}, .maybe = false}}, at_ms(4201)));
+  REQUIRE(offers.size() == 1);
+  CHECK(offers[0].target == node(1));
+  // Not offered twice at a time, and not asked about forever.
+  CHECK(only<find_holders>(planner.tick(at_ms(6300))).empty());
+  CHECK(planner.on_offered(offers[0].call, {errc::ok}, at_ms(6301)).size() == 1);
+  CHECK(only<find_holders>(planner.tick(at_ms(8400))).empty());
+}
+
 TEST_CASE("of several holders one offers") {
   std::size_t offers = 0;
   for (std::uint64_t self = 0; self < 3; ++self) {

@@ -37,6 +37,7 @@ struct replication_options {
   duration settle = std::chrono::milliseconds(500);  // after a change, so that holders have announced
   duration retry = std::chrono::seconds(2);          // after a pass that could not tell or place everything
   duration patrol = std::chrono::seconds(60);        // after a pass that left nothing to do
+  std::uint32_t mend_rounds = 4;                     // `retry` apart
 };
 
 struct held_item {
@@ -76,7 +77,7 @@ class replication {
   void on_view(const node_ref& self, std::vector<node_ref> storage_nodes, std::vector<std::uint64_t> shares,
                time_point now);
 
-  // These may lack copies: ahead of the pass.
+  // These may lack copies: ahead of the pass, and in several rounds, since the directory may not know yet.
   void mend(std::vector<held_item> items);
 
   std::vector<replication_action> tick(time_point now);
@@ -97,7 +98,15 @@ class replication {
     std::uint32_t missing = 0;
   };
 
+  struct mending {
+    held_item item;
+    std::uint32_t rounds = 0;  // asked about
+    time_point due{};
+  };
+
   std::uint32_t wanted_copies(item_kind kind) const;
+  bool is_being_copied(const id128& key) const;
+  std::vector<held_item> take_due_mending(time_point now);
   void plan(const held_item& item, const key_holders& answer);
   void advance(std::vector<replication_action>& actions, time_point now);
   void ask_about(std::vector<replication_action>& actions, std::vector<held_item> items);
@@ -116,7 +125,7 @@ class replication {
   bool page_due_ = false;
   bool incomplete_ = false;  // this pass could not tell or place everything
   bool patrolling_ = false;  // the next pass is only the patrol
-  std::vector<held_item> to_mend_;
+  std::vector<mending> to_mend_;
   std::deque<copy> queue_;
   std::uint64_t last_call_ = 0;
   std::map<std::uint64_t, std::vector<held_item>> asked_;
