@@ -113,6 +113,7 @@ void block_store::make_tier() {
           },
       .admit = [this](std::span<std::byte> bytes, const id128& key,
                       std::uint64_t generation) { return prove_and_stamp(bytes, key, generation); },
+      .prove = [](std::span<const std::byte> bytes, const id128& key) { return proof_of(bytes, key); },
       .gone = [this](const std::vector<id128>& keys) { withdraw(keys); },
       .back = [this](const std::vector<machines::announced>& items) { announce(items, [] {}); }};
   below_ = std::make_unique<tier::tiered_storage>(slots_, parts_.arena, *parts_.file->on,
@@ -299,10 +300,9 @@ void block_store::pinned(std::vector<id128> keys, answered<key_list> done) {
   });
 }
 
-// What is on file alone comes behind what is in memory. Its size is not looked up.
+// What is on file alone comes behind what is in memory. An empty page would be the end.
 held_page block_store::page_of(std::uint64_t cursor, std::size_t limit) const {
   constexpr std::uint64_t on_file = std::uint64_t{1} << 63;
-  constexpr std::uint64_t assumed_bytes = std::uint64_t{1} << 20;
   held_page page{.items = {}, .next_cursor = cursor};
   if ((cursor & on_file) == 0) {
     for (const auto& item : slots_.held(page.next_cursor, limit)) {
@@ -314,8 +314,14 @@ held_page block_store::page_of(std::uint64_t cursor, std::size_t limit) const {
   }
   if (!below_) return page;
   auto place = page.next_cursor & ~on_file;
-  for (const auto& item : below_->books().held(place, limit))
-    page.items.push_back({item.key, item.kind, assumed_bytes});
+  const auto& books = below_->books();
+  while (page.items.empty()) {
+    const auto found = books.held(place, limit);
+    if (found.empty()) break;
+    for (const auto& item : found) {
+      if (!slots_.holds(item.key)) page.items.push_back({item.key, item.kind, books.bytes_of(item.key)});
+    }
+  }
   page.next_cursor = place | on_file;
   return page;
 }
@@ -324,7 +330,8 @@ void block_store::list_held(std::uint64_t cursor, std::size_t limit, answered<he
   on_strand([this, cursor, limit, done = std::move(done)] { done(page_of(cursor, limit)); });
 }
 
-// Drops from memory what does not prove itself; what is on file proves itself when it is read.
+// Drops from memory what does not prove itself, and what is just being written of it. Which of these are not
+// on file.
 std::vector<id128> block_store::drop_rotten(const std::vector<id128>& keys) {
   std::vector<id128> rotten;
   for (const auto& key : keys) {
@@ -333,24 +340,34 @@ std::vector<id128> block_store::drop_rotten(const std::vector<id128>& keys) {
       rotten.push_back(key);
   }
   slots_.drop(rotten);
+  rotten_copies_ += rotten.size();
   std::erase_if(rotten, [&](const id128& key) { return below_ && below_->books().holds(key); });
+  if (below_) below_->drop(rotten);
   withdraw(rotten);
   return rotten;
 }
 
 void block_store::prove(std::vector<id128> keys, answered<key_list> done) {
-  on_strand([this, keys = std::move(keys), done = std::move(done)] { done(key_list{drop_rotten(keys)}); });
+  on_strand([this, keys = std::move(keys), done = std::move(done)] {
+    auto rotten = drop_rotten(keys);
+    if (!below_) return done(key_list{std::move(rotten)});
+    below_->scrub(keys, [rotten = std::move(rotten), done](const std::vector<id128>& lost) mutable {
+      rotten.insert(rotten.end(), lost.begin(), lost.end());
+      done(key_list{std::move(rotten)});
+    });
+  });
 }
 
 storage_report block_store::report_now() const {
   storage_report all{.memory = slots_.stats(), .counters = {}};
+  const auto add = [&](const char* name, std::uint64_t value) {
+    all.counters.push_back({name, static_cast<std::int64_t>(value)});
+  };
+  add("storage.rotten", rotten_copies_);
   if (!below_) return all;
   const auto file = below_->books().stats();
   all.file_used_bytes = file.used_bytes;
   all.file_capacity_bytes = file.capacity_bytes;
-  const auto add = [&](const char* name, std::uint64_t value) {
-    all.counters.push_back({name, static_cast<std::int64_t>(value)});
-  };
   add("file.blocks", file.items);
   add("file.queued_bytes", file.queued_bytes);
   add("file.written", file.written);

@@ -413,12 +413,19 @@ sync_outcome file_tier::synced(errc outcome) {
 }
 
 std::optional<read_order> file_tier::begin_read(const id128& key) {
+  const auto order = begin_check(key);
+  if (!order) return std::nullopt;
+  state_->eviction->touch(order->slot);
+  ++state_->counts.read;
+  return order;
+}
+
+std::optional<read_order> file_tier::begin_check(const id128& key) {
   state& s = *state_;
   const slot_number number = s.on_file(key);
   if (number == no_slot) return std::nullopt;
   slot& it = s.slots[number];
   ++it.readers;
-  s.eviction->touch(number);
   return read_order{.slot = number,
                     .kind = it.item.kind,
                     .offset = s.room.offset(it.at),
@@ -431,7 +438,6 @@ read_end file_tier::end_read(slot_number number, errc outcome) {
   state& s = *state_;
   slot& it = s.slots[number];
   --it.readers;
-  ++s.counts.read;
   if (outcome == errc::corrupt) ++s.counts.corrupt;
   if (outcome == errc::io) ++s.counts.failed;
   if (it.life != slot_life::on_file) {

@@ -31,6 +31,17 @@ struct tiered_storage::batch {
   }
 };
 
+// Blocks that are proved together.
+struct tiered_storage::scrub_round {
+  std::size_t open = 1;
+  std::vector<id128> lost = {};
+  std::function<void(std::vector<id128>)> done;
+
+  void close_one() {
+    if (--open == 0) done(std::move(lost));
+  }
+};
+
 tiered_storage::tiered_storage(machines::storage& slots, std::span<std::byte> arena, device& on,
                                file_tier books, tiered_hooks hooks)
     : slots_(slots), arena_(arena), device_(on), books_(std::move(books)), hooks_(std::move(hooks)) {}
@@ -200,6 +211,42 @@ void tiered_storage::finish_reading(const id128& key, const read_order& order,
     waiting->close_one();
   }
   wake_waiting();
+}
+
+// ---- proving what is on file
+
+void tiered_storage::scrub(std::span<const id128> keys, std::function<void(std::vector<id128>)> done) {
+  const auto round = std::make_shared<scrub_round>(scrub_round{.done = std::move(done)});
+  for (const id128& key : keys) {
+    if (const auto order = books_.begin_check(key)) start_check(key, *order, round);
+  }
+  round->close_one();
+}
+
+void tiered_storage::start_check(const id128& key, const read_order& order,
+                                 const std::shared_ptr<scrub_round>& round) {
+  const auto length = whole_sectors(order.bytes);
+  auto room = std::make_shared<std::vector<aligned_sector>>(length / sector_bytes);
+  const std::span bytes{room->front().bytes.data(), length};
+  ++round->open;
+  device_.read(area::data, order.offset, bytes,
+               on_my_thread([this, key, order, room, bytes, round](errc outcome) {
+                 finish_check(key, order, bytes.first(order.bytes), outcome, *round);
+                 round->close_one();
+               }));
+}
+
+void tiered_storage::finish_check(const id128& key, const read_order& order, std::span<const std::byte> bytes,
+                                  errc outcome, scrub_round& round) {
+  if (outcome == errc::ok && hooks_.prove(bytes, key) != errc::ok) outcome = errc::corrupt;
+  const bool was_on_file = books_.holds(key);
+  const read_end end = books_.end_read(order.slot, outcome);
+  if (end.next) write_header(*end.next);
+  if (!was_on_file || books_.holds(key)) return;
+  slots_.set_backed(key, false);
+  if (slots_.holds(key)) return committed(key);
+  round.lost.push_back(key);
+  hooks_.gone({key});
 }
 
 void tiered_storage::report_gone(const std::vector<machines::announced>& evicted) {

@@ -14,7 +14,7 @@ constexpr std::uint64_t keys = 60;
 
 void act(tier_room& room, random_source& random) {
   const id128 key = key_of(random.below(keys));
-  switch (random.below(12)) {
+  switch (random.below(13)) {
     case 0:
     case 1:
     case 2:
@@ -26,6 +26,10 @@ void act(tier_room& room, random_source& random) {
       break;
     case 5:
       room.drop(key);
+      break;
+    case 12:
+      room.tier().scrub(std::vector{key_of(random.below(keys)), key_of(random.below(keys))},
+                        [](const std::vector<id128>&) {});
       break;
     case 6:
       room.now += std::chrono::seconds(3);

@@ -172,6 +172,10 @@ class tier_room {
                 [](std::span<std::byte> data, const id128& key, std::uint64_t) {
                   return std::ranges::equal(data, content(key)) ? errc::ok : errc::corrupt;
                 },
+            .prove =
+                [](std::span<const std::byte> data, const id128& key) {
+                  return std::ranges::equal(data, content(key)) ? errc::ok : errc::corrupt;
+                },
             .gone =
                 [this](const std::vector<id128>& keys) {
                   for (const id128& key : keys)

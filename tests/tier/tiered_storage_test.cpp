@@ -76,6 +76,54 @@ TEST_CASE("rot is found out, counted and withdrawn") {
   room.check_books();
 }
 
+TEST_CASE("scrubbing finds rot on file where nobody reads, and writes again what memory has") {
+  tier_room room(7);
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    room.put(key_of(n));
+    room.settle();
+  }
+  REQUIRE_FALSE(room.slots().holds(key_of(0)));
+  REQUIRE(room.slots().holds(key_of(11)));
+  const auto scrub = [&](std::vector<id128> keys) {
+    std::optional<std::vector<id128>> lost;
+    room.tier().scrub(keys, [&](std::vector<id128> gone) { lost = std::move(gone); });
+    room.settle();
+    REQUIRE(lost);
+    return *lost;
+  };
+  const auto uses = room.tier().books().stats().read;
+  CHECK(scrub({key_of(0), key_of(11), key_of(999)}).empty());
+  CHECK(room.tier().books().stats().read == uses);
+  CHECK_FALSE(room.slots().holds(key_of(0)));
+
+  for (std::byte& b : room.device.bytes(area::data))
+    b ^= std::byte{0x10};
+  CHECK(scrub({key_of(0), key_of(11)}) == std::vector{key_of(0)});
+  CHECK_FALSE(room.said(key_of(0)));
+  CHECK_FALSE(room.get(key_of(0)));
+  CHECK(room.tier().books().stats().corrupt == 2);
+  CHECK(room.tier().books().holds(key_of(11)));  // from memory
+  CHECK(scrub({key_of(11)}).empty());
+  room.check_books();
+  room.check_announced();
+}
+
+TEST_CASE("a block that the device cannot read is found by scrubbing") {
+  tier_room room(8);
+  for (std::uint64_t n = 0; n < 12; ++n) {
+    room.put(key_of(n));
+    room.settle();
+  }
+  room.device.faults.failed_read = 1000;
+  std::vector<id128> lost;
+  room.tier().scrub(std::vector{key_of(0)}, [&](std::vector<id128> gone) { lost = std::move(gone); });
+  room.settle();
+  CHECK(lost == std::vector{key_of(0)});
+  CHECK(room.tier().books().stats().failed == 1);
+  CHECK(room.tier().books().stats().retired_bytes > 0);
+  room.check_books();
+}
+
 TEST_CASE("writers wait while more is to be written than the queue should have") {
   tier_room room(5);
   std::uint64_t n = 0;

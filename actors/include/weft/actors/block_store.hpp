@@ -67,7 +67,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
   void pin(bool pinned, std::vector<id128> keys, answered<std::uint64_t> done);
   void pinned(std::vector<id128> keys, answered<key_list> done);
   void list_held(std::uint64_t cursor, std::size_t limit, answered<held_page> done);
-  // Drops what does not prove itself; which these were.
+  // Drops the copies in memory and on file that do not prove themselves; of which keys none is left.
   void prove(std::vector<id128> keys, answered<key_list> done);
   void report(answered<storage_report> done);
 
@@ -112,6 +112,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
   machines::shard_map shards_;
   std::map<machines::node_ref, std::uint64_t> announced_to_;  // epoch of the last full announcement, by shard
   std::uint64_t said_ = 0;                                    // announcements and withdrawals of this process
+  std::uint64_t rotten_copies_ = 0;                           // in memory
 };
 
 }  // namespace weft::actors

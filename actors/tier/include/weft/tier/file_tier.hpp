@@ -144,6 +144,8 @@ class file_tier {
 
   // What is on file under that key; stays in its place until `end_read`. Counts as a use.
   std::optional<read_order> begin_read(const id128& key);
+  // The same for a look at it that is no use. Ends with `end_read`, too.
+  std::optional<read_order> begin_check(const id128& key);
   // `ok`; `corrupt`: it did not prove itself; `io`: the device failed.
   read_end end_read(slot_number slot, errc outcome);
 

@@ -28,6 +28,8 @@ struct tiered_hooks {
   std::function<void(std::function<void()>)> post;
   // Is it whole and that key's? Then made this life's, with that generation.
   std::function<errc(std::span<std::byte> bytes, const id128& key, std::uint64_t generation)> admit;
+  // Is it whole and that key's? Nothing is changed.
+  std::function<errc(std::span<const std::byte> bytes, const id128& key)> prove;
   // Neither memory nor file holds these any more: withdraw them.
   std::function<void(const std::vector<id128>&)> gone;
   // Held again, after they were said to be gone: announce them.
@@ -53,6 +55,11 @@ class tiered_storage {
   void promote(std::span<const id128> keys, std::function<void()> done);
   bool needs_promotion(std::span<const id128> keys) const;
 
+  // Reads those that are on file and proves them, without taking memory for them and without that it counts
+  // as a use. What does not prove itself, or cannot be read, is no longer on file; where memory has it, it is
+  // written again. `done` is told which of them are held nowhere any more, at once where nothing is on file.
+  void scrub(std::span<const id128> keys, std::function<void(std::vector<id128>)> done);
+
   // Forgets them on file; which were there.
   std::vector<machines::announced> drop(std::span<const id128> keys);
 
@@ -64,6 +71,7 @@ class tiered_storage {
 
  private:
   struct batch;
+  struct scrub_round;
 
   void pump();
   void start_writing(const write_order& order);
@@ -75,6 +83,9 @@ class tiered_storage {
   void start_reading(const id128& key, const read_order& order, const std::shared_ptr<batch>& first);
   void finish_reading(const id128& key, const read_order& order, const machines::reservation& place,
                       errc outcome);
+  void start_check(const id128& key, const read_order& order, const std::shared_ptr<scrub_round>& round);
+  void finish_check(const id128& key, const read_order& order, std::span<const std::byte> bytes, errc outcome,
+                    scrub_round& round);
   void report_gone(const std::vector<machines::announced>& evicted);
   device::done on_my_thread(std::function<void(errc)> then) const;
 
