@@ -419,6 +419,7 @@ void block_store::tick() {
     slots_.tick(parts_.clock());
     withdraw(keys_of(slots_.relieve(evictions_per_tick)));
     if (below_) below_->tick();
+    withdraw_unheard();
     announce_where_missing();
   });
 }

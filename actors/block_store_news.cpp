@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <utility>
 
 namespace weft::actors {
 
@@ -21,8 +22,26 @@ void block_store::withdraw(const std::vector<id128>& keys) {
     withdrawal gone{.holder = now_->self, .keys = {}, .sequence = ++said_};
     for (const auto index : parts[shard])
       gone.keys.push_back(keys[index]);
-    parts_.calls->withdraw(shards_.nodes()[shard].node, std::move(gone));
+    auto keys_gone = gone.keys;
+    parts_.calls->withdraw(
+        shards_.nodes()[shard].node, std::move(gone), announce_timeout,
+        [store = weak_from_this(), keys_gone = std::move(keys_gone)](const result<void>& heard) {
+          const auto alive = heard ? nullptr : store.lock();
+          if (!alive) return;
+          alive->on_strand(
+              [here = alive.get(), keys_gone] { here->unheard_.insert(keys_gone.begin(), keys_gone.end()); });
+        });
   }
+}
+
+// A holder too many in the directory looks like a copy that there is not: none would be made.
+void block_store::withdraw_unheard() {
+  if (unheard_.empty() || shards_.empty()) return;
+  std::vector<id128> gone;
+  for (const auto& key : std::exchange(unheard_, {})) {
+    if (!slots_.holds(key) && !(below_ && below_->books().holds(key))) gone.push_back(key);
+  }
+  withdraw(gone);
 }
 
 // A shard that missed it is told everything again at the next tick.

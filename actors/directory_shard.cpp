@@ -29,8 +29,10 @@ void directory_shard::announce(announcement news, std::function<void(result<void
   });
 }
 
-void directory_shard::withdraw(withdrawal gone) {
-  on_strand([this, gone = std::move(gone)] { shard_.withdraw(gone.holder, gone.keys, gone.sequence); });
+void directory_shard::withdraw(withdrawal gone, std::function<void(result<void>)> done) {
+  on_strand([this, gone = std::move(gone), done = std::move(done)] {
+    done(shard_.withdraw(gone.holder, gone.keys, gone.sequence));
+  });
 }
 
 void directory_shard::documents(std::function<void(key_list)> done) {

@@ -38,6 +38,20 @@ error no_store() {
   return {errc::not_found, "that node stores no blocks"};
 }
 
+// An answer without a body, on both sides.
+node_calls::answered<void> acknowledging(call_table::responder respond) {
+  return [respond = std::move(respond)](const result<void>& heard) {
+    if (heard) return respond(wire::begin());
+    respond(tl::unexpected{heard.error()});
+  };
+}
+
+call_table::answered acknowledged(node_calls::answered<void> done) {
+  return [done = std::move(done)](const result<std::span<const std::byte>>& body) {
+    done(body ? result<void>{} : tl::unexpected{body.error()});
+  };
+}
+
 }  // namespace
 
 // -- answering ------------------------------------------------------------------------------------
@@ -61,15 +75,14 @@ void node_calls::serve_directory() {
     auto news = wire::parse_announcement(body);
     const auto alive = shard.lock();
     if (!news || !alive) return respond(fail(errc::invalid_argument, "no such question"));
-    alive->announce(std::move(*news), [respond = std::move(respond)](const result<void>& heard) {
-      if (heard) return respond(wire::begin());
-      respond(tl::unexpected{heard.error()});
-    });
+    alive->announce(std::move(*news), acknowledging(std::move(respond)));
   });
   table_->serve(call_kind::withdraw, [shard = std::weak_ptr{shard_}](std::span<const std::byte> body,
-                                                                     const call_table::responder&) {
+                                                                     call_table::responder respond) {
     auto gone = wire::parse_withdrawal(body);
-    if (const auto alive = shard.lock(); alive && gone) alive->withdraw(std::move(*gone));
+    const auto alive = shard.lock();
+    if (!gone || !alive) return respond(fail(errc::invalid_argument, "no such question"));
+    alive->withdraw(std::move(*gone), acknowledging(std::move(respond)));
   });
 }
 
@@ -150,15 +163,12 @@ void node_calls::offer_to(const id128& node, offer what, duration timeout, answe
 
 void node_calls::announce(const id128& node, announcement news, duration timeout, answered<void> done) {
   if (node == self_) return shard_->announce(std::move(news), std::move(done));
-  table_->ask(node, call_kind::announce, message_of(news), timeout,
-              [done = std::move(done)](const result<std::span<const std::byte>>& body) {
-                done(body ? result<void>{} : tl::unexpected{body.error()});
-              });
+  table_->ask(node, call_kind::announce, message_of(news), timeout, acknowledged(std::move(done)));
 }
 
-void node_calls::withdraw(const id128& node, withdrawal gone) {
-  if (node == self_) return shard_->withdraw(std::move(gone));
-  table_->tell(node, call_kind::withdraw, message_of(gone));
+void node_calls::withdraw(const id128& node, withdrawal gone, duration timeout, answered<void> done) {
+  if (node == self_) return shard_->withdraw(std::move(gone), std::move(done));
+  table_->ask(node, call_kind::withdraw, message_of(gone), timeout, acknowledged(std::move(done)));
 }
 
 void node_calls::touch(const id128& node, key_list used) {

@@ -207,10 +207,13 @@ result<void> directory::announce(const node_ref& holder, std::span<const announc
   return {};
 }
 
-void directory::withdraw(const node_ref& holder, std::span<const id128> keys, std::uint64_t sequence) {
+result<void> directory::withdraw(const node_ref& holder, std::span<const id128> keys,
+                                 std::uint64_t sequence) {
   state& s = *state_;
   const std::optional<slot_index> slot = s.live_slot(holder);
-  if (!slot || (sequence != 0 && sequence < s.nodes[*slot].announced_at)) return;
+  if (!slot) return {};
+  if (sequence != 0 && sequence < s.nodes[*slot].announced_at)
+    return fail(errc::stale, "a later announcement of node " + to_hex(holder.node) + " came first");
   for (const id128& key : keys) {
     entry* e = s.table.find(key);
     if (e == nullptr) continue;
@@ -219,6 +222,7 @@ void directory::withdraw(const node_ref& holder, std::span<const id128> keys, st
     s.forget(*e);
     s.table.erase(key);
   }
+  return {};
 }
 
 void directory::drop(const node_ref& dead) {

@@ -50,9 +50,9 @@ TEST_CASE("a repeated announcement counts once, a withdrawal takes one holder aw
   REQUIRE(d.announce(node(0), blocks({0})));
   REQUIRE(d.announce(node(1), blocks({0})));
   CHECK(holders(d, key_of(0)) == std::vector{node(0), node(1)});
-  d.withdraw(node(0), std::vector{key_of(0), key_of(5)});
+  CHECK(d.withdraw(node(0), std::vector{key_of(0), key_of(5)}));
   CHECK(holders(d, key_of(0)) == std::vector{node(1)});
-  d.withdraw(node(1), std::vector{key_of(0)});
+  CHECK(d.withdraw(node(1), std::vector{key_of(0)}));
   CHECK(d.stats().entries == 0);
 }
 
@@ -74,7 +74,7 @@ TEST_CASE("a later life's first words end the earlier one") {
   REQUIRE(d.announce(node(0, 2), blocks({1})));
   CHECK(holders(d, key_of(0)).empty());
   CHECK(holders(d, key_of(1)) == std::vector{node(0, 2)});
-  d.withdraw(node(0, 1), std::vector{key_of(1)});
+  CHECK(d.withdraw(node(0, 1), std::vector{key_of(1)}));
   CHECK(holders(d, key_of(1)) == std::vector{node(0, 2)});
   CHECK(d.announce(node(0, 1), blocks({0})).error().code == errc::stale);
 }
@@ -105,7 +105,7 @@ TEST_CASE("more holders than an entry has room for are all known") {
   }
   CHECK(holders(d, key_of(0)) == all);
   for (std::uint64_t n = 0; n < 39; ++n)
-    d.withdraw(node(n), std::vector{key_of(0)});
+    CHECK(d.withdraw(node(n), std::vector{key_of(0)}));
   CHECK(holders(d, key_of(0)) == std::vector{node(39)});
 }
 
@@ -216,7 +216,7 @@ TEST_CASE("a directory knows what a plain map of announcements would know") {
         for (const id128& key : batch)
           model[key].insert(node(n, incarnation));
       } else if (what < 85) {
-        d.withdraw(node(n, incarnation), batch);
+        CHECK(d.withdraw(node(n, incarnation), batch));
         for (const id128& key : batch)
           model[key].erase(node(n, incarnation));
       } else if (what < 92) {
@@ -247,9 +247,9 @@ TEST_CASE("a withdrawal that was overtaken by an announcement withdraws nothing"
   const std::vector<announced> keys{{key_of(1), item_kind::block}};
   const std::vector<id128> gone{key_of(1)};
   REQUIRE(d.announce(node(0), keys, 4));
-  d.withdraw(node(0), gone, 3);
+  CHECK(d.withdraw(node(0), gone, 3).error().code == errc::stale);
   CHECK(d.locate(gone, at_ms(0)).holders_of(0).size() == 1);
-  d.withdraw(node(0), gone, 5);
+  CHECK(d.withdraw(node(0), gone, 5));
   CHECK(d.locate(gone, at_ms(0)).holders_of(0).empty());
 }
 

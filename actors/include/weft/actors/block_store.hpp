@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -83,6 +84,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
   errc prove_and_stamp(std::span<std::byte> bytes, const id128& key, std::uint64_t generation);
 
   void withdraw(const std::vector<id128>& keys);
+  void withdraw_unheard();
   void announce(const std::vector<machines::announced>& items, std::function<void()> done);
   void announce_all_to(std::size_t shard);
   void announce_where_missing();
@@ -111,6 +113,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
   cluster_ptr now_;
   machines::shard_map shards_;
   std::map<machines::node_ref, std::uint64_t> announced_to_;  // epoch of the last full announcement, by shard
+  std::set<id128> unheard_;                                   // withdrawals that no shard has confirmed
   std::uint64_t said_ = 0;                                    // announcements and withdrawals of this process
   std::uint64_t rotten_copies_ = 0;                           // in memory
 };

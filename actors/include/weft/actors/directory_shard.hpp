@@ -24,7 +24,7 @@ class directory_shard : public std::enable_shared_from_this<directory_shard> {
 
   void locate(std::vector<id128> keys, std::function<void(machines::located)> done);
   void announce(announcement news, std::function<void(result<void>)> done);
-  void withdraw(withdrawal gone);
+  void withdraw(withdrawal gone, std::function<void(result<void>)> done);
   // Keys of all manifests, as many as fit a message.
   void documents(std::function<void(key_list)> done);
 

@@ -31,7 +31,7 @@ class node_calls {
   void release(const id128& node, std::uint64_t lease);
   void offer_to(const id128& node, offer what, duration timeout, answered<offer_reply> done);
   void announce(const id128& node, announcement news, duration timeout, answered<void> done);
-  void withdraw(const id128& node, withdrawal gone);
+  void withdraw(const id128& node, withdrawal gone, duration timeout, answered<void> done);
   // Read without asking: for the holder's eviction.
   void touch(const id128& node, key_list used);
 

@@ -23,8 +23,8 @@ enum class call_kind : std::uint8_t {
   release = 3,  // without an answer
   offer = 4,
   announce = 5,
-  withdraw = 6,  // without an answer
-  touch = 7,     // without an answer
+  withdraw = 6,
+  touch = 7,  // without an answer
 };
 inline constexpr std::size_t call_kinds = 8;  // with the one that is none
 

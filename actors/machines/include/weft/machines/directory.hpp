@@ -62,8 +62,9 @@ class directory {
   result<void> announce(const node_ref& holder, std::span<const announced> keys, std::uint64_t sequence = 0);
 
   // Keys that are not known, lives that are over, and what was said before the latest announcement are
-  // ignored: an entry too many costs a reader one question, one too few loses the block.
-  void withdraw(const node_ref& holder, std::span<const id128> keys, std::uint64_t sequence = 0);
+  // ignored: an entry too many costs a reader one question, one too few loses the block. `stale` where it was
+  // overtaken so: to be said again of what is still not held.
+  result<void> withdraw(const node_ref& holder, std::span<const id128> keys, std::uint64_t sequence = 0);
 
   // Nothing of this life or an earlier one is located any more.
   void drop(const node_ref& dead);
