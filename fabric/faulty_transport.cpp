@@ -68,6 +68,10 @@ arena_view spoilt(const arena_view& whole, fetch_fault fault, std::uint64_t at, 
 
 // Shared with the callbacks, which may outlive the wrapper in a scheduler.
 struct faulty_transport::state {
+  // Until the wrapper goes.
+  std::mutex sending;
+  transport* inner = nullptr;
+
   // A fetch that is over for the inner transport, or never was one of it, and whose caller waits still.
   struct waiting {
     fetch_report report;
@@ -186,12 +190,17 @@ struct faulty_transport::state {
 
 faulty_transport::faulty_transport(std::unique_ptr<transport> inner, scheduler later, fault_plan plan)
     : state_(std::make_shared<state>()), inner_(std::move(inner)) {
+  state_->inner = inner_.get();
   state_->later = std::move(later);
   state_->random.seed(plan.seed);
   state_->plan = std::move(plan);
 }
 
 faulty_transport::~faulty_transport() {
+  {
+    const std::lock_guard lock{state_->sending};
+    state_->inner = nullptr;
+  }
   inner_.reset();
   const auto closes = error{errc::cancelled, "the transport closes"};
   for (;;) {
@@ -296,11 +305,21 @@ void faulty_transport::cancel(operation_id operation) {
 void faulty_transport::send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload,
                             send_callback done) {
   const auto fault = state_->draw_send();
-  if (fault == send_fault::none) return inner_->send(peer, channel, std::move(payload), std::move(done));
+  if (fault == send_fault::twice) inner_->send(peer, channel, payload, {});
+  if (fault == send_fault::none || fault == send_fault::twice)
+    return inner_->send(peer, channel, std::move(payload), std::move(done));
+  if (fault == send_fault::late) {
+    state_->later(state_->random_delay(), [weak = std::weak_ptr{state_}, peer, channel, payload] {
+      const auto alive = weak.lock();
+      if (!alive) return;
+      const std::lock_guard lock{alive->sending};
+      if (alive->inner != nullptr) alive->inner->send(peer, channel, payload, {});
+    });
+  }
   state_->later(duration{1}, [fault, done = std::move(done)] {
     if (!done) return;
-    if (fault == send_fault::lose) return done({});
-    done(tl::unexpected{injected(errc::unreachable)});
+    if (fault == send_fault::fail) return done(tl::unexpected{injected(errc::unreachable)});
+    done({});
   });
 }
 

@@ -3,6 +3,7 @@
 #include <weft/actors/errors.hpp>
 #include <weft/actors/system_config.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/tier/open.hpp>
 
 #include <caf/actor_cast.hpp>
 #include <caf/event_based_actor.hpp>
@@ -26,10 +27,38 @@ constexpr std::uint64_t lives_apart = 1'000'000;  // incarnations of a node that
 
 }  // namespace
 
+// A disk outlives the processes that use it: what a dead one still asks for does not happen.
+class simulated_cluster::attached_disk final : public tier::device {
+ public:
+  explicit attached_disk(tier::memory_device& disk) : disk_(disk) {}
+
+  void read(tier::area where, std::uint64_t offset, std::span<std::byte> into, done finished) override {
+    if (attached_) disk_.read(where, offset, into, std::move(finished));
+  }
+  void write(tier::area where, std::uint64_t offset, std::span<const std::byte> from,
+             done finished) override {
+    if (attached_) disk_.write(where, offset, from, std::move(finished));
+  }
+  void sync(done finished) override {
+    if (attached_) disk_.sync(std::move(finished));
+  }
+  std::uint64_t header_area_bytes() const override { return disk_.header_area_bytes(); }
+  std::string description() const override { return "simulated"; }
+
+  void detach() { attached_ = false; }
+
+ private:
+  tier::memory_device& disk_;
+  bool attached_ = true;
+};
+
 struct simulated_cluster::member {
   node_config config;
   std::shared_ptr<fabric::transport> transport;
   fabric::faulty_transport* faulty = nullptr;  // the same
+  std::unique_ptr<tier::memory_device> disk;   // with a file tier
+  std::shared_ptr<tier::opened_tier> file;
+  attached_disk* attached = nullptr;
   node_actors actors;
   std::uint16_t port = 0;
   std::uint64_t life = 0;
@@ -162,6 +191,11 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     m->config.dram_bytes = plan_.dram_bytes;
     m->config.lease_duration = plan_.lease_duration;
     m->config.staging_bytes = plan_.staging_bytes;
+    if (plan_.file_bytes != 0 && has(m->config, role::storage)) {
+      m->config.file_folder = "simulated";
+      m->config.file_bytes = plan_.file_bytes;
+      m->disk = std::make_unique<tier::memory_device>(plan_.seed * 31 + members_.size());
+    }
     m->port = static_cast<std::uint16_t>(first_port + members_.size());
     members_.emplace(planned.name, std::move(m));
   }
@@ -180,8 +214,9 @@ void simulated_cluster::boot(const std::string& name) {
   auto faulty = std::make_shared<fabric::faulty_transport>(
       wire_->add_node(m.config.staging_bytes + (stores ? m.config.dram_bytes : 0)),
       [this](duration after, std::function<void()> what) { wire_->schedule(after, std::move(what)); },
-      fabric::fault_plan{.seed = plan_.seed + m.life, .fetches_per_mille = transfer_faults_});
+      fabric::fault_plan{});
   m.faulty = faulty.get();
+  give_plan(m, plan_.seed + m.life);
   m.transport = std::move(faulty);
   auto way = std::make_shared<network>(*this, name, m.life);
   node_environment environment;
@@ -194,6 +229,7 @@ void simulated_cluster::boot(const std::string& name) {
   };
   environment.model = needs_model(m.config) ? plan_.model : nullptr;
   environment.thread = engine_thread::shared;
+  if (m.disk) environment.file = attach_disk(m);
   environment.incarnation = m.life * lives_apart;
   auto assembled = assemble_node(*system_, m.config, environment);
   if (!assembled) throw std::runtime_error{to_string(assembled.error())};
@@ -208,6 +244,37 @@ void simulated_cluster::boot(const std::string& name) {
   }));
 }
 
+// Opens it as a node does at its start; the disk behaves meanwhile.
+std::shared_ptr<tier::opened_tier> simulated_cluster::attach_disk(member& m) {
+  m.disk->faults = {};
+  auto attached = std::make_unique<attached_disk>(*m.disk);
+  m.attached = attached.get();
+  const auto drive = [&m] { m.disk->run_one(); };
+  const auto id = tier::tier_id_of(
+      *attached,
+      [&m] {
+        return id128{7, m.port};
+      },
+      drive);
+  if (!id) throw std::runtime_error{to_string(id.error())};
+  tier::file_tier books(
+      {.capacity_bytes = m.config.file_bytes, .queue_bytes = m.config.dram_bytes / 4, .depth = 8}, *id);
+  tier::recover(*attached, books, drive);
+  m.disk->faults = disk_faults_;
+  m.disk->set_data_limit(disk_limit_bytes_);
+  m.file = std::make_shared<tier::opened_tier>(tier::opened_tier{std::move(attached), std::move(books)});
+  return m.file;
+}
+
+// Disks go on where processes are frozen.
+void simulated_cluster::run_disks() {
+  for (const auto& [name, m] : members_) {
+    if (!m->disk || m->disk->under_way() == 0) continue;
+    for (auto operations = random_() % 4; operations > 0; --operations)
+      m->disk->run_one();
+  }
+}
+
 simulated_cluster::~simulated_cluster() {
   for (const auto& [name, m] : members_) {
     for (const auto& actor : m->actors.all)
@@ -218,6 +285,8 @@ simulated_cluster::~simulated_cluster() {
   others_.clear();
   run_ready_jobs();
   for (auto& [name, m] : members_) {
+    if (m->disk) m->disk->kill();  // what it would still answer
+    m->file.reset();
     m->actors = {};
     m->transport.reset();
   }
@@ -268,6 +337,7 @@ bool simulated_cluster::run_until(const std::function<bool()>& condition, durati
   while (!condition()) {
     if (wire_->now() >= end) return false;
     run_ready_jobs();
+    run_disks();
     wire_->advance(plan_.tick);
     scheduler().advance_time(std::chrono::duration_cast<caf::timespan>(plan_.tick));
   }
@@ -279,9 +349,18 @@ void simulated_cluster::kill(const std::string& name) {
   thaw(name);
   m.alive = false;
   wire_->kill(m.transport->address());
+  if (m.disk) {
+    m.attached->detach();
+    m.disk->kill();
+  }
   for (const auto& actor : m.actors.all)
     caf::anon_send_exit(actor, caf::exit_reason::kill);
   break_connections_to(name);
+}
+
+void simulated_cluster::cut_power(const std::string& name) {
+  kill(name);
+  if (auto& m = *members_.at(name); m.disk) m.disk->crash();
 }
 
 void simulated_cluster::break_connections_to(const std::string& name) {
@@ -312,13 +391,59 @@ void simulated_cluster::freeze(const std::string& name) {
 void simulated_cluster::spoil_transfers(std::map<fabric::fetch_fault, unsigned> per_mille) {
   transfer_faults_ = std::move(per_mille);
   for (const auto& [name, m] : members_)
-    m->faulty->change_plan({.seed = random_(), .fetches_per_mille = transfer_faults_});
+    give_plan(*m, random_());
+}
+
+void simulated_cluster::spoil_sends(std::map<fabric::send_fault, unsigned> per_mille) {
+  send_faults_ = std::move(per_mille);
+  for (const auto& [name, m] : members_)
+    give_plan(*m, random_());
+}
+
+void simulated_cluster::give_plan(member& m, std::uint64_t seed) const {
+  m.faulty->change_plan({.seed = seed,
+                         .fetches_per_mille = transfer_faults_,
+                         .sends_per_mille = send_faults_,
+                         .nth_fetch = {},
+                         .nth_send = {},
+                         .late_max = std::chrono::milliseconds{200}});
+}
+
+void simulated_cluster::spoil_disks(tier::device_faults faults, std::uint64_t data_limit_bytes) {
+  disk_faults_ = faults;
+  disk_limit_bytes_ = data_limit_bytes;
+  for (const auto& [name, m] : members_) {
+    if (!m->disk) continue;
+    m->disk->faults = faults;
+    m->disk->set_data_limit(data_limit_bytes);
+  }
 }
 
 void simulated_cluster::rot(const std::string& name) {
   const auto& config = members_.at(name)->config;
   const auto at = config.staging_bytes + random_() % config.dram_bytes;
   arena(name)[at] ^= std::byte{1} << (random_() % 8);
+}
+
+void simulated_cluster::rot_on_disk(const std::string& name) {
+  const auto data = members_.at(name)->disk->bytes(tier::area::data);
+  if (!data.empty()) data[random_() % data.size()] ^= std::byte{1} << (random_() % 8);
+}
+
+void simulated_cluster::rot_block(const std::string& name, const id128& key, std::size_t payload_bytes) {
+  const auto stored = arena(name).subspan(members_.at(name)->config.staging_bytes);
+  const auto length = block::opaque_size_bytes(payload_bytes);
+  for (std::size_t at = 0; at + length <= stored.size(); at += tier::sector_bytes) {
+    const auto bytes = stored.subspan(at, length);
+    if (const auto parsed = block::view::parse(bytes); parsed && parsed->id().key == key)
+      bytes[parsed->range_of_band(0).offset] ^= std::byte{4};
+  }
+}
+
+void simulated_cluster::rot_all_data_on_disk(const std::string& name) {
+  const auto data = members_.at(name)->disk->bytes(tier::area::data);
+  for (std::size_t at = 0; at < data.size(); at += tier::sector_bytes)
+    data[at] ^= std::byte{4};
 }
 
 void simulated_cluster::thaw(const std::string& name) {

@@ -6,6 +6,7 @@
 #include <weft/actors/node_assembly.hpp>
 #include <weft/fabric/faulty_transport.hpp>
 #include <weft/fabric/in_process.hpp>
+#include <weft/tier/memory_device.hpp>
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -37,6 +38,7 @@ struct cluster_plan {
   duration tick = std::chrono::microseconds{100};  // of virtual time
   std::uint64_t dram_bytes = 8 << 20;
   std::uint64_t staging_bytes = 4 << 20;
+  std::uint64_t file_bytes = 0;  // of a tier below the memory of every storage node; 0: none
   std::chrono::milliseconds lease_duration = actors::node_config{}.lease_duration;
 };
 
@@ -68,7 +70,9 @@ class simulated_cluster {
 
   // As if by kill -9: no farewell, no answer to anything. Others see their connections break.
   void kill(const std::string& name);
-  void restart(const std::string& name);  // one that was killed: its memory is empty
+  // The same, and what its disk had not made durable may be lost.
+  void cut_power(const std::string& name);
+  void restart(const std::string& name);  // one that was killed: its memory is empty, its disk as it was left
 
   void freeze(const std::string& name);
   void thaw(const std::string& name);
@@ -85,8 +89,19 @@ class simulated_cluster {
   // What goes wrong with bulk bytes, of a thousand transfers and views of each node.
   void spoil_transfers(std::map<fabric::fetch_fault, unsigned> per_mille);
 
+  void spoil_sends(std::map<fabric::send_fault, unsigned> per_mille);
+
+  // What disks do wrong from now on, and how much data fits on each.
+  void spoil_disks(tier::device_faults faults, std::uint64_t data_limit_bytes);
+
   // Turns over one bit of what a node stores; not of its staging area.
   void rot(const std::string& name);
+  // The same of the data on its disk.
+  void rot_on_disk(const std::string& name);
+  // One bit of a block with that payload that it has in memory, if it has it; one of every sector of its
+  // disk's data.
+  void rot_block(const std::string& name, const id128& key, std::size_t payload_bytes);
+  void rot_all_data_on_disk(const std::string& name);
 
   bool alive(const std::string& name) const;
 
@@ -122,8 +137,12 @@ class simulated_cluster {
  private:
   struct member;
   class network;
+  class attached_disk;
 
   void boot(const std::string& name);
+  std::shared_ptr<tier::opened_tier> attach_disk(member& m);
+  void give_plan(member& m, std::uint64_t seed) const;
+  void run_disks();
   void break_connections_to(const std::string& name);
   bool cut(const std::string& from, const std::string& to) const;
   bool belongs_to_frozen(const caf::resumable* job) const;
@@ -143,6 +162,9 @@ class simulated_cluster {
   std::unique_ptr<caf::actor_system> system_;
   std::map<std::string, std::unique_ptr<member>> members_;
   std::map<fabric::fetch_fault, unsigned> transfer_faults_;
+  std::map<fabric::send_fault, unsigned> send_faults_;
+  tier::device_faults disk_faults_;
+  std::uint64_t disk_limit_bytes_ = tier::memory_device::unlimited;
   std::vector<caf::actor> others_;
   std::multimap<std::string, caf::actor> proxies_;  // by the node that they lead to
   std::vector<std::shared_ptr<network>> ways_;

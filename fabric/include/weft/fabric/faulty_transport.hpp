@@ -1,6 +1,7 @@
 // A transport that goes wrong on plan: wraps any other and spoils what it is told to, so that what stands on
-// a transport can be shown to survive it. Faults are what a network, a peer or a bit may do; never a broken
-// contract: every callback still comes exactly once and nothing is written after it.
+// a transport can be shown to survive it. Faults are what a network, a peer or a bit may do: every callback
+// still comes exactly once and nothing is written after it. Messages keep their order but for those that are
+// late, as over a connection that broke and was made anew.
 #pragma once
 
 #include <weft/base/time.hpp>
@@ -26,8 +27,10 @@ enum class fetch_fault : std::uint8_t {
 
 enum class send_fault : std::uint8_t {
   none,
-  fail,  // `unreachable`, not sent
-  lose,  // reported as sent, never arrives
+  fail,   // `unreachable`, not sent
+  lose,   // reported as sent, never arrives
+  twice,  // arrives twice
+  late,   // reported as sent, arrives later, perhaps behind what was sent after it
 };
 
 struct fault_plan {
