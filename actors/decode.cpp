@@ -1,6 +1,7 @@
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/remote_context.hpp>
 #include <weft/actors/work.hpp>
+#include <weft/block/digest.hpp>
 #include <weft/engine/link_tokens.hpp>
 #include <weft/policies/stitch.hpp>
 
@@ -33,9 +34,10 @@ struct decode_state {
   manifest_cache manifests;
   cluster_ptr now;
   std::uint64_t next_context = 1;
+  decode_report report;
 };
 
-using self_pointer = decode_actor::stateful_pointer<decode_state>;
+using self_pointer = local_decode_actor::stateful_pointer<decode_state>;
 
 // One question on its way to its answer.
 struct asking {
@@ -208,8 +210,10 @@ void note_loaded(self_pointer self, const asking_ptr& job, const std::vector<std
 
 void load_read(self_pointer self, const asking_ptr& job, const std::vector<std::size_t>& documents,
                const read_results& read) {
-  for (const auto& t : read.transfers)
+  for (const auto& t : read.transfers) {
     add_transfer(job->result.transfers, t);
+    self->state.report.bytes_read += t.bytes;
+  }
   self->request(self->state.parts.engine, caf::infinite, load_atom_v, order_for(*job, documents, read))
       .then([self, job, documents](const load_outcome& loaded) { note_loaded(self, job, documents, loaded); },
             on_error(self, job, "loading documents"));
@@ -268,8 +272,11 @@ void load_next(self_pointer self, const asking_ptr& job) {
   std::vector<std::size_t> documents(end_of_wave(self->state, *job) - job->next_document);
   std::iota(documents.begin(), documents.end(), job->next_document);
   job->next_document += documents.size();
-  for (const auto i : documents)
-    job->result.full_bytes += job->documents[i]->creation.block_bytes;
+  for (const auto i : documents) {
+    const auto whole = job->documents[i]->creation.block_bytes;
+    job->result.full_bytes += whole;
+    self->state.report.bytes_left_out += whole - bytes_of(*job, i);
+  }
   read_documents(self, job, std::move(documents), true);
 }
 
@@ -330,16 +337,16 @@ void load_next_runs(self_pointer self, const asking_ptr& job) {
           on_error(self, job, "reading documents from the pool"));
 }
 
-void open_engine(self_pointer self, const asking_ptr& job, std::vector<std::uint32_t> capacity) {
-  self->request(self->state.parts.engine, caf::infinite, open_atom_v,
-                session_order{std::move(capacity), job->plan, job->remote})
+void open_engine(self_pointer self, const asking_ptr& job, session_order order) {
+  self->request(self->state.parts.engine, caf::infinite, open_atom_v, std::move(order))
       .then(
-          [self, job](std::uint64_t session) {
-            job->session = session;
-            if (job->remote)
-              load_next_runs(self, job);
-            else
-              load_next(self, job);
+          [self, job](const opened_session& opened) {
+            job->session = opened.number;
+            ++self->state.report.sessions;
+            if (job->remote) return load_next_runs(self, job);
+            if (!opened.loaded) return load_next(self, job);
+            ++self->state.report.shared_sessions;
+            generate(self, job);
           },
           on_error(self, job, "opening a session"));
 }
@@ -368,8 +375,12 @@ void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_i
             job->result.load_microseconds += microseconds(self->state.parts.clock() - asked_at);
             const auto& context = job->remote->plan();
             const auto rows = resident_rows(context, job->plan->prompt_tokens + job->asked.max_tokens);
+            const auto heads = std::size_t{context.shape.layers} * context.shape.kv_heads;
             open_engine(self, job,
-                        std::vector(std::size_t{context.shape.layers} * context.shape.kv_heads, rows));
+                        {.capacity_rows = std::vector(heads, rows),
+                         .base = {},
+                         .plan = job->plan,
+                         .remote = job->remote});
           },
           on_error(self, job, "opening the documents' blocks"));
 }
@@ -403,20 +414,52 @@ void read_indexes(self_pointer self, const asking_ptr& job) {
 
 // -- from the question to an open session --
 
-// Rows that the session's cache needs, by head: those of the wanted bands, and all that the plan and the
-// answer add to them.
-std::vector<std::uint32_t> capacity_of(const asking& job, const engine::kv_shape& shape) {
-  const auto all = job.plan->prompt_tokens + job.asked.max_tokens;
-  const auto added = static_cast<std::uint32_t>(job.plan->rows.size()) + job.asked.max_tokens;
-  std::vector<std::uint32_t> capacity(std::size_t{shape.layers} * shape.kv_heads, added);
+// Rows of the wanted bands, by head.
+std::vector<std::uint32_t> document_rows(const asking& job, std::size_t heads) {
+  std::vector<std::uint32_t> sum(heads, 0);
   for (std::size_t i = 0; i < job.documents.size(); ++i) {
     const auto rows = rows_of(*job.documents[i], job.bands[i]);
-    for (std::size_t head = 0; head < capacity.size(); ++head)
-      capacity[head] += head < rows.size() ? rows[head] : job.plan->documents[i].tokens;
+    for (std::size_t head = 0; head < heads; ++head)
+      sum[head] += head < rows.size() ? rows[head] : job.plan->documents[i].tokens;
   }
-  for (auto& rows : capacity)
-    rows = std::min(rows, all);
-  return capacity;
+  return sum;
+}
+
+// Nothing of the documents is computed for this question alone, so others may read the same rows.
+bool loads_all_rows(const policies::stitch_plan& plan) {
+  const auto loaded = [](const auto& d) { return d.source == policies::document_source::load; };
+  const auto of_document = [](const auto& row) { return row.origin == policies::row_origin::document; };
+  return !plan.documents.empty() && std::ranges::all_of(plan.documents, loaded) &&
+         std::ranges::none_of(plan.rows, of_document);
+}
+
+// Which rows these are, and where they stand.
+id128 base_key(const asking& job) {
+  block::digest fields("weft.base.1");
+  for (std::size_t i = 0; i < job.documents.size(); ++i) {
+    const auto& placed = job.plan->documents[i];
+    fields.id(job.documents[i]->document).u32(job.bands[i]);
+    fields.u32(static_cast<std::uint32_t>(placed.start_position));
+    fields.u32(static_cast<std::uint32_t>(placed.segment));
+  }
+  return fields.finish();
+}
+
+// Room for the wanted bands, and for all that the plan and the answer add to them.
+session_order session_for(const asking& job, const engine::kv_shape& shape) {
+  const auto heads = std::size_t{shape.layers} * shape.kv_heads;
+  const auto all = job.plan->prompt_tokens + job.asked.max_tokens;
+  const auto added = static_cast<std::uint32_t>(job.plan->rows.size()) + job.asked.max_tokens;
+  auto documents = document_rows(job, heads);
+  session_order order{
+      .capacity_rows = std::vector<std::uint32_t>(heads, added), .base = {}, .plan = job.plan};
+  if (loads_all_rows(*job.plan)) {
+    order.base = {base_key(job), std::move(documents)};
+    return order;
+  }
+  for (std::size_t head = 0; head < heads; ++head)
+    order.capacity_rows[head] = std::min(added + documents[head], all);
+  return order;
 }
 
 // Policies that compare or compute all rows of a document have no use for some of them.
@@ -446,7 +489,7 @@ void open_session(self_pointer self, const asking_ptr& job) {
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return read_indexes(self, job);
-  open_engine(self, job, capacity_of(*job, context.shape));
+  open_engine(self, job, session_for(*job, context.shape));
 }
 
 void answer_densely(self_pointer self, const asking_ptr& job) {
@@ -502,7 +545,7 @@ result<void> prepare(self_pointer self, asking& job) {
   return {};
 }
 
-decode_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
+local_decode_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.read_deadline = config.read_deadline;
   self->state.retrieval_patience = config.retrieval_patience;
@@ -524,12 +567,13 @@ decode_actor::behavior_type behave(self_pointer self, const node_config& config,
       },
       [self](drop_atom, const id128& document) { self->state.manifests.erase(document); },
       [self](cluster_atom, const cluster_ptr& now) { self->state.now = now; },
+      [self](status_atom) -> caf::result<decode_report> { return self->state.report; },
   };
 }
 
 }  // namespace
 
-decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts) {
+local_decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts) {
   return system.spawn(behave, config, std::move(parts));
 }
 

@@ -3,6 +3,7 @@
 #include <weft/actors/work.hpp>
 #include <weft/engine/banded_document.hpp>
 #include <weft/engine/generation.hpp>
+#include <weft/engine/shared_bases.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
 
@@ -13,6 +14,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -22,16 +27,54 @@ namespace weft::actors {
 
 namespace {
 
+// Bytes that count against the node's KV cache, for as long as this lives.
+class cache_charge {
+ public:
+  cache_charge() = default;
+  cache_charge(std::shared_ptr<std::uint64_t> total, std::uint64_t bytes)
+      : total_(std::move(total)), bytes_(bytes) {
+    *total_ += bytes_;
+  }
+  cache_charge(cache_charge&&) noexcept = default;
+  cache_charge& operator=(cache_charge&& other) noexcept {
+    std::swap(total_, other.total_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~cache_charge() {
+    if (total_) *total_ -= bytes_;
+  }
+
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::shared_ptr<std::uint64_t> total_;
+  std::uint64_t bytes_ = 0;
+};
+
+// Rows of documents, charged once for as long as anybody refers to them.
+struct charged_base {
+  cache_charge charge;
+  engine::kv_cache rows;
+};
+
 // A question being answered: its cache until it decodes, then what came out so far.
 struct session {
-  engine::kv_cache cache;
+  std::optional<engine::kv_cache> cache;   // none while its base is being loaded
+  std::shared_ptr<engine::kv_cache> base;  // that this session loads
+  session_order order;
   caf::typed_response_promise<generate_outcome> promise;
   answer_listener listener;
   generate_outcome outcome;
   std::chrono::steady_clock::time_point first_token;
-  std::uint64_t cache_bytes = 0;  // rows and slots
-  remote_context_ptr remote;      // null: dense
+  cache_charge charge;        // rows and slots, without the base
+  remote_context_ptr remote;  // null: dense
   std::shared_ptr<engine::sparse_context> sparse;
+};
+
+struct waiting_session {
+  session_order order;
+  caf::typed_response_promise<opened_session> promise;
 };
 
 struct engine_state {
@@ -43,10 +86,13 @@ struct engine_state {
   std::optional<engine::row_scorer> scorer;       // made when it is first needed
   std::optional<engine::repeat_plan> repetition;  // likewise
   std::unordered_map<std::uint64_t, session> sessions;
+  std::optional<engine::shared_bases> bases;
+  // Bases that a session loads, and who waits for them.
+  std::map<id128, std::vector<waiting_session>> loading;
   std::uint64_t next_session = 1;
   bool stepping = false;
-  std::uint64_t cache_limit_bytes = 0;  // of all sessions; 0: none
-  std::uint64_t cache_bytes = 0;
+  std::uint64_t limit_bytes = 0;  // of all sessions' rows; 0: none
+  std::shared_ptr<std::uint64_t> charged_bytes = std::make_shared<std::uint64_t>(0);
   bool may_wait = false;  // for other nodes, in the middle of a step
 };
 
@@ -144,7 +190,8 @@ result<load_outcome> load(engine_state& state, const load_order& order) {
       continue;
     }
     if (!views) return tl::make_unexpected(views.error());
-    auto& cache = found->second.cache;
+    auto& s = found->second;
+    auto& cache = s.base ? *s.base : *s.cache;
     bool stored = !document.blocks.empty();
     auto loaded = stored ? scatter(state, cache, document, *views) : load_computed(state, cache, document);
     if (loaded && in_place(document) && !is_intact(document)) {
@@ -170,14 +217,148 @@ void tell(self_pointer self, session& s, engine::token_id token) {
   }
 }
 
+// -- sessions and what they share --
+
+std::uint64_t bytes_of(const engine_state& state, std::span<const std::uint32_t> capacity_rows) {
+  const engine::kv_shape shape = state.model->cache_shape();
+  const std::uint64_t rows = std::accumulate(capacity_rows.begin(), capacity_rows.end(), std::uint64_t{0});
+  return rows * 2 * shape.head_dim * kernels::size_bytes(shape.dtype);
+}
+
+// Rows that stay for the next question go first where a present one needs their room.
+result<void> make_room(engine_state& state, std::uint64_t bytes) {
+  const auto limit = state.limit_bytes;
+  if (limit == 0) return {};
+  while (bytes + *state.charged_bytes > limit && state.bases->drop_idle()) {
+  }
+  const auto charged = *state.charged_bytes;
+  if (bytes + charged <= limit) return {};
+  return fail(errc::out_of_space,
+              "the question needs " + std::to_string(bytes) + " bytes of KV cache and " +
+                  std::to_string(limit - std::min(limit, charged)) + " of " + std::to_string(limit) +
+                  " are free; ask about fewer documents, or with --retrieval and a lower --sparse-ratio");
+}
+
+std::uint64_t keep(engine_state& state, session s) {
+  const auto number = state.next_session++;
+  state.sessions.emplace(number, std::move(s));
+  return number;
+}
+
+// Behind a base that is complete.
+result<opened_session> open_behind(engine_state& state, const session_order& order,
+                                   std::shared_ptr<const engine::kv_cache> base) {
+  const auto bytes = bytes_of(state, order.capacity_rows);
+  if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
+  session s;
+  s.charge = {state.charged_bytes, bytes};
+  s.cache.emplace(std::move(base), order.capacity_rows);
+  return opened_session{keep(state, std::move(s)), true};
+}
+
+// This session loads the base; others that want it wait.
+result<opened_session> open_loading(engine_state& state, const session_order& order) {
+  const auto own_bytes = bytes_of(state, order.capacity_rows);
+  const auto base_bytes = bytes_of(state, order.base->capacity_rows);
+  if (const auto room = make_room(state, own_bytes + base_bytes); !room)
+    return tl::make_unexpected(room.error());
+  auto base = std::make_shared<charged_base>(charged_base{
+      {state.charged_bytes, base_bytes}, {state.model->cache_shape(), order.base->capacity_rows}});
+  session s;
+  s.order = order;
+  s.charge = {state.charged_bytes, own_bytes};
+  s.base = std::shared_ptr<engine::kv_cache>(base, &base->rows);
+  state.loading.try_emplace(order.base->key);
+  return opened_session{keep(state, std::move(s)), false};
+}
+
+result<opened_session> open_alone(engine_state& state, const session_order& order) {
+  const engine::kv_shape shape = state.model->cache_shape();
+  auto bytes = bytes_of(state, order.capacity_rows);
+  if (order.remote) {
+    const auto& plan = order.remote->plan();
+    if (!state.may_wait)
+      return fail(errc::unsupported, "sparse decoding needs an engine with a thread of its own");
+    const std::vector<std::uint32_t> one_row(std::size_t{shape.layers} * shape.kv_heads, 1);
+    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * plan.how.block_tokens *
+             bytes_of(state, one_row);
+  }
+  if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
+  session s;
+  s.charge = {state.charged_bytes, bytes};
+  s.cache.emplace(shape, order.capacity_rows);
+  if (const auto reserved = engine::reserve_computed_rows(*s.cache, *order.plan); !reserved)
+    return tl::make_unexpected(reserved.error());
+  if (order.remote) {
+    const auto& plan = order.remote->plan();
+    s.remote = order.remote;
+    s.sparse = std::make_shared<engine::sparse_context>(*state.model, plan.how, plan.documents,
+                                                        static_cast<engine::block_scorer&>(*order.remote));
+    order.remote->set_memory(s.sparse);
+  }
+  return opened_session{keep(state, std::move(s)), false};
+}
+
+caf::result<opened_session> to_reply(const result<opened_session>& opened) {
+  if (!opened) return to_caf(opened.error());
+  return *opened;
+}
+
+void deliver(caf::typed_response_promise<opened_session>& promise, const result<opened_session>& opened) {
+  if (opened)
+    promise.deliver(*opened);
+  else
+    promise.deliver(to_caf(opened.error()));
+}
+
+caf::result<opened_session> open(self_pointer self, const session_order& order) {
+  auto& state = self->state;
+  if (!order.base) return to_reply(open_alone(state, order));
+  if (auto base = state.bases->find(order.base->key))
+    return to_reply(open_behind(state, order, std::move(base)));
+  if (const auto under_way = state.loading.find(order.base->key); under_way != state.loading.end()) {
+    auto promise = self->make_response_promise<opened_session>();
+    under_way->second.push_back({order, promise});
+    return promise;
+  }
+  return to_reply(open_loading(state, order));
+}
+
+// The base is complete: from now on nobody changes it.
+void share_base(engine_state& state, session& s) {
+  if (!s.base) return;
+  const std::shared_ptr<const engine::kv_cache> base = std::move(s.base);
+  s.cache.emplace(base, s.order.capacity_rows);
+  const auto key = s.order.base->key;
+  state.bases->insert(key, base);
+  auto waited = std::move(state.loading.extract(key).mapped());
+  for (auto& w : waited)
+    deliver(w.promise, open_behind(state, w.order, base));
+}
+
+// It will never be complete: the next one that has room for it begins anew.
+void abandon_base(engine_state& state, const id128& key) {
+  auto waited = std::move(state.loading.extract(key).mapped());
+  for (auto heir = waited.begin(); heir != waited.end(); ++heir) {
+    const auto opened = open_loading(state, heir->order);
+    deliver(heir->promise, opened);
+    if (!opened) continue;
+    state.loading[key].assign(std::next(heir), waited.end());
+    return;
+  }
+}
+
 void close(self_pointer self, std::uint64_t number) {
   auto& state = self->state;
   (void)state.decoding->remove(number);
   if (const auto found = state.sessions.find(number); found != state.sessions.end()) {
-    if (found->second.listener) self->demonitor(found->second.listener.address());
-    state.cache_bytes -= found->second.cache_bytes;
+    auto& s = found->second;
+    if (s.listener) self->demonitor(s.listener.address());
+    const auto abandoned = s.base ? std::optional{s.order.base->key} : std::nullopt;
     state.sessions.erase(found);
+    if (abandoned) abandon_base(state, *abandoned);
   }
+  state.bases->tidy();
 }
 
 void add_counters(session& s) {
@@ -190,7 +371,7 @@ void add_counters(session& s) {
   summary.late_fetches = counted.late_loads;
   summary.stale_rankings = counted.stale_rankings;
   summary.blocks_lost = counted.blocks_lost;
-  summary.cache_bytes = s.cache_bytes;
+  summary.cache_bytes = s.charge.bytes();
 }
 
 // One more token of a session, possibly its last.
@@ -226,12 +407,14 @@ void step(self_pointer self) {
     for (const auto& token : made)
       note(self, token);
   } else {
+    std::vector<std::uint64_t> ended;  // those that still load documents have no part in this
     for (auto& [number, s] : state.sessions) {
-      if (s.promise.pending()) s.promise.deliver(to_caf(tokens.error()));
-      (void)state.decoding->remove(number);
+      if (!s.promise.pending()) continue;
+      s.promise.deliver(to_caf(tokens.error()));
+      ended.push_back(number);
     }
-    state.sessions.clear();
-    state.cache_bytes = 0;
+    for (const auto number : ended)
+      close(self, number);
   }
   keep_stepping(self);
 }
@@ -239,16 +422,18 @@ void step(self_pointer self) {
 result<engine::generated_token> start(engine_state& state, session& s, const generate_order& order) {
   std::vector<float> logits(state.model->config().vocab_size);
   const stopwatch watch;
-  s.outcome.cache_bytes = s.cache.allocated_bytes();
+  share_base(state, s);
+  s.outcome.cache_bytes =
+      s.cache->allocated_bytes() + (s.cache->base() != nullptr ? s.cache->base()->allocated_bytes() : 0);
   if (s.sparse) s.sparse->open(*s.remote);
-  if (const auto done = engine::prefill(*state.model, s.cache, *order.plan, logits, s.sparse.get()); !done)
+  if (const auto done = engine::prefill(*state.model, *s.cache, *order.plan, logits, s.sparse.get()); !done)
     return tl::make_unexpected(done.error());
   if (s.sparse)
     if (const auto started = s.sparse->start_decoding(); !started)
       return tl::make_unexpected(started.error());
   const engine::generation_options options{
       .sampled = order.how, .stop_tokens = state.context->config.eos_tokens, .max_tokens = order.max_tokens};
-  auto first = state.decoding->add(order.session, std::move(s.cache),
+  auto first = state.decoding->add(order.session, std::move(*s.cache),
                                    static_cast<std::int32_t>(order.plan->prompt_tokens), logits, options,
                                    s.sparse.get());
   s.outcome.prefill_microseconds = watch.microseconds();
@@ -260,14 +445,15 @@ caf::result<generate_outcome> generate(self_pointer self, const generate_order& 
   auto& state = self->state;
   const auto found = state.sessions.find(order.session);
   if (found == state.sessions.end()) return to_caf({errc::not_found, "the session is gone"});
-  const auto first = start(state, found->second, order);
+  auto& s = found->second;  // others may be opened meanwhile
+  const auto first = start(state, s, order);
   if (!first) {
     close(self, order.session);
     return to_caf(first.error());
   }
   auto promise = self->make_response_promise<generate_outcome>();
-  found->second.promise = promise;
-  found->second.listener = order.listener;
+  s.promise = promise;
+  s.listener = order.listener;
   if (order.listener) self->monitor(order.listener);
   note(self, *first);
   keep_stepping(self);
@@ -283,56 +469,11 @@ void listener_gone(self_pointer self, const caf::actor_addr& who) {
   }
 }
 
-result<void> check_room(const engine_state& state, std::uint64_t bytes) {
-  if (state.cache_limit_bytes == 0 || bytes + state.cache_bytes <= state.cache_limit_bytes) return {};
-  return fail(
-      errc::out_of_space,
-      "the question needs " + std::to_string(bytes) + " bytes of KV cache and " +
-          std::to_string(state.cache_limit_bytes - std::min(state.cache_limit_bytes, state.cache_bytes)) +
-          " of " + std::to_string(state.cache_limit_bytes) +
-          " are free; ask about fewer documents, or with --retrieval and a lower --sparse-ratio");
-}
-
-result<std::uint64_t> open(engine_state& state, const session_order& order) {
-  const engine::kv_shape shape = state.model->cache_shape();
-  const std::uint64_t head_row_bytes = 2 * std::uint64_t{shape.head_dim} * kernels::size_bytes(shape.dtype);
-  const std::uint64_t row_bytes = head_row_bytes * shape.layers * shape.kv_heads;
-  std::uint64_t bytes = 0;
-  for (const std::uint32_t rows : order.capacity_rows)
-    bytes += rows * head_row_bytes;
-  if (order.remote) {
-    const auto& plan = order.remote->plan();
-    if (!state.may_wait)
-      return fail(errc::unsupported, "sparse decoding needs an engine with a thread of its own");
-    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * plan.how.block_tokens * row_bytes;
-  }
-  if (const auto room = check_room(state, bytes); !room) return tl::make_unexpected(room.error());
-  session opened{.cache = engine::kv_cache{shape, order.capacity_rows},
-                 .promise = {},
-                 .listener = {},
-                 .outcome = {},
-                 .first_token = {},
-                 .cache_bytes = bytes,
-                 .remote = order.remote,
-                 .sparse = {}};
-  if (const auto reserved = engine::reserve_computed_rows(opened.cache, *order.plan); !reserved)
-    return tl::make_unexpected(reserved.error());
-  if (order.remote) {
-    const auto& plan = order.remote->plan();
-    opened.sparse = std::make_shared<engine::sparse_context>(
-        *state.model, plan.how, plan.documents, static_cast<engine::block_scorer&>(*order.remote));
-    order.remote->set_memory(opened.sparse);
-  }
-  const auto number = state.next_session++;
-  state.cache_bytes += bytes;
-  state.sessions.emplace(number, std::move(opened));
-  return number;
-}
-
 engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::runner> model,
-                                   std::shared_ptr<const model_context> context, std::uint64_t cache_bytes,
+                                   std::shared_ptr<const model_context> context, const engine_memory& memory,
                                    engine_thread thread) {
-  self->state.cache_limit_bytes = cache_bytes;
+  self->state.limit_bytes = memory.limit_bytes;
+  self->state.bases.emplace(memory.idle_base_bytes);
   self->state.may_wait = thread == engine_thread::own;
   self->state.model = std::move(model);
   self->state.context = std::move(context);
@@ -344,11 +485,7 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
         if (!encoded) return to_caf(encoded.error());
         return encoded_document_ptr{std::make_shared<const engine::banded_document>(std::move(*encoded))};
       },
-      [self](open_atom, const session_order& order) -> caf::result<std::uint64_t> {
-        auto number = open(self->state, order);
-        if (!number) return to_caf(number.error());
-        return *number;
-      },
+      [self](open_atom, const session_order& order) { return open(self, order); },
       [self](load_atom, const load_order& order) -> caf::result<load_outcome> {
         auto outcome = load(self->state, order);
         if (!outcome) return to_caf(outcome.error());
@@ -364,10 +501,10 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
 
 engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
                           std::shared_ptr<const model_context> context, engine_thread thread,
-                          std::uint64_t cache_bytes) {
+                          const engine_memory& memory) {
   return thread == engine_thread::own
-             ? system.spawn<caf::detached>(behave, std::move(model), std::move(context), cache_bytes, thread)
-             : system.spawn(behave, std::move(model), std::move(context), cache_bytes, thread);
+             ? system.spawn<caf::detached>(behave, std::move(model), std::move(context), memory, thread)
+             : system.spawn(behave, std::move(model), std::move(context), memory, thread);
 }
 
 }  // namespace weft::actors

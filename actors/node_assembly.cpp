@@ -177,10 +177,14 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
                   .clock = environment.clock,
                   .fabric = parts.fabric};
   if (has(config, role::prefill) || has(config, role::decode)) {
-    work.engine = spawn_engine(system, environment.model, context, environment.thread, config.cache_bytes);
+    work.engine = spawn_engine(system, environment.model, context, environment.thread,
+                               {.limit_bytes = config.cache_bytes, .idle_base_bytes = config.base_bytes});
   }
   if (has(config, role::prefill)) parts.roles.prefill = spawn_prefill(system, config, work);
-  if (has(config, role::decode)) parts.roles.decode = spawn_decode(system, config, work);
+  if (has(config, role::decode)) {
+    parts.decode = spawn_decode(system, config, work);
+    parts.roles.decode = parts.decode;
+  }
   if (has(config, role::retrieval))
     parts.roles.retrieval =
         spawn_retrieval(system, {.pool = parts.pool, .room = room, .read_timeout = config.read_deadline});

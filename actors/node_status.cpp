@@ -86,6 +86,13 @@ void add(node_report& report, const retrieval_report& retrieval) {
   add(report, "retrieval.blocks", retrieval.blocks);
 }
 
+void add(node_report& report, const decode_report& decode) {
+  add(report, "decode.sessions", decode.sessions);
+  add(report, "decode.shared_sessions", decode.shared_sessions);
+  add(report, "decode.bytes_read", decode.bytes_read);
+  add(report, "decode.bytes_left_out", decode.bytes_left_out);
+}
+
 void add(node_report& report, const mailbox_meter& meter) {
   add(report, "mailbox.messages", meter.messages());
   add(report, "mailbox.bytes", meter.bytes());
@@ -136,6 +143,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           ask<pool_report>(self, parts.pool, all);
           ask<care_report>(self, parts.care, all);
           ask<retrieval_report>(self, parts.retrieval, all);
+          ask<decode_report>(self, parts.decode, all);
           auto promise = all->promise;
           all->close_one();
           return promise;

@@ -17,6 +17,7 @@ struct status_parts {
   pool_actor pool;
   care_actor care;            // null: not a storage node
   retrieval_actor retrieval;  // null: not a retrieval node
+  local_decode_actor decode;  // null: not a decode node
 };
 
 using node_gatherer = caf::typed_actor<caf::replies_to<status_atom>::with<node_report>>;

@@ -316,6 +316,10 @@ void forward_pass::list_decode_runs(std::uint32_t layer, const active_rows& acti
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
       std::uint32_t rows = group.cache->rows(layer, head);
       first_runs_.push_back(decode_runs_.size());
+      if (const kv_cache* base = group.cache->base(); base != nullptr) {
+        decode_runs_.push_back(base->run(layer, head));
+        rows += base->rows(layer, head);
+      }
       decode_runs_.push_back(group.cache->run(layer, head));
       if (observer != nullptr)
         for (const kernels::kv_run& run : observer->more_rows(layer, *group.cache, head)) {
@@ -347,18 +351,25 @@ void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active,
                             scratch_.reserve(decode_plan_.scratch_bytes()), pool_);
 }
 
-// The rows of a group's cache, as prefill attention reads them.
+// The rows of a group's cache, as prefill attention reads them, behind those of its base.
 void forward_pass::list_prefill_heads(std::uint32_t layer, const row_group& group) {
-  prefill_heads_.clear();
+  const auto list = [&](const kv_cache& rows, std::vector<kernels::prefill_kv_head>& heads) {
+    heads.clear();
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
+      heads.push_back({.k = rows.k(layer, head),
+                       .v = rows.v(layer, head),
+                       .rows = rows.rows(layer, head),
+                       .positions = rows.positions(layer, head),
+                       .segments = rows.segments(layer, head),
+                       .coding = rows.shape().coding,
+                       .k_scales = rows.run(layer, head).k_scales,
+                       .v_scales = rows.run(layer, head).v_scales});
+  };
+  list(*group.cache, prefill_heads_);
+  if (group.cache->base() == nullptr) return;
+  list(*group.cache->base(), base_heads_);
   for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
-    prefill_heads_.push_back({.k = group.cache->k(layer, head),
-                              .v = group.cache->v(layer, head),
-                              .rows = group.cache->rows(layer, head),
-                              .positions = group.cache->positions(layer, head),
-                              .segments = group.cache->segments(layer, head),
-                              .coding = group.cache->shape().coding,
-                              .k_scales = group.cache->k_scales(layer, head),
-                              .v_scales = group.cache->v_scales(layer, head)});
+    prefill_heads_[head].before = &base_heads_[head];
 }
 
 kernels::prefill_queries forward_pass::queries_of(const row_group& group,

@@ -124,7 +124,7 @@ class forward_pass {
   std::vector<float> part_;                  // [row][query_width]
   std::vector<float> ahead_;                 // [rows][queries, keys, values] of the next layer
   std::vector<kernels::decode_head> decode_heads_;
-  std::vector<kernels::prefill_kv_head> prefill_heads_;
+  std::vector<kernels::prefill_kv_head> prefill_heads_, base_heads_;
 
   std::vector<std::int32_t> wanted_positions_, wanted_segments_;
   std::vector<row_group> wanted_groups_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace weft::engine {
 
@@ -28,6 +29,7 @@ struct kv_cache::state {
   kv_shape shape;
   kernels::aligned_buffer memory;
   std::vector<head> heads;  // [layer][kv_head]
+  std::shared_ptr<const kv_cache> base;
 
   // Of K, and of V; of the positions, and of the segments.
   std::size_t rows_bytes(std::uint32_t rows) const { return aligned(rows * shape.row_bytes()); }
@@ -64,6 +66,11 @@ kv_cache::kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacit
   state_->memory = kernels::aligned_buffer(bytes);
 }
 
+kv_cache::kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows)
+    : kv_cache(base->shape(), capacity_rows) {
+  state_->base = std::move(base);
+}
+
 kv_cache::kv_cache(kv_cache&&) noexcept = default;
 kv_cache& kv_cache::operator=(kv_cache&&) noexcept = default;
 kv_cache::~kv_cache() = default;
@@ -86,6 +93,27 @@ std::uint32_t kv_cache::rows(std::uint32_t layer, std::uint32_t kv_head) const {
 
 std::size_t kv_cache::allocated_bytes() const {
   return state_->memory.size_bytes() + state_->heads.capacity() * sizeof(state::head);
+}
+
+const kv_cache* kv_cache::base() const {
+  return state_->base.get();
+}
+
+// The lists of a cache are its own, whoever asks for them; a constant cache only shows them.
+const std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) const {
+  return const_cast<kv_cache*>(this)->k(layer, kv_head);
+}
+
+const std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) const {
+  return const_cast<kv_cache*>(this)->v(layer, kv_head);
+}
+
+const std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) const {
+  return const_cast<kv_cache*>(this)->positions(layer, kv_head);
+}
+
+const std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) const {
+  return const_cast<kv_cache*>(this)->segments(layer, kv_head);
 }
 
 std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) {
@@ -118,13 +146,14 @@ std::uint16_t* kv_cache::v_scales(std::uint32_t layer, std::uint32_t kv_head) {
          state_->scales_bytes(capacity_rows(layer, kv_head)) / sizeof(std::uint16_t);
 }
 
-kernels::kv_run kv_cache::run(std::uint32_t layer, std::uint32_t kv_head) {
+kernels::kv_run kv_cache::run(std::uint32_t layer, std::uint32_t kv_head) const {
+  auto* const lists = const_cast<kv_cache*>(this);
   return {.k = k(layer, kv_head),
           .v = v(layer, kv_head),
           .rows = rows(layer, kv_head),
           .coding = state_->shape.coding,
-          .k_scales = k_scales(layer, kv_head),
-          .v_scales = v_scales(layer, kv_head)};
+          .k_scales = lists->k_scales(layer, kv_head),
+          .v_scales = lists->v_scales(layer, kv_head)};
 }
 
 void kv_cache::set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows) {

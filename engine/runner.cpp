@@ -247,6 +247,8 @@ result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& bat
                                                             const row_selection& selection,
                                                             std::span<float> logits) {
   state& s = *state_;
+  if (cache.base() != nullptr)
+    return fail(errc::unsupported, "rows that sessions share cannot be compared with fresh ones");
   kv_cache* const caches[] = {&cache};
   auto good = check_selection(batch, selection, s.config.layers);
   if (good) good = s.group_batch(batch, caches, logits.size());

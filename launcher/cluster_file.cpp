@@ -39,10 +39,10 @@ constexpr std::array<std::string_view, 15> cluster_keys{"model",
                                                         "high_watermark_percent",
                                                         "low_watermark_percent",
                                                         "quotas"};
-constexpr std::array<std::string_view, 14> node_keys{
-    "cache", "name",     "roles",   "host",     "control_port",           "fabric_port",
-    "dram",  "staging",  "threads", "eviction", "high_watermark_percent", "low_watermark_percent",
-    "file",  "file_size"};
+constexpr std::array<std::string_view, 15> node_keys{
+    "cache",          "name",    "roles",    "host",     "control_port",           "fabric_port",
+    "dram",           "staging", "threads",  "eviction", "high_watermark_percent", "low_watermark_percent",
+    "document_cache", "file",    "file_size"};
 constexpr std::array<std::string_view, 2> gateway_keys{"listen", "token_file"};
 constexpr std::array<std::string_view, 3> tls_keys{"certificate", "key", "authority"};
 constexpr std::array<std::string_view, 4> timing_keys{"heartbeat_interval_ms", "liveness_timeout_ms",
@@ -321,8 +321,11 @@ class cluster_reader {
     if (const auto bytes = node.size("dram", least_arena_bytes)) config.dram_bytes = *bytes;
     if (const auto bytes = node.size("staging", least_arena_bytes)) config.staging_bytes = *bytes;
     if (const auto bytes = node.size("cache", least_cache_bytes)) config.cache_bytes = *bytes;
-    if (!has_role(config, role::decode) && node.has("cache") && node.has("roles"))
-      node.mistake_at("cache", "`cache` is for nodes with the decode role; add the role or remove the line");
+    if (const auto bytes = node.size("document_cache", least_arena_bytes)) config.base_bytes = *bytes;
+    for (const char* key : {"cache", "document_cache"})
+      if (!has_role(config, role::decode) && node.has(key) && node.has("roles"))
+        node.mistake_at(key, "`" + std::string(key) +
+                                 "` is for nodes with the decode role; add the role or remove the line");
     read_file_tier(node, config);
     read_eviction(node, config);
     if (stores && !node.has("dram")) {

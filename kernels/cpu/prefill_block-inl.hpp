@@ -51,7 +51,7 @@ class block_attention {
 
   void attend_all() {
     load_queries();
-    add_rows({0, block_.keys->rows});
+    add_all_of(*block_.keys);
     store_results();
   }
 
@@ -94,6 +94,12 @@ class block_attention {
   }
 
   line_state& states(std::size_t line) { return reinterpret_cast<line_state*>(memory_.states)[line]; }
+
+  void add_all_of(const prefill_kv_head& source) {
+    if (source.before != nullptr) add_all_of(*source.before);
+    source_ = &source;
+    add_rows({0, source.rows});
+  }
 
   void add_rows(const row_range& range) {
     const row_bounds all = bounds_of(memory_.positions + lines_.begin, memory_.segments + lines_.begin,
@@ -160,7 +166,7 @@ class block_attention {
 
   // Packs the subtiles of rows [first, end) that any line of the block sees.
   key_tile load_tile(std::size_t first, std::size_t end, const row_bounds& lines) {
-    const prefill_kv_head& source = *block_.keys;
+    const prefill_kv_head& source = *source_;
     key_tile tile;
     tile.subtiles = (end - first + tile_columns - 1) / tile_columns;
     for (std::size_t i = 0; i < tile.subtiles; ++i) {
@@ -181,7 +187,7 @@ class block_attention {
   // Rows of the shape's dtype: in place, or decoded into memory that the next call uses again.
   const std::byte* rows_at(const std::byte* first, const std::uint16_t* scales, std::size_t row,
                            std::size_t count) const {
-    const row_codec coding = block_.keys->coding;
+    const row_codec coding = source_->coding;
     const dtype type = block_.shape->kv_dtype;
     const std::byte* const codes = first + row * code_bytes(coding, type, head_dim_);
     if (coding == row_codec::raw) return codes;
@@ -194,8 +200,8 @@ class block_attention {
   row_bounds load_coordinates(std::size_t first, std::size_t count, std::size_t column) {
     std::int32_t* positions = memory_.key_positions + column;
     std::int32_t* segments = memory_.key_segments + column;
-    std::copy_n(block_.keys->positions + first, count, positions);
-    std::copy_n(block_.keys->segments + first, count, segments);
+    std::copy_n(source_->positions + first, count, positions);
+    std::copy_n(source_->segments + first, count, segments);
     std::fill(positions + count, positions + tile_columns, std::numeric_limits<std::int32_t>::max());
     std::fill(segments + count, segments + tile_columns, segments[0]);
     return bounds_of(positions, segments, tile_columns);
@@ -282,8 +288,9 @@ class block_attention {
   const std::size_t value_bytes_;
   struct {
     std::size_t begin, end;
-  } lines_{0, block_.lines()};  // that rows are added to
-  score_rows kept_;             // where the scores of the tile at hand stay, if they do
+  } lines_{0, block_.lines()};                   // that rows are added to
+  const prefill_kv_head* source_ = block_.keys;  // where they come from
+  score_rows kept_;                              // where the scores of the tile at hand stay, if they do
 };
 
 // Calls `use` with the attention of a block.

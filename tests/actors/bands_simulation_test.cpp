@@ -322,6 +322,103 @@ TEST_CASE("a compressed document that is lost is scored again to the same rows")
   CHECK(after.cache_bytes == before.cache_bytes);
 }
 
+TEST_CASE("questions at the same time on the same documents load them once") {
+  const auto model = recall_model();
+  simulated_cluster cluster{plan_of(model)};
+  settle(cluster);
+  const auto context = contexts_of("kv_512", 1).front();
+  std::vector<id128> documents;
+  for (const auto& text : context.documents)
+    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  const auto& question = context.questions.front().first;
+  const auto alone = value_of(cluster, cluster.ask("decode", asked(question, documents, 300'000)));
+
+  std::vector<std::shared_ptr<eventual<actors::answer>>> all;
+  for (int i = 0; i < 100; ++i)
+    all.push_back(cluster.ask("decode", asked(question, documents, 300'000)));
+  std::uint64_t moved = 0;
+  for (const auto& one : all) {
+    const auto got = value_of(cluster, one);
+    CHECK(got.tokens == alone.tokens);
+    CHECK(got.misses == 0);
+    CHECK(got.cache_bytes == alone.cache_bytes);
+    moved += moved_bytes(got);
+  }
+  CHECK(moved == moved_bytes(alone));
+  const auto counters = value_of(cluster, cluster.report("decode")).counters;
+  const auto counted = [&](const std::string& name) {
+    const auto found = std::ranges::find(counters, name, &actors::counter::name);
+    REQUIRE(found != counters.end());
+    return static_cast<std::uint64_t>(found->value);
+  };
+  CHECK(counted("decode.sessions") == 101);
+  CHECK(counted("decode.shared_sessions") == 99);
+  CHECK(counted("decode.bytes_read") == 2 * moved);
+  CHECK(counted("decode.bytes_left_out") == 2 * (alone.full_bytes - moved));
+}
+
+TEST_CASE("with memory for it the next question on the same documents loads nothing") {
+  const auto model = recall_model();
+  auto plan = plan_of(model);
+  plan.base_bytes = 8 << 20;
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  const auto stored = value_of(
+      cluster, cluster.ingest("decode", "The tower at Melund is painted green.", {"kvzip", default_bands}));
+  const auto ask = [&](std::uint32_t ratio) {
+    return value_of(cluster, cluster.ask("decode", asked("What is the tower painted?", {stored.id}, ratio)));
+  };
+  const auto first = ask(500'000);
+  CHECK(moved_bytes(first) > 0);
+  const auto second = ask(500'000);
+  CHECK(moved_bytes(second) == 0);
+  CHECK(second.tokens == first.tokens);
+  CHECK(moved_bytes(ask(0)) > moved_bytes(first));  // other rows
+}
+
+TEST_CASE("shared rows count once against the memory for caches, and idle ones make room") {
+  const auto model = recall_model();
+  const auto context = contexts_of("kv_512", 1).front();
+  const auto& question = context.questions.front().first;
+  const auto ingest = [&](simulated_cluster& cluster) {
+    std::vector<id128> documents;
+    for (const auto& text : context.documents)
+      documents.push_back(value_of(cluster, cluster.ingest("decode", text)).id);
+    return documents;
+  };
+  actors::answer alone;
+  {
+    simulated_cluster cluster{plan_of(model)};
+    settle(cluster);
+    alone = value_of(cluster, cluster.ask("decode", asked(question, ingest(cluster), 0)));
+  }
+  auto plan = plan_of(model);
+  plan.cache_bytes = alone.cache_bytes * 8 / 5;  // two full copies do not fit
+  plan.base_bytes = plan.cache_bytes;
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  const auto documents = ingest(cluster);
+  std::vector<std::shared_ptr<eventual<actors::answer>>> all;
+  for (int i = 0; i < 4; ++i)
+    all.push_back(cluster.ask("decode", asked(question, documents, 0)));
+  for (const auto& one : all)
+    CHECK(value_of(cluster, one).tokens == alone.tokens);
+
+  // The same documents at other places are another base.
+  const std::vector<id128> reversed{documents.rbegin(), documents.rend()};
+  for (int i = 0; i < 2; ++i)
+    CHECK(!value_of(cluster, cluster.ask("decode", asked(question, reversed, 0))).text.empty());
+
+  // While one is being used there is no room for the other, whoever loads first.
+  const auto first = cluster.ask("decode", asked(question, documents, 0));
+  const auto second = cluster.ask("decode", asked(question, reversed, 0));
+  REQUIRE(cluster.run_until([&] { return first->done() && second->done(); }, limit));
+  CHECK(first->value.has_value() != second->value.has_value());
+  const auto& refused = first->failure ? first->failure : second->failure;
+  REQUIRE(refused);
+  CHECK(refused->context.find("bytes of KV cache") != std::string::npos);
+}
+
 // WEFT_CONTEXTS=n asks about the first n contexts of each set.
 TEST_CASE("documents scored alone, stored in bands, fetched and stitched answer as well as whole ones") {
   const char* wish = std::getenv("WEFT_CONTEXTS");

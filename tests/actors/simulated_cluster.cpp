@@ -191,6 +191,8 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     m->config.dram_bytes = plan_.dram_bytes;
     m->config.lease_duration = plan_.lease_duration;
     m->config.staging_bytes = plan_.staging_bytes;
+    m->config.base_bytes = plan_.base_bytes;
+    m->config.cache_bytes = plan_.cache_bytes;
     if (plan_.file_bytes != 0 && has(m->config, role::storage)) {
       m->config.file_folder = "simulated";
       m->config.file_bytes = plan_.file_bytes;

@@ -112,8 +112,9 @@ using pool_actor = caf::typed_actor<
 using engine_actor = caf::typed_actor<
     // K and V of a document, seen by itself alone, and its bands where it is to be scored.
     caf::replies_to<encode_atom, encode_order>::with<encoded_document_ptr>,
-    // A session with an empty cache.
-    caf::replies_to<open_atom, session_order>::with<std::uint64_t>,
+    // A session whose documents are to be loaded, or lie in a base that is there already. Who asks for a base
+    // that another session is loading waits for it.
+    caf::replies_to<open_atom, session_order>::with<opened_session>,
     // Documents into the session's cache, rotated to their places.
     caf::replies_to<load_atom, load_order>::with<load_outcome>,
     // Prefill what is to be computed, then decode to the end, together with the other sessions.
@@ -164,6 +165,9 @@ using context_actor = caf::typed_actor<
     caf::replies_to<status_atom>::with<transfer_list>,
     // Room in staging may be free again (sent to itself).
     caf::reacts_to<tick_atom>>;
+
+// The same for its own node (local).
+using local_decode_actor = decode_actor::extend<caf::replies_to<status_atom>::with<decode_report>>;
 
 // The actors of one node that others speak to; null where the node does not have the role.
 struct role_handles {

@@ -181,10 +181,22 @@ struct encode_order {
   std::optional<engine::banding> scoring = std::nullopt;
 };
 
+// Rows of documents that sessions share.
+struct base_order {
+  id128 key;                                 // of the documents, their bands and places
+  std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]
+};
+
 struct session_order {
-  std::vector<std::uint32_t> capacity_rows;           // [layer][kv_head]
+  std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]; without the base's
+  std::optional<base_order> base;            // none: documents are loaded into the session's own rows
   std::shared_ptr<const policies::stitch_plan> plan;  // what will be loaded and computed
   remote_context_ptr remote = nullptr;                // null: the whole prompt lies in the session's cache
+};
+
+struct opened_session {
+  std::uint64_t number = 0;
+  bool loaded = false;  // its documents' rows were there already
 };
 
 // A document and where it lands in the prompt: out of verified blocks, or, without any, to be computed from
@@ -228,6 +240,13 @@ struct generate_outcome {
   std::uint64_t decode_microseconds = 0;   // from the first token to the last
   std::uint64_t cache_bytes = 0;           // that the session's cache allocated
   sparse_summary sparse = {};
+};
+
+struct decode_report {
+  std::uint64_t sessions = 0;
+  std::uint64_t shared_sessions = 0;  // that read rows which another one had loaded
+  std::uint64_t bytes_read = 0;       // of documents' blocks
+  std::uint64_t bytes_left_out = 0;   // of bands that a ratio left where they are
 };
 
 // -- gateway --
@@ -284,6 +303,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::pool_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encoded_document_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encode_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::session_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::opened_session)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::decode_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::generate_order)

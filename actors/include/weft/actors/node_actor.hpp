@@ -25,6 +25,7 @@ struct node_parts {
   fabric_actor fabric;
   pool_actor pool;
   gateway_actor gateway;
+  local_decode_actor decode;  // null: not a decode node
   std::shared_ptr<remoting> network;
   clock_source clock;
   local_membership_actor membership;  // null: this node is no candidate

@@ -68,6 +68,10 @@ struct node_config {
   std::uint64_t file_bytes = 0;                      // of blocks in it
   std::uint64_t staging_bytes = 64ULL << 20;         // arena for blocks on their way in or out of the engine
 
+  // decode: documents' rows that a session read and that the next question on the same documents finds there.
+  // 0: sessions share them only while they run.
+  std::uint64_t base_bytes = 0;
+
   std::uint64_t replication_bytes_per_second = 256ULL << 20;  // of copies that are made after a loss
   std::uint64_t scrub_bytes_per_second = 16ULL << 20;         // of blocks in memory; 0: never
 

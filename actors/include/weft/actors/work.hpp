@@ -16,10 +16,15 @@ namespace weft::actors {
 // Where the engine computes: a thread of its own, or the scheduler's (simulations).
 enum class engine_thread : bool { shared = false, own = true };
 
-// `cache_bytes`: of all sessions together; 0: as much as they ask for.
+// Bytes of KV cache.
+struct engine_memory {
+  std::uint64_t limit_bytes = 0;      // of all sessions together; 0: as much as they ask for
+  std::uint64_t idle_base_bytes = 0;  // of documents' rows that no session uses any more and the next one may
+};
+
 engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
                           std::shared_ptr<const model_context> context, engine_thread thread,
-                          std::uint64_t cache_bytes);
+                          const engine_memory& memory);
 
 // What the actors of one node that has a model share.
 struct work_parts {
@@ -32,7 +37,7 @@ struct work_parts {
 };
 
 prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts);
-decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts);
+local_decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts);
 gateway_actor spawn_gateway(caf::actor_system& system, const node_config& config, work_parts parts);
 
 }  // namespace weft::actors

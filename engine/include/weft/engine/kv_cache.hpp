@@ -37,6 +37,9 @@ class kv_cache {
   kv_cache(const kv_shape& shape, std::uint32_t capacity_rows);
   // Each (layer, KV head) its own capacity, [layer][kv_head]: what is not kept takes no memory.
   kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows);
+  // The same behind rows that several caches share and none of them changes: everything below is about the
+  // cache's own rows, what attends to it sees both. A position is in one of the two at most.
+  kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows);
   kv_cache(kv_cache&&) noexcept;
   kv_cache& operator=(kv_cache&&) noexcept;
   ~kv_cache();
@@ -45,7 +48,8 @@ class kv_cache {
   std::uint32_t capacity_rows() const;  // of the largest head
   std::uint32_t capacity_rows(std::uint32_t layer, std::uint32_t kv_head) const;
   std::uint32_t rows(std::uint32_t layer, std::uint32_t kv_head) const;
-  std::size_t allocated_bytes() const;
+  std::size_t allocated_bytes() const;  // without the base
+  const kv_cache* base() const;         // null where there is none
 
   // [row] of one (layer, KV head): head_dim elements or codes; scales ([row][row_scales]) of a cache that has
   // some; and each row's position in the prompt (ascending) and segment.
@@ -55,9 +59,13 @@ class kv_cache {
   std::uint16_t* v_scales(std::uint32_t layer, std::uint32_t kv_head);
   std::int32_t* positions(std::uint32_t layer, std::uint32_t kv_head);
   std::int32_t* segments(std::uint32_t layer, std::uint32_t kv_head);
+  const std::byte* k(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::byte* v(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::int32_t* positions(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::int32_t* segments(std::uint32_t layer, std::uint32_t kv_head) const;
 
   // All of its rows as attention takes them.
-  kernels::kv_run run(std::uint32_t layer, std::uint32_t kv_head);
+  kernels::kv_run run(std::uint32_t layer, std::uint32_t kv_head) const;
 
   // Rows that were written behind the current end become part of the cache.
   void set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows);

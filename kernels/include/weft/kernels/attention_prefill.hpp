@@ -45,6 +45,8 @@ struct prefill_kv_head {
   row_codec coding = row_codec::raw;
   const std::uint16_t* k_scales = nullptr;  // [rows][scales_per_row], where it is not raw
   const std::uint16_t* v_scales = nullptr;
+  // Of attention_prefill: rows of the same head that lie elsewhere, looked at before these.
+  const prefill_kv_head* before = nullptr;
 };
 
 // out: f32 [rows][query_heads][head_dim], rows `out_stride` floats apart. `heads.size() == shape.kv_heads`.
