@@ -37,18 +37,25 @@ std::vector<id128> keys_of(const std::vector<machines::announced>& items) {
   return keys;
 }
 
-// The header and its tables; checksums of the rows are another matter.
-errc is_whole(std::span<const std::byte> bytes, const id128& key) {
-  const auto parsed = block::view::parse(bytes);
-  if (!parsed) return parsed.error().code;
-  return parsed->id().key == key && parsed->bands_present() == parsed->band_count() ? errc::ok
-                                                                                    : errc::corrupt;
+// The header and its tables, in front of all that is there; checksums of the rows are another matter. A block
+// that lost its last bands is one, too.
+errc is_block(const block::view& parsed, const id128& key) {
+  return parsed.id().key == key && parsed.bands_present() != 0 ? errc::ok : errc::corrupt;
+}
+
+// Of what is there of a block of several bands; empty for any other.
+std::vector<std::uint64_t> band_ends_of(const block::view& parsed) {
+  std::vector<std::uint64_t> ends;
+  if (parsed.is_opaque() || parsed.band_count() < 2) return ends;
+  for (std::uint32_t band = 0; band < parsed.bands_present(); ++band)
+    ends.push_back(parsed.end_of_band(band));
+  return ends;
 }
 
 errc proof_of(std::span<const std::byte> bytes, const id128& key) {
   const auto parsed = block::view::parse(bytes);
   if (!parsed) return parsed.error().code;
-  if (parsed->id().key != key || parsed->bands_present() != parsed->band_count()) return errc::corrupt;
+  if (const auto form = is_block(*parsed, key); form != errc::ok) return form;
   return parsed->verify_bands() ? errc::ok : errc::corrupt;
 }
 
@@ -115,6 +122,7 @@ void block_store::make_tier() {
                       std::uint64_t generation) { return prove_and_stamp(bytes, key, generation); },
       .prove = [](std::span<const std::byte> bytes, const id128& key) { return proof_of(bytes, key); },
       .gone = [this](const std::vector<id128>& keys) { withdraw(keys); },
+      .trimmed = [this](const std::vector<machines::trimmed_block>& blocks) { carry_out(blocks); },
       .back = [this](const std::vector<machines::announced>& items) { announce(items, [] {}); }};
   below_ = std::make_unique<tier::tiered_storage>(slots_, parts_.arena, *parts_.file->on,
                                                   std::move(parts_.file->books), std::move(hooks));
@@ -154,6 +162,7 @@ void block_store::reserve(const intake_ptr& job) {
         parts_.clock());
     for (const auto& gone : place.evicted)
       evicted.push_back(gone.key);
+    carry_out(place.trimmed);
     job->outcomes.push_back(code_of(place.outcome));
     if (place.outcome != machines::reserve_outcome::granted) continue;
     order.ranges.push_back(
@@ -197,20 +206,36 @@ errc block_store::admit(const offered_block& block, const machines::reservation&
   // A reservation that ran out may have become someone else's place.
   if (!slots_.is_reserved(place.generation)) return errc::deadline_exceeded;
   const auto bytes = parts_.arena.subspan(place.offset, block.bytes);
-  auto proof = is_whole(bytes, block.key);
+  const auto parsed = block::view::parse(bytes);
+  auto proof = parsed ? is_block(*parsed, block.key) : parsed.error().code;
   if (proof == errc::ok && !block::stamp(bytes, place.generation, now_ ? now_->self.incarnation : 0))
     proof = errc::corrupt;
   if (proof != errc::ok) {
     slots_.abort(place.generation);
     return proof;
   }
-  const auto outcome = slots_.commit(place.generation, parts_.clock());
+  const auto outcome = slots_.commit(place.generation, parts_.clock(), band_ends_of(*parsed));
   if (outcome == machines::commit_outcome::unknown) return errc::deadline_exceeded;
   if (below_) below_->committed(block.key);
   return errc::ok;
 }
 
-// Whole, that key's, and from now on this life's.
+// What is left of blocks that lost bands has another generation, where it lies elsewhere as well as where it
+// does not: who remembers the whole block asks again. Before anything is written to where they were.
+void block_store::carry_out(const std::vector<machines::trimmed_block>& trimmed) {
+  for (const auto& t : trimmed) {
+    const auto place = parts_.arena.subspan(t.offset, t.bytes);
+    const auto before = parts_.arena.subspan(t.from, t.bytes);
+    if (t.from != t.offset) {
+      std::ranges::copy(before, place.begin());
+      (void)block::stamp(before, 0, 0);
+    }
+    // What cannot be stamped does not prove itself, and readers go elsewhere.
+    (void)block::stamp(place, t.generation, now_ ? now_->self.incarnation : 0);
+  }
+}
+
+// That key's, and from now on this life's.
 errc block_store::prove_and_stamp(std::span<std::byte> bytes, const id128& key, std::uint64_t generation) {
   if (const auto proof = proof_of(bytes, key); proof != errc::ok) return proof;
   return block::stamp(bytes, generation, now_ ? now_->self.incarnation : 0) ? errc::ok : errc::corrupt;
@@ -297,6 +322,18 @@ void block_store::pinned(std::vector<id128> keys, answered<key_list> done) {
       if (is_pinned(key)) kept.keys.push_back(key);
     }
     done(std::move(kept));
+  });
+}
+
+void block_store::sizes(std::vector<id128> keys, answered<held_sizes> done) {
+  on_strand([this, keys = std::move(keys), done = std::move(done)] {
+    held_sizes held;
+    for (const auto& key : keys) {
+      const auto slot = slots_.find(key);
+      const auto on_file = below_ ? below_->books().bytes_of(key) : 0;
+      held.bytes.push_back(std::max(slot ? slot->bytes : 0, on_file));
+    }
+    done(std::move(held));
   });
 }
 
@@ -417,7 +454,9 @@ void block_store::tick() {
   on_strand([this] {
     parts_.calls->expire();
     slots_.tick(parts_.clock());
-    withdraw(keys_of(slots_.relieve(evictions_per_tick)));
+    const auto relief = slots_.relieve(evictions_per_tick);
+    carry_out(relief.trimmed);
+    withdraw(keys_of(relief.evicted));
     if (below_) below_->tick();
     withdraw_unheard();
     announce_where_missing();

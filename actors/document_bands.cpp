@@ -103,8 +103,8 @@ result<std::uint32_t> bands_for(const schema::manifest& m, std::uint32_t ratio_m
 }
 
 std::uint64_t front_bytes(const schema::manifest& m, std::size_t block, std::uint32_t bands) {
-  if (m.band_ends.empty() || bands >= m.bands.size()) return 0;
-  return m.band_ends[block * m.bands.size() + bands - 1];
+  if (m.band_ends.empty()) return 0;
+  return m.band_ends[block * m.bands.size() + std::min<std::size_t>(bands, m.bands.size()) - 1];
 }
 
 std::vector<std::uint64_t> band_bytes(const schema::manifest& m) {
@@ -118,6 +118,17 @@ std::vector<std::uint64_t> band_bytes(const schema::manifest& m) {
 std::span<const std::uint32_t> rows_of(const schema::manifest& m, std::uint32_t bands) {
   const auto heads = m.band_rows.size() / m.bands.size();
   return std::span(m.band_rows).subspan(heads == 0 ? 0 : (bands - 1) * heads, heads);
+}
+
+std::uint32_t served_millionths(const schema::manifest& m, std::span<const std::uint64_t> held) {
+  const auto bands = m.bands.size();
+  auto served = bands;
+  for (std::size_t block = 0; block < held.size(); ++block) {
+    if (m.band_ends.empty() && held[block] == 0) return 0;
+    while (!m.band_ends.empty() && served > 0 && held[block] < m.band_ends[block * bands + served - 1])
+      --served;
+  }
+  return served == 0 ? 0 : millionths_of(m.bands[served - 1].ratio);
 }
 
 std::vector<std::uint32_t> band_millionths(const schema::manifest& m) {

@@ -26,13 +26,16 @@ void describe_bands(schema::manifest& m, const engine::banded_document& document
 // `invalid_argument` where the document keeps fewer rows, or was not scored.
 result<std::uint32_t> bands_for(const schema::manifest& m, std::uint32_t ratio_millionths);
 
-// Of the first `bands` bands of a block; 0 where it is not known or where that is all of it.
+// Of the first `bands` bands of a block; 0 where it is not known: all of it then.
 std::uint64_t front_bytes(const schema::manifest& m, std::size_t block, std::uint32_t bands);
 // Of those of all blocks, by band; empty where it is not known.
 std::vector<std::uint64_t> band_bytes(const schema::manifest& m);
 
 // [layer][kv_head]: rows of the first `bands` bands. Empty: every token, in every head.
 std::span<const std::uint32_t> rows_of(const schema::manifest& m, std::uint32_t bands);
+
+// Of the largest ratio that is held whole, where `held` has the bytes of each block.
+std::uint32_t served_millionths(const schema::manifest& m, std::span<const std::uint64_t> held);
 
 std::vector<std::uint32_t> band_millionths(const schema::manifest& m);
 

@@ -110,6 +110,32 @@ document_summary summary_of(const cluster& now, const schema::manifest& m,
 
 using list_promise = caf::typed_response_promise<document_list>;
 
+// Which ratio of each document is still held whole.
+void list_served(self_pointer self, std::vector<manifest_ptr> manifests, document_list list,
+                 list_promise promise) {
+  key_list blocks;
+  for (const auto& m : manifests)
+    blocks.keys.insert(blocks.keys.end(), m->block_keys.begin(), m->block_keys.end());
+  self->request(self->state.parts.pool, caf::infinite, size_atom_v, std::move(blocks))
+      .then(
+          [manifests = std::move(manifests), list = std::move(list),
+           promise](const held_sizes& held) mutable {
+            std::size_t first = 0;
+            for (std::size_t i = 0; i < manifests.size(); ++i) {
+              const auto count = manifests[i]->block_keys.size();
+              if (first + count > held.bytes.size()) break;
+              list.documents[i].served_millionths =
+                  served_millionths(*manifests[i], std::span(held.bytes).subspan(first, count));
+              first += count;
+            }
+            std::sort(list.documents.begin(), list.documents.end(), [](const auto& a, const auto& b) {
+              return std::tie(a.name, a.id) < std::tie(b.name, b.id);
+            });
+            promise.deliver(std::move(list));
+          },
+          [promise](const caf::error& e) mutable { promise.deliver(e); });
+}
+
 void list_located(self_pointer self, std::vector<manifest_ptr> manifests, std::vector<located_key> located,
                   list_promise promise) {
   key_list first_blocks;
@@ -127,10 +153,7 @@ void list_located(self_pointer self, std::vector<manifest_ptr> manifests, std::v
               list.documents.back().pinned = kept.contains(m->block_keys.front());
               first += m->block_keys.size();
             }
-            std::sort(list.documents.begin(), list.documents.end(), [](const auto& a, const auto& b) {
-              return std::tie(a.name, a.id) < std::tie(b.name, b.id);
-            });
-            promise.deliver(std::move(list));
+            list_served(self, std::move(manifests), std::move(list), promise);
           },
           [promise](const caf::error& e) mutable { promise.deliver(e); });
 }

@@ -50,6 +50,10 @@ void add(node_report& report, const storage_report& storage) {
   add(report, "storage.over_quota", stats.over_quota);
   add(report, "storage.relief_rounds", stats.relief_rounds);
   add(report, "storage.largest_hole_bytes", stats.largest_hole_bytes);
+  add(report, "storage.banded_blocks", stats.banded_items);
+  add(report, "storage.bands", stats.bands_held);
+  add(report, "storage.trims", stats.trims);
+  add(report, "storage.trimmed_bytes", stats.trimmed_bytes);
 }
 
 void add(node_report& report, const fabric_report& fabric) {

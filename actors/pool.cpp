@@ -6,6 +6,8 @@
 
 #include "posted_work.hpp"
 
+#include <algorithm>
+
 namespace weft::actors {
 
 namespace {
@@ -86,6 +88,35 @@ caf::result<key_list> collect_keys(pool_pointer self, Handle role_handles::*role
   return promise;
 }
 
+// Asks every storage node; a holder that does not answer counts as none.
+caf::result<held_sizes> collect_sizes(pool_pointer self, const key_list& keys) {
+  auto all = std::make_shared<collection<held_sizes>>();
+  all->sum.bytes.assign(keys.keys.size(), 0);
+  all->promise = self->make_response_promise<held_sizes>();
+  all->open = 1;
+  for (const auto& [node, handles] : self->state.now->handles) {
+    if (!handles.storage) continue;
+    for (std::size_t first = 0; first < keys.keys.size(); first += max_keys_per_message) {
+      const auto last = std::min(first + max_keys_per_message, keys.keys.size());
+      key_list part;
+      part.keys.assign(keys.keys.begin() + static_cast<std::ptrdiff_t>(first),
+                       keys.keys.begin() + static_cast<std::ptrdiff_t>(last));
+      ++all->open;
+      self->request(handles.storage, ask_around_timeout, size_atom_v, std::move(part))
+          .then(
+              [all, first](const held_sizes& sizes) {
+                for (std::size_t i = 0; i < sizes.bytes.size() && first + i < all->sum.bytes.size(); ++i)
+                  all->sum.bytes[first + i] = std::max(all->sum.bytes[first + i], sizes.bytes[i]);
+                all->close_one();
+              },
+              [all](const caf::error&) { all->close_one(); });
+    }
+  }
+  auto promise = all->promise;
+  all->close_one();
+  return promise;
+}
+
 template <class Answer>
 auto answer_to(pool_pointer self, caf::typed_response_promise<Answer> promise) {
   return poster<pool_port>(self).deliverer(promise);
@@ -121,6 +152,10 @@ pool_port::behavior_type behave(pool_pointer self, std::shared_ptr<block_pool> p
       [self](pin_atom, const key_list& which) -> caf::result<key_list> {
         if (!self->state.now) return not_joined();
         return collect_keys(self, &role_handles::storage, pin_atom_v, which);
+      },
+      [self](size_atom, const key_list& which) -> caf::result<held_sizes> {
+        if (!self->state.now) return not_joined();
+        return collect_sizes(self, which);
       },
       [self](list_atom) -> caf::result<key_list> {
         if (!self->state.now) return not_joined();

@@ -84,7 +84,8 @@ document_summary summarise(self_pointer self, const ingest& job) {
           .pinned = false,
           .importance = job.manifest.meaning.policy,
           .band_millionths = band_millionths(job.manifest),
-          .band_bytes = band_bytes(job.manifest)};
+          .band_bytes = band_bytes(job.manifest),
+          .served_millionths = band_millionths(job.manifest).back()};
 }
 
 template <class Done>

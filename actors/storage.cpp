@@ -57,6 +57,10 @@ storage_port::behavior_type behave(self_pointer self, std::shared_ptr<block_stor
         return answer_later<key_list>(
             self, [&](auto& here, auto done) { here.pinned(which.keys, std::move(done)); });
       },
+      [self](size_atom, const key_list& which) {
+        return answer_later<held_sizes>(
+            self, [&](auto& here, auto done) { here.sizes(which.keys, std::move(done)); });
+      },
       [self](list_atom, std::uint64_t cursor, std::size_t limit) {
         return answer_later<held_page>(
             self, [&](auto& here, auto done) { here.list_held(cursor, limit, std::move(done)); });

@@ -48,22 +48,35 @@ void eviction_policy::trim(slot_index slot, std::uint32_t keep_bands) {
   if (keep_bands == 1) band_ends_.erase(at);
 }
 
-eviction_plan eviction_policy::trims_and_victims(std::uint64_t bytes_needed, const may_go& allowed) {
-  if (band_ends_.empty()) return victims(bytes_needed, allowed);
-  const eviction_plan coldest = victims(times(bytes_needed, trim_reach), allowed);
+eviction_plan eviction_policy::trims(std::uint64_t bytes_needed, std::uint64_t reach_bytes,
+                                     const may_go& allowed) {
+  if (band_ends_.empty()) return {};
+  return trims_of(victims(reach_bytes, allowed), bytes_needed);
+}
+
+eviction_plan eviction_policy::trims_of(const eviction_plan& coldest, std::uint64_t bytes_needed) const {
   eviction_plan plan;
   for (const slot_index slot : coldest.victims) {
-    if (plan.freed_bytes >= bytes_needed) return plan;
+    if (plan.freed_bytes >= bytes_needed) break;
     const auto bands = band_ends_.find(slot);
     if (bands == band_ends_.end()) continue;
     const std::vector<std::uint64_t>& ends = bands->second;
     auto keep = static_cast<std::uint32_t>(ends.size());
     while (keep > 1 && plan.freed_bytes + (ends.back() - ends[keep - 1]) < bytes_needed)
       --keep;
+    while (keep < ends.size() && ends[keep] == ends[keep - 1])
+      ++keep;  // costs nothing
     if (keep == ends.size()) continue;
     plan.trims.push_back({slot, keep});
     plan.freed_bytes += ends.back() - ends[keep - 1];
   }
+  return plan;
+}
+
+eviction_plan eviction_policy::trims_and_victims(std::uint64_t bytes_needed, const may_go& allowed) {
+  if (band_ends_.empty()) return victims(bytes_needed, allowed);
+  const eviction_plan coldest = victims(times(bytes_needed, trim_reach), allowed);
+  eviction_plan plan = trims_of(coldest, bytes_needed);
   for (const slot_index slot : coldest.victims) {
     if (plan.freed_bytes >= bytes_needed) break;
     std::uint64_t left = bytes_of(slot);

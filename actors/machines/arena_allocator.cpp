@@ -86,6 +86,21 @@ void arena_allocator::free(place p) {
   link(c);
 }
 
+void arena_allocator::shrink(place p, std::uint64_t bytes) {
+  const std::uint32_t c = index_of(p);
+  const auto units = static_cast<std::uint32_t>((bytes + unit_bytes - 1) / unit_bytes);
+  if (units == 0 || units >= chunks_[c].units) return;
+  used_units_ -= chunks_[c].units - units;
+  split(c, units);
+  const std::uint32_t rest = chunks_[c].behind;
+  const std::uint32_t behind = chunks_[rest].behind;
+  if (behind == none || chunks_[behind].taken) return;
+  unlink(rest);
+  unlink(behind);
+  merge_with_behind(rest);
+  link(rest);
+}
+
 std::uint64_t arena_allocator::offset(place p) const {
   return base_ + chunks_[index_of(p)].start * unit_bytes;
 }

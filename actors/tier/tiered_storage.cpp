@@ -78,7 +78,14 @@ void tiered_storage::pump() {
 
 void tiered_storage::start_writing(const write_order& order) {
   const auto held = slots_.hold(order.key);
-  if (!held) return books_.abandon(order.slot);  // memory let it go meanwhile
+  if (!held) return books_.abandon(order.slot);     // memory let it go meanwhile
+  if (whole_sectors(held->bytes) != order.bytes) {  // it lost bands meanwhile
+    books_.abandon(order.slot);
+    slots_.let_go(held->generation);
+    books_.enqueue(
+        {.key = order.key, .kind = held->kind, .bytes = held->bytes, .tenant = slots_.tenant_of(order.key)});
+    return;
+  }
   device_.write(area::data, order.offset, arena_.subspan(held->offset, order.bytes),
                 on_my_thread([this, order, generation = held->generation](errc outcome) {
                   slots_.let_go(generation);
@@ -178,6 +185,7 @@ void tiered_storage::start_reading(const id128& key, const read_order& order,
       {.key = key, .kind = order.kind, .bytes = order.bytes, .tenant = order.tenant, .expires = false},
       hooks_.clock());
   report_gone(place.evicted);
+  if (!place.trimmed.empty() && hooks_.trimmed) hooks_.trimmed(place.trimmed);
   if (place.outcome != machines::reserve_outcome::granted) {
     books_.end_read(order.slot, errc::ok);
     return;

@@ -15,6 +15,8 @@ inline std::string bands_text(const client::document_info& document) {
   text << document.importance;
   for (const double ratio : document.band_ratios)
     text << " " << ratio;
+  const bool trimmed = document.served_ratio >= 0 && document.served_ratio < document.band_ratios.back();
+  if (trimmed) text << " (up to " << document.served_ratio << " held)";
   text << "  ";
   return text.str();
 }

@@ -17,7 +17,8 @@ json json_of(const client::document_info& document) {
           {"bands", document.band_ratios},
           {"ms", document.ms},
           {"pinned", document.pinned},
-          {"band_bytes", document.band_bytes}};
+          {"band_bytes", document.band_bytes},
+          {"served_ratio", document.served_ratio < 0 ? json() : json(document.served_ratio)}};
 }
 
 json json_of(std::span<const client::document_info> documents) {

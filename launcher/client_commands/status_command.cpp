@@ -5,6 +5,7 @@
 #include "json_of.hpp"
 #include "reach_cluster.hpp"
 
+#include <algorithm>
 #include <iomanip>
 #include <iostream>
 
@@ -25,11 +26,28 @@ void print_pool(const char* name, const schema::pool_use& pool) {
             << static_cast<double>(pool.capacity_bytes) / mib << " MiB\n";
 }
 
+std::int64_t counted(const schema::node_status& node, std::string_view name) {
+  const auto found = std::ranges::find(node.counters, name, &schema::counter::name);
+  return found == node.counters.end() ? 0 : found->value;
+}
+
+// What bands save: memory that trimming gave back, bytes that readers at a ratio did not ask for.
+void print_bands(const schema::node_status& node) {
+  constexpr double mib = 1024.0 * 1024.0;
+  if (const auto blocks = counted(node, "storage.banded_blocks"); blocks > 0)
+    std::cout << "    bands  " << counted(node, "storage.bands") << " of " << blocks << " blocks, "
+              << static_cast<double>(counted(node, "storage.trimmed_bytes")) / mib << " MiB trimmed\n";
+  if (const auto bytes = counted(node, "decode.bytes_left_out"); bytes > 0)
+    std::cout << "    ratio  " << static_cast<double>(counted(node, "decode.bytes_read")) / mib
+              << " MiB read, " << static_cast<double>(bytes) / mib << " MiB left where they are\n";
+}
+
 void print_node(const schema::node_status& node, bool counters) {
   std::cout << "  " << node.name << "  " << (node.alive ? "alive" : "dead") << "  pid " << node.pid << "  "
             << joined(node.roles) << "\n";
   print_pool("dram", node.dram);
   print_pool("file", node.file);
+  print_bands(node);
   for (const auto& p : node.peers) {
     std::cout << "    to " << p.name << " by " << p.transport << " (" << p.path << ")";
     if (p.gb_per_s > 0) std::cout << "  " << p.gb_per_s << " GB/s";

@@ -564,6 +564,10 @@ std::shared_ptr<eventual<read_outcome>> simulated_cluster::get(const std::string
   return request<read_outcome>(members_.at(through)->actors.pool, read_atom_v, std::move(order));
 }
 
+std::shared_ptr<eventual<document_list>> simulated_cluster::documents(const std::string& through) {
+  return request<document_list>(members_.at(through)->actors.gateway, list_atom_v);
+}
+
 std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::drop(const std::string& through,
                                                                  const id128& key) {
   return request<std::uint64_t>(members_.at(through)->actors.pool, drop_atom_v, key_list{{key}});

@@ -130,6 +130,7 @@ class simulated_cluster {
 
   std::shared_ptr<eventual<actors::document_summary>> ingest(const std::string& through, std::string text,
                                                              actors::scoring_wish scoring = {});
+  std::shared_ptr<eventual<actors::document_list>> documents(const std::string& through);
   std::shared_ptr<eventual<actors::answer>> ask(const std::string& through, actors::question asked);
 
   // Of everything that happened so far: equal for equal seeds.

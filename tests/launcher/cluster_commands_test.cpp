@@ -130,6 +130,42 @@ TEST_CASE("the nodes do not outlive the one that watches over them") {
   CHECK(scene.left_behind() == "");
 }
 
+TEST_CASE("a document in bands: ingested by importance, asked at a ratio, listed with what is served") {
+  const cluster_scene scene;
+  scene.document({"up", "--detach"});
+  std::string text;
+  for (int i = 1000; i < 1040; ++i)
+    text += "The access code for the vault at Koreth " + std::to_string(i) + " is " + std::to_string(i * 7) +
+            ". ";
+  scene.write("vault.txt", text);
+  scene.write("tower.txt", "Notes of Melund. The tower at Melund is painted green.");
+  const auto stored = scene.document({"ingest", "vault.txt", "--importance", "kvzip"}).at("documents").at(0);
+  CHECK(stored.at("importance") == "kvzip");
+  CHECK(stored.at("bands") == json({0.1, 0.2, 0.3, 0.5, 0.7, 1.0}));
+  scene.document({"ingest", "tower.txt"});
+
+  const auto bytes = [&](std::vector<std::string> options) {
+    options.insert(options.begin(), {"ask", "What is the access code?", "--document", "vault.txt"});
+    const auto answer = scene.document(options);
+    std::uint64_t sum = 0;
+    for (const auto& transfer : answer.at("transfers"))
+      sum += transfer.at("bytes").get<std::uint64_t>();
+    return sum;
+  };
+  CHECK(bytes({}) == stored.at("band_bytes").at(5));
+  CHECK(bytes({"--ratio", "0.3"}) == stored.at("band_bytes").at(2));
+  CHECK(bytes({"--ratio", "0.25"}) == stored.at("band_bytes").at(2));
+
+  const auto refused = scene.run({"ask", "What colour?", "--document", "tower.txt", "--ratio", "0.3"});
+  CHECK(refused.exit_code == 1);
+  CHECK(is_one_line(refused.err));
+  CHECK(refused.err.find("--importance") != std::string::npos);
+  for (const auto& document : scene.document({"documents"}).at("documents"))
+    CHECK(document.at("served_ratio") == 1.0);
+  CHECK(scene.run({"status"}).out.find("MiB left where they are") != std::string::npos);
+  CHECK(scene.run({"down"}).exit_code == 0);
+}
+
 TEST_CASE("a port in use") {
   const taken_port taken;
   const cluster_scene scene(taken.port());

@@ -253,17 +253,17 @@ TEST_CASE("above the high watermark room is made down to the low one, and not ag
   storage s(options);
   for (std::uint64_t n = 1; n <= 15; ++n)
     put(s, block(n));
-  CHECK(s.relieve(100).empty());  // at the watermark, not above
+  CHECK(s.relieve(100).evicted.empty());  // at the watermark, not above
   put(s, block(16));
-  CHECK(s.relieve(2).size() == 2);
+  CHECK(s.relieve(2).evicted.size() == 2);
   CHECK(s.stats().used_bytes == 56 * kib);
-  const auto evicted = s.relieve(100);  // goes on below the high one
+  const auto evicted = s.relieve(100).evicted;  // goes on below the high one
   CHECK(evicted.size() == 4);
   CHECK(evicted.front() == announced{key_of(3), item_kind::block});
   CHECK(s.stats().used_bytes == 40 * kib);
   for (std::uint64_t n = 20; n < 25; ++n)
     put(s, block(n));
-  CHECK(s.relieve(100).empty());
+  CHECK(s.relieve(100).evicted.empty());
   CHECK(s.stats().relief_rounds == 1);
   CHECK(s.inconsistency() == "");
 }
@@ -277,10 +277,10 @@ TEST_CASE("relief ends when what is left may not go, and begins again when it ma
     put(s, block(n));
     s.pin(key_of(n));
   }
-  CHECK(s.relieve(100).empty());
+  CHECK(s.relieve(100).evicted.empty());
   for (std::uint64_t n = 1; n <= 6; ++n)
     s.unpin(key_of(n));
-  CHECK(s.relieve(100).size() == 4);
+  CHECK(s.relieve(100).evicted.size() == 4);
 }
 
 TEST_CASE("what a lower tier has goes first, and is not named as lost") {

@@ -75,15 +75,20 @@ class tier_room {
   }
 
   // As a writer does it: reserve, bring the bytes, commit. False where there is no room.
-  bool put(const id128& key) {
+  // `bands`: it comes in so many, which end at equal distances.
+  bool put(const id128& key, std::uint64_t bands = 1) {
     const auto data = content(key);
     const auto place = slots_->reserve({.key = key, .kind = item_kind::block, .bytes = data.size()}, now);
     for (const auto& item : place.evicted)
       said_.erase(item.key);
+    carry_out(place.trimmed);
     if (place.outcome != machines::reserve_outcome::granted)
       return place.outcome == machines::reserve_outcome::already_have;
     std::ranges::copy(data, bytes().begin() + static_cast<std::ptrdiff_t>(place.offset));
-    REQUIRE(slots_->commit(place.generation, now) == machines::commit_outcome::committed);
+    std::vector<std::uint64_t> ends;
+    for (std::uint64_t band = 1; bands > 1 && band <= bands; ++band)
+      ends.push_back(data.size() * band / bands);
+    REQUIRE(slots_->commit(place.generation, now, ends) == machines::commit_outcome::committed);
     said_.insert(key);
     tier_->committed(key);
     return true;
@@ -158,29 +163,36 @@ class tier_room {
 
   std::span<std::byte> bytes() { return {arena_.front().bytes.data(), arena_.size() * sector_bytes}; }
 
+  static bool is_front(std::span<const std::byte> data, const id128& key) {
+    const auto whole = content(key);
+    return data.size() <= whole.size() && std::ranges::equal(data, std::span(whole).first(data.size()));
+  }
+
+  void carry_out(const std::vector<machines::trimmed_block>& blocks) {
+    for (const auto& block : blocks)
+      std::memmove(bytes().data() + block.offset, bytes().data() + block.from, block.bytes);
+  }
+
   bool check(const id128& key) {
     const auto slot = slots_->find(key);
     if (!slot) return false;
-    REQUIRE(std::ranges::equal(bytes().subspan(slot->offset, slot->bytes), content(key)));
+    REQUIRE(is_front(bytes().subspan(slot->offset, slot->bytes), key));
     return true;
   }
 
   tiered_hooks hooks() {
     return {.clock = [this] { return now; },
             .post = [this](std::function<void()> f) { posted_.push_back(std::move(f)); },
-            .admit =
-                [](std::span<std::byte> data, const id128& key, std::uint64_t) {
-                  return std::ranges::equal(data, content(key)) ? errc::ok : errc::corrupt;
-                },
-            .prove =
-                [](std::span<const std::byte> data, const id128& key) {
-                  return std::ranges::equal(data, content(key)) ? errc::ok : errc::corrupt;
-                },
+            .admit = [](std::span<std::byte> data, const id128& key,
+                        std::uint64_t) { return is_front(data, key) ? errc::ok : errc::corrupt; },
+            .prove = [](std::span<const std::byte> data,
+                        const id128& key) { return is_front(data, key) ? errc::ok : errc::corrupt; },
             .gone =
                 [this](const std::vector<id128>& keys) {
                   for (const id128& key : keys)
                     said_.erase(key);
                 },
+            .trimmed = [this](const std::vector<machines::trimmed_block>& blocks) { carry_out(blocks); },
             .back =
                 [this](const std::vector<machines::announced>& items) {
                   for (const auto& item : items)

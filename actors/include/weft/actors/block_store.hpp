@@ -67,6 +67,8 @@ class block_store : public std::enable_shared_from_this<block_store> {
   void drop(std::vector<id128> keys, answered<std::uint64_t> done);
   void pin(bool pinned, std::vector<id128> keys, answered<std::uint64_t> done);
   void pinned(std::vector<id128> keys, answered<key_list> done);
+  // Bytes that are held of each, in memory or on file.
+  void sizes(std::vector<id128> keys, answered<held_sizes> done);
   void list_held(std::uint64_t cursor, std::size_t limit, answered<held_page> done);
   // Drops the copies in memory and on file that do not prove themselves; of which keys none is left.
   void prove(std::vector<id128> keys, answered<key_list> done);
@@ -81,6 +83,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
 
   void on_strand(std::function<void()> what);
   void make_tier();
+  void carry_out(const std::vector<machines::trimmed_block>& trimmed);
   errc prove_and_stamp(std::span<std::byte> bytes, const id128& key, std::uint64_t generation);
 
   void withdraw(const std::vector<id128>& keys);

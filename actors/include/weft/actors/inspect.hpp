@@ -36,7 +36,8 @@ WEFT_INSPECT(announced, x.key, x.kind)
 WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned)
 WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.largest_hole_bytes,
              x.committed_items, x.committed_bytes, x.reserved_items, x.pinned_items, x.leases, x.hits,
-             x.misses, x.evictions, x.expired_reservations, x.demotions, x.over_quota, x.relief_rounds)
+             x.misses, x.evictions, x.expired_reservations, x.demotions, x.over_quota, x.relief_rounds,
+             x.trims, x.trimmed_bytes, x.banded_items, x.bands_held)
 }  // namespace weft::machines
 
 namespace weft::actors {
@@ -50,6 +51,7 @@ WEFT_INSPECT_MESSAGE(offer_reply, x.outcomes)
 WEFT_INSPECT_MESSAGE(lease_request, x.reader, x.keys)
 WEFT_INSPECT_MESSAGE(lease_reply, x.holder, x.lease, x.slots)
 WEFT_INSPECT_MESSAGE(key_list, x.keys)
+WEFT_INSPECT_MESSAGE(held_sizes, x.bytes)
 WEFT_INSPECT_MESSAGE(announcement, x.holder, x.keys, x.complete_epoch, x.sequence)
 WEFT_INSPECT_MESSAGE(withdrawal, x.holder, x.keys, x.sequence)
 WEFT_INSPECT(located_key, x.holders, x.maybe)

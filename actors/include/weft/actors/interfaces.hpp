@@ -56,6 +56,8 @@ using storage_actor = caf::typed_actor<
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
     // Which of these are kept from eviction.
     caf::replies_to<pin_atom, key_list>::with<key_list>,
+    // How much is held of each, in memory or on file: less than the whole block where bands were trimmed.
+    caf::replies_to<size_atom, key_list>::with<held_sizes>,
     // Use and counters.
     caf::replies_to<status_atom>::with<storage_report>,
     // The view has changed (local).
@@ -102,6 +104,8 @@ using pool_actor = caf::typed_actor<
     caf::replies_to<pin_atom, bool, key_list>::with<std::uint64_t>,
     // Which of these are kept from eviction by any holder.
     caf::replies_to<pin_atom, key_list>::with<key_list>,
+    // The most that a holder has of each.
+    caf::replies_to<size_atom, key_list>::with<held_sizes>,
     // Keys of all manifests in the pool.
     caf::replies_to<list_atom>::with<key_list>, caf::replies_to<status_atom>::with<pool_report>,
     caf::reacts_to<cluster_atom, cluster_ptr>,

@@ -86,6 +86,10 @@ struct key_list {
   std::vector<id128> keys;
 };
 
+struct held_sizes {
+  std::vector<std::uint64_t> bytes;  // by key of the request; 0: not held
+};
+
 // -- directory --
 
 struct announcement {

@@ -25,6 +25,7 @@ struct answer_piece;
 struct document_summary;
 struct encode_request;
 struct heartbeat;
+struct held_sizes;
 struct join_request;
 struct key_list;
 struct lease_reply;
@@ -123,5 +124,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(weft, (weft::actors::retrieval_session))
   CAF_ADD_ATOM(weft, weft::actors, rank_atom, "rank")
   CAF_ADD_ATOM(weft, weft::actors, greet_atom, "greet")
+  CAF_ADD_TYPE_ID(weft, (weft::actors::held_sizes))
+  CAF_ADD_ATOM(weft, weft::actors, size_atom, "size")
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

@@ -63,6 +63,10 @@ class eviction_policy {
   // Chooses whole items until `bytes_needed` are free. All stay held: the caller evicts what it lets go.
   virtual eviction_plan victims(std::uint64_t bytes_needed, const may_go& allowed) = 0;
 
+  // Bands alone: of the coldest items, which together have `reach_bytes`, the last bands go until
+  // `bytes_needed` are free, the coldest item's first, but never an item's first band.
+  eviction_plan trims(std::uint64_t bytes_needed, std::uint64_t reach_bytes, const may_go& allowed);
+
   // Bands before items: of the coldest items, which together have four times the bytes that are needed, the
   // last bands go, the coldest item's first, but never an item's first band; what then is missing is made up
   // with whole items.
@@ -77,6 +81,7 @@ class eviction_policy {
   virtual void remove(slot_index slot, bool evicted) = 0;
   virtual void resize(slot_index slot, std::uint64_t bytes) = 0;
   virtual std::uint64_t bytes_of(slot_index slot) const = 0;  // of a held slot
+  eviction_plan trims_of(const eviction_plan& coldest, std::uint64_t bytes_needed) const;
 
   std::unordered_map<slot_index, std::vector<std::uint64_t>> band_ends_;  // of those with several bands
 };

@@ -24,6 +24,8 @@ class arena_allocator {
   // hole is large enough.
   std::optional<place> allocate(std::uint64_t bytes, std::uint32_t owner);
   void free(place p);
+  // Gives back what lies behind its first `bytes`, which are fewer than it has and more than none.
+  void shrink(place p, std::uint64_t bytes);
 
   struct extent {
     std::uint64_t offset = 0;  // a multiple of `unit_bytes`, within the range

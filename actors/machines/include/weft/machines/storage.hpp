@@ -50,10 +50,20 @@ struct reserve_request {
 
 enum class reserve_outcome : std::uint8_t {
   granted,
-  already_have,  // committed here: nothing to transfer
+  already_have,  // all of it is committed here: nothing to transfer
   out_of_space,  // also after evicting whatever may be evicted
   over_quota,
   refused,  // zero key, zero bytes or larger than the arena
+};
+
+// A block lost its last bands, and what is left has a new generation. It is to be copied from `from` to
+// `offset`, where these differ, before anything else is done with the arena.
+struct trimmed_block {
+  id128 key;
+  std::uint64_t from = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t generation = 0;
 };
 
 struct reservation {
@@ -62,6 +72,12 @@ struct reservation {
   std::uint64_t generation = 0;
   // No longer held, nor by a lower tier: withdraw them. Also where nothing was granted.
   std::vector<announced> evicted;
+  std::vector<trimmed_block> trimmed;  // in this order, also where nothing was granted
+};
+
+struct relief {
+  std::vector<announced> evicted;
+  std::vector<trimmed_block> trimmed;
 };
 
 enum class commit_outcome : std::uint8_t {
@@ -102,6 +118,10 @@ struct storage_stats {
   std::uint64_t demotions = 0;      // evictions of what a lower tier has
   std::uint64_t over_quota = 0;     // reservations refused for a quota
   std::uint64_t relief_rounds = 0;  // the high watermark was passed
+  std::uint64_t trims = 0;          // a block lost some of its bands
+  std::uint64_t trimmed_bytes = 0;
+  std::uint64_t banded_items = 0;  // held ones that came in several bands
+  std::uint64_t bands_held = 0;    // of those
 };
 
 class storage {
@@ -112,12 +132,15 @@ class storage {
   storage(storage&&) noexcept;
   storage& operator=(storage&&) noexcept;
 
-  // Evicts in the policy's order where needed, never what is leased, pinned or reserved. Two writers may
-  // reserve the same key; the first commit wins.
+  // Trims and evicts in the policy's order where needed, never what is leased, pinned or reserved; no item
+  // goes while another has bands to lose (what a lower tier has goes first of all). Two writers may reserve
+  // the same key; the first commit wins, unless the second brings bands that the held one has lost.
   reservation reserve(const reserve_request& request, time_point now);
 
-  // The bytes of that reservation are here and verified. Not a moment before.
-  commit_outcome commit(std::uint64_t generation, time_point now);
+  // The bytes of that reservation are here and verified. Not a moment before. `band_ends`: of a block of
+  // several bands, bytes of the first 1, 2, ... that came, the last of them all; else empty.
+  commit_outcome commit(std::uint64_t generation, time_point now,
+                        std::span<const std::uint64_t> band_ends = {});
   bool abort(std::uint64_t generation);
 
   // Does the slot still belong to that reservation? Ask before touching its bytes after a wait.
@@ -145,9 +168,9 @@ class storage {
   std::uint64_t tenant_bytes(std::uint32_t tenant) const;
   std::uint32_t tenant_of(const id128& key) const;  // of a held key; else 0
 
-  // Keeps room free ahead of need: once more than the high watermark is used, evicts at most `limit` items a
-  // call until no more than the low one is. Withdraw what comes back.
-  std::vector<announced> relieve(std::size_t limit);
+  // Keeps room free ahead of need: once more than the high watermark is used, trims in place and evicts at
+  // most `limit` items a call until no more than the low one is.
+  relief relieve(std::size_t limit);
 
   // A lower tier has a copy of it, or has one no more.
   void set_backed(const id128& key, bool backed);

@@ -32,6 +32,8 @@ struct tiered_hooks {
   std::function<errc(std::span<const std::byte> bytes, const id128& key)> prove;
   // Neither memory nor file holds these any more: withdraw them.
   std::function<void(const std::vector<id128>&)> gone;
+  // Lost bands in memory; carried out before anything is written to the arena.
+  std::function<void(const std::vector<machines::trimmed_block>&)> trimmed = {};
   // Held again, after they were said to be gone: announce them.
   std::function<void(const std::vector<machines::announced>&)> back;
 };
