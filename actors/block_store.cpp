@@ -121,6 +121,11 @@ void block_store::make_tier() {
       .admit = [this](std::span<std::byte> bytes, const id128& key,
                       std::uint64_t generation) { return prove_and_stamp(bytes, key, generation); },
       .prove = [](std::span<const std::byte> bytes, const id128& key) { return proof_of(bytes, key); },
+      .band_ends =
+          [](std::span<const std::byte> bytes) {
+            const auto parsed = block::view::parse(bytes);
+            return parsed ? band_ends_of(*parsed) : std::vector<std::uint64_t>{};
+          },
       .gone = [this](const std::vector<id128>& keys) { withdraw(keys); },
       .trimmed = [this](const std::vector<machines::trimmed_block>& blocks) { carry_out(blocks); },
       .back = [this](const std::vector<machines::announced>& items) { announce(items, [] {}); }};
@@ -251,8 +256,8 @@ lease_reply block_store::grant(const lease_request& wanted) {
 void block_store::lease(lease_request wanted, answered<lease_reply> done) {
   on_strand([this, wanted = std::move(wanted), done = std::move(done)] {
     if (!now_) return done(fail(errc::unreachable, "this storage node has not joined its cluster yet"));
-    if (!below_ || !below_->needs_promotion(wanted.keys)) return done(grant(wanted));
-    below_->promote(wanted.keys, [this, wanted, done] { done(grant(wanted)); });
+    if (!below_ || !below_->needs_promotion(wanted.keys, wanted.front_bytes)) return done(grant(wanted));
+    below_->promote(wanted.keys, wanted.front_bytes, [this, wanted, done] { done(grant(wanted)); });
   });
 }
 

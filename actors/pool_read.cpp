@@ -83,9 +83,13 @@ void take_lease(pool_core& core, std::uint64_t job, const machines::request_leas
 }
 
 void lease_for(pool_core& core, std::uint64_t job, const machines::request_lease& action) {
+  const auto* r = find(core, job);
   lease_request request{.reader = core.cluster()->now->self, .keys = {}};
-  for (const auto key : action.keys)
-    request.keys.push_back(find(core, job)->machine.keys()[key]);
+  for (const auto key : action.keys) {
+    request.keys.push_back(r->machine.keys()[key]);
+    if (!r->front_bytes.empty())
+      request.front_bytes.push_back(key < r->front_bytes.size() ? r->front_bytes[key] : 0);
+  }
   const auto leased = [job, action, asked_at = core.parts.clock()](pool_core& c,
                                                                    const result<lease_reply>& reply) {
     if (reply) return take_lease(c, job, action, *reply, asked_at);

@@ -157,9 +157,12 @@ void append(message& out, const key_list& keys) {
 }
 
 void append(message& out, const lease_request& wanted) {
-  out.reserve(out.size() + node_ref_bytes + 4 + wanted.keys.size() * key_bytes);
+  out.reserve(out.size() + node_ref_bytes + 8 + wanted.keys.size() * (key_bytes + sizeof(std::uint64_t)));
   put(out, wanted.reader);
   put_keys(out, wanted.keys);
+  put(out, static_cast<std::uint32_t>(wanted.front_bytes.size()));
+  for (const auto front : wanted.front_bytes)
+    put(out, front);
 }
 
 void append(message& out, const lease_reply& reply) {
@@ -253,6 +256,9 @@ result<lease_request> parse_lease_request(std::span<const std::byte> body) {
   lease_request wanted;
   wanted.reader = in.take_ref();
   wanted.keys = take_keys(in);
+  wanted.front_bytes.resize(in.take_count(wanted.keys.size(), sizeof(std::uint64_t)));
+  for (auto& front : wanted.front_bytes)
+    front = in.take<std::uint64_t>();
   return if_whole(in, std::move(wanted), "a lease request");
 }
 

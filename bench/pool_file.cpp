@@ -69,7 +69,7 @@ class tier_load {
     verified_ = verified;
     bool done = false;
     const auto wanted = keys();
-    below_.promote(wanted, [&] { done = true; });
+    below_.promote(wanted, {}, [&] { done = true; });
     while (!done)
       run_one();
   }

@@ -147,6 +147,11 @@ bool storage::holds(const id128& key) const {
   return state_->slot_of(key) != no_slot;
 }
 
+bool storage::lost_bands(const id128& key) const {
+  const std::uint32_t number = state_->slot_of(key);
+  return number != no_slot && state_->slots[number].trimmed;
+}
+
 std::optional<leased_slot> storage::find(const id128& key) const {
   const std::uint32_t number = state_->slot_of(key);
   if (number == no_slot) return std::nullopt;

@@ -19,6 +19,7 @@ enum class slot_state : std::uint8_t {
   dropped,   // no longer found; its bytes stay for those who have leased it
 };
 
+// Those that a lower tier has, or all.
 enum class victims_among : std::uint8_t { backed, all };
 
 struct slot {
@@ -33,6 +34,7 @@ struct slot {
   item_kind kind = item_kind::block;
   bool backed = false;
   bool banded = false;                   // has several bands, here or not
+  bool trimmed = false;                  // lost some of them here
   std::vector<std::uint64_t> band_ends;  // bytes; of those that are here
   slot_state life = slot_state::unused;
 };

@@ -167,9 +167,8 @@ struct storage::state {
     stop_holding(s);
   }
 
-  // Of what a lower tier has, memory keeps all or nothing.
-  bool may_trim(std::uint32_t s) const {
-    return may_go(s) && !slots[s].backed && slots[s].band_ends.size() > 1;
+  bool may_trim(std::uint32_t s, victims_among among) const {
+    return may_go(s) && slots[s].band_ends.size() > 1 && (among == victims_among::all || slots[s].backed);
   }
 
   enum class what_is_left : bool { stays, moves };
@@ -200,6 +199,7 @@ struct storage::state {
     ++counts.trims;
     it.bytes = front;
     it.band_ends.resize(cut.keep_bands);
+    it.trimmed = true;
     held_bytes -= freed;
     charge(it.tenant, -static_cast<std::int64_t>(freed));
     eviction->trim(cut.slot, cut.keep_bands);
@@ -207,17 +207,18 @@ struct storage::state {
   }
 
   // The last bands of the coldest blocks that have any to lose, further and further from the coldest.
-  std::vector<policies::band_trim> next_trims(std::uint64_t bytes) const {
+  std::vector<policies::band_trim> next_trims(std::uint64_t bytes, victims_among among) const {
     if (counts.bands_held == counts.banded_items) return {};
     for (std::uint64_t reach = 4 * bytes;; reach *= 4) {
-      auto plan = eviction->trims(bytes, reach, [&](std::uint32_t s) { return may_trim(s); });
+      auto plan = eviction->trims(bytes, reach, [&](std::uint32_t s) { return may_trim(s, among); });
       if (!plan.trims.empty() || reach >= held_bytes) return std::move(plan.trims);
     }
   }
 
   std::optional<arena_allocator::place> trim_for(std::uint64_t bytes, std::uint32_t owner,
-                                                 std::vector<trimmed_block>& trimmed) {
-    for (auto cuts = next_trims(whole_units(bytes)); !cuts.empty(); cuts = next_trims(whole_units(bytes)))
+                                                 victims_among among, std::vector<trimmed_block>& trimmed) {
+    const std::uint64_t needed = whole_units(bytes);
+    for (auto cuts = next_trims(needed, among); !cuts.empty(); cuts = next_trims(needed, among))
       for (const policies::band_trim& cut : cuts) {
         trimmed.push_back(trim(cut, what_is_left::moves));
         if (auto at = arena.allocate(bytes, owner)) return at;
@@ -233,8 +234,7 @@ struct storage::state {
     if (arena.free_bytes() + held_bytes - busy_bytes < needed) return std::nullopt;
     for (const victims_among among : {victims_among::backed, victims_among::all}) {
       if (among == victims_among::backed && !options.lower_tier) continue;
-      if (among == victims_among::all)
-        if (auto at = trim_for(bytes, owner, trimmed)) return at;
+      if (auto at = trim_for(bytes, owner, among, trimmed)) return at;
       // Twice what is needed, in the hope that some of it lies together.
       for (const std::uint32_t victim : coldest(2 * needed, ~std::size_t{0}, among)) {
         evict(victim, evicted);
@@ -265,7 +265,7 @@ struct storage::state {
     if (!relieving) return;
     if (used > options.low_watermark_bytes) {
       const auto among = options.lower_tier ? victims_among::backed : victims_among::all;
-      if (among == victims_among::all) trim_to(options.low_watermark_bytes, done.trimmed);
+      trim_to(options.low_watermark_bytes, among, done.trimmed);
       if (arena.used_bytes() <= options.low_watermark_bytes) {
         relieving = false;
         return;
@@ -278,9 +278,9 @@ struct storage::state {
   }
 
   // In place: nothing moves.
-  void trim_to(std::uint64_t watermark_bytes, std::vector<trimmed_block>& trimmed) {
+  void trim_to(std::uint64_t watermark_bytes, victims_among among, std::vector<trimmed_block>& trimmed) {
     while (arena.used_bytes() > watermark_bytes) {
-      const auto cuts = next_trims(arena.used_bytes() - watermark_bytes);
+      const auto cuts = next_trims(arena.used_bytes() - watermark_bytes, among);
       if (cuts.empty()) return;
       for (const policies::band_trim& cut : cuts)
         trimmed.push_back(trim(cut, what_is_left::stays));

@@ -57,12 +57,20 @@ device::done tiered_storage::on_my_thread(std::function<void(errc)> then) const 
 void tiered_storage::committed(const id128& key) {
   const auto slot = slots_.find(key);
   if (!slot) return;
-  if (books_.holds(key)) {
+  if (is_on_file(key)) {
     slots_.set_backed(key, true);
     return;
   }
+  slots_.set_backed(key, false);
+  drop(std::span(&key, 1));  // fewer bands than there are now
   books_.enqueue({.key = key, .kind = slot->kind, .bytes = slot->bytes, .tenant = slots_.tenant_of(key)});
   pump();
+}
+
+// All that memory has of it.
+bool tiered_storage::is_on_file(const id128& key) const {
+  const auto slot = slots_.find(key);
+  return books_.holds(key) && (!slot || books_.bytes_of(key) >= slot->bytes);
 }
 
 void tiered_storage::pump() {
@@ -117,7 +125,7 @@ void tiered_storage::finish_sync(errc outcome) {
   const sync_outcome result = books_.synced(outcome);
   std::vector<machines::announced> back;
   for (const auto& item : result.on_file) {
-    slots_.set_backed(item.key, true);
+    slots_.set_backed(item.key, is_on_file(item.key));
     // Else memory needed the room before this was certain, and said that it is gone.
     if (!slots_.holds(item.key)) back.push_back(item);
   }
@@ -156,19 +164,33 @@ void tiered_storage::tick() {
 
 // ---- bringing back
 
-bool tiered_storage::needs_promotion(std::span<const id128> keys) const {
-  return std::ranges::any_of(keys, [&](const id128& key) { return !slots_.holds(key) && books_.holds(key); });
+// In memory, though the file has it.
+bool tiered_storage::is_missing(const id128& key, std::uint64_t front_bytes) const {
+  if (!slots_.holds(key)) return books_.holds(key);
+  if (!slots_.lost_bands(key)) return false;
+  const std::uint64_t here = slots_.find(key)->bytes;
+  return (front_bytes == 0 || front_bytes > here) && books_.bytes_of(key) > here;
 }
 
-void tiered_storage::promote(std::span<const id128> keys, std::function<void()> done) {
+bool tiered_storage::needs_promotion(std::span<const id128> keys,
+                                     std::span<const std::uint64_t> front_bytes) const {
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    if (is_missing(keys[i], i < front_bytes.size() ? front_bytes[i] : 0)) return true;
+  }
+  return false;
+}
+
+void tiered_storage::promote(std::span<const id128> keys, std::span<const std::uint64_t> front_bytes,
+                             std::function<void()> done) {
   const auto all =
       std::make_shared<batch>(batch{.slots = slots_, .open = 1, .held = {}, .done = std::move(done)});
   // What is there already must not make room for what comes.
   for (const id128& key : keys) {
     if (const auto slot = slots_.hold(key)) all->held.push_back(slot->generation);
   }
-  for (const id128& key : keys) {
-    if (slots_.holds(key)) continue;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const id128& key = keys[i];
+    if (!is_missing(key, i < front_bytes.size() ? front_bytes[i] : 0)) continue;
     if (const auto running = promoting_.find(key); running != promoting_.end()) {
       ++all->open;
       running->second.push_back(all);
@@ -206,11 +228,14 @@ void tiered_storage::finish_reading(const id128& key, const read_order& order,
   if (end.next) write_header(*end.next);
   if (outcome == errc::ok && !end.on_file) outcome = errc::cancelled;  // dropped meanwhile
   if (outcome == errc::ok) {
-    slots_.commit(place.generation, hooks_.clock());
-    slots_.set_backed(key, true);
+    const auto data = arena_.subspan(place.offset, order.bytes);
+    slots_.commit(place.generation, hooks_.clock(),
+                  hooks_.band_ends ? hooks_.band_ends(data) : std::vector<std::uint64_t>{});
+    slots_.set_backed(key, is_on_file(key));
     if (order.pinned) slots_.pin(key);
   } else {
     slots_.abort(place.generation);
+    slots_.set_backed(key, books_.holds(key));
     if (!slots_.holds(key)) hooks_.gone({key});
   }
   auto node = promoting_.extract(key);

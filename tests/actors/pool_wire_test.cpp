@@ -69,6 +69,10 @@ TEST_CASE("every body comes out as it went in") {
   SUBCASE("lease request") {
     const auto body = body_of(lease_request{somebody, keys(3)});
     check_exact(body, [](auto bytes) { return wire::parse_lease_request(bytes).has_value(); });
+    const auto fronts = body_of(lease_request{somebody, keys(3), {0, 4096, 12}});
+    check_exact(fronts, [](auto bytes) { return wire::parse_lease_request(bytes).has_value(); });
+    CHECK(wire::parse_lease_request(fronts)->front_bytes == std::vector<std::uint64_t>{0, 4096, 12});
+    CHECK(!wire::parse_lease_request(body_of(lease_request{somebody, keys(2), {0, 4096, 12}})));
     const auto read = wire::parse_lease_request(body);
     CHECK(read->reader == somebody);
     CHECK(read->keys == keys(3));

@@ -111,7 +111,7 @@ TEST_CASE("the coldest block loses its last bands first, and no block goes while
   CHECK(arena.books().inconsistency() == "");
 }
 
-TEST_CASE("what is leased, pinned or kept by a lower tier keeps its bands") {
+TEST_CASE("what is leased or pinned keeps its bands, what a lower tier has loses them first") {
   trimmed_arena arena(12, true);
   for (std::uint64_t key = 1; key <= 3; ++key)
     REQUIRE(arena.put(key, three_bands));
@@ -123,11 +123,32 @@ TEST_CASE("what is leased, pinned or kept by a lower tier keeps its bands") {
   CHECK(arena.held_bytes(2) == 4 * unit);
   CHECK(arena.held_bytes(3) == 2 * unit);
 
+  CHECK(arena.books().lost_bands(key_of(3)));
+  CHECK(!arena.books().lost_bands(key_of(1)));
+
   arena.books().set_backed(key_of(3), true);
-  REQUIRE(arena.put(5, three_bands));  // 3 is demoted whole, which is not enough
+  REQUIRE(arena.put(5, three_bands));  // 3 loses one more band, then the rest, which is not enough
   CHECK(arena.held_bytes(3) == 0);
+  CHECK(arena.books().stats().trims == 2);
   CHECK(arena.books().stats().demotions == 1);
   CHECK(arena.evicted == std::vector{announced{key_of(4), item_kind::block}});
+  CHECK(arena.books().inconsistency() == "");
+}
+
+TEST_CASE("with a lower tier only what it has loses bands, as long as there is any") {
+  trimmed_arena arena(12, true);
+  for (std::uint64_t key = 1; key <= 3; ++key)
+    REQUIRE(arena.put(key, three_bands));
+  arena.books().set_backed(key_of(2), true);
+  arena.books().set_backed(key_of(3), true);
+  REQUIRE(arena.put(4, three_bands));
+  CHECK(arena.evicted.empty());
+  CHECK(arena.held_bytes(1) == 4 * unit);
+  CHECK(arena.held_bytes(2) == unit);
+  CHECK(arena.held_bytes(3) > 0);
+  for (std::uint64_t key = 1; key <= 4; ++key)
+    CHECK(arena.is_intact(key));
+  CHECK(arena.books().stats().demotions == 0);
   CHECK(arena.books().inconsistency() == "");
 }
 

@@ -85,6 +85,7 @@ class tier_room {
     if (place.outcome != machines::reserve_outcome::granted)
       return place.outcome == machines::reserve_outcome::already_have;
     std::ranges::copy(data, bytes().begin() + static_cast<std::ptrdiff_t>(place.offset));
+    bands_ = bands;
     std::vector<std::uint64_t> ends;
     for (std::uint64_t band = 1; bands > 1 && band <= bands; ++band)
       ends.push_back(data.size() * band / bands);
@@ -95,10 +96,11 @@ class tier_room {
   }
 
   // As a reader does it: bring it back if need be, then look. What is found must be right.
-  bool get(const id128& key) {
+  // `front_bytes`: so much of it will do; 0: all.
+  bool get(const id128& key, std::uint64_t front_bytes = 0) {
     bool found = false;
     bool done = false;
-    tier_->promote(std::vector{key}, [&] {
+    tier_->promote(std::vector{key}, std::vector{front_bytes}, [&] {
       done = true;
       found = check(key);
     });
@@ -187,6 +189,13 @@ class tier_room {
                         std::uint64_t) { return is_front(data, key) ? errc::ok : errc::corrupt; },
             .prove = [](std::span<const std::byte> data,
                         const id128& key) { return is_front(data, key) ? errc::ok : errc::corrupt; },
+            .band_ends =
+                [this](std::span<const std::byte> data) {
+                  std::vector<std::uint64_t> ends;
+                  for (std::uint64_t band = 1; bands_ > 1 && band <= bands_; ++band)
+                    ends.push_back(data.size() * band / bands_);
+                  return ends;
+                },
             .gone =
                 [this](const std::vector<id128>& keys) {
                   for (const id128& key : keys)
@@ -206,6 +215,7 @@ class tier_room {
   std::optional<machines::storage> slots_;
   std::optional<tiered_storage> tier_;
   std::set<id128> said_;
+  std::uint64_t bands_ = 1;  // of what was put last
 };
 
 }  // namespace weft::tier::test

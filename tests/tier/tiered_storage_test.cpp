@@ -11,7 +11,7 @@ TEST_CASE("what memory has no room for is on file, and comes back when it is ask
     room.settle();
   }
   CHECK_FALSE(room.slots().holds(key_of(0)));
-  CHECK(room.tier().needs_promotion(std::vector{key_of(0)}));
+  CHECK(room.tier().needs_promotion(std::vector{key_of(0)}, {}));
   for (std::uint64_t n = 0; n < 12; ++n)
     CHECK(room.get(key_of(n)));
   CHECK(room.slots().stats().demotions > 0);
@@ -28,7 +28,7 @@ TEST_CASE("keys that several wait for are read once, and stay until all have see
   const auto reads_before = room.tier().books().stats().read;
   int done = 0;
   for (int reader = 0; reader < 3; ++reader) {
-    room.tier().promote(std::vector{key_of(0)}, [&] {
+    room.tier().promote(std::vector{key_of(0)}, {}, [&] {
       ++done;
       CHECK(room.slots().holds(key_of(0)));
     });
@@ -37,7 +37,7 @@ TEST_CASE("keys that several wait for are read once, and stay until all have see
   room.settle();
   CHECK(done == 3);
   CHECK(room.tier().books().stats().read == reads_before + 1);
-  room.tier().promote(std::vector{key_of(0), key_of(999)}, [&] { ++done; });
+  room.tier().promote(std::vector{key_of(0), key_of(999)}, {}, [&] { ++done; });
   CHECK(done == 4);
   room.check_books();
 }
@@ -104,6 +104,47 @@ TEST_CASE("scrubbing finds rot on file where nobody reads, and writes again what
   CHECK(room.tier().books().stats().corrupt == 2);
   CHECK(room.tier().books().holds(key_of(11)));  // from memory
   CHECK(scrub({key_of(11)}).empty());
+  room.check_books();
+  room.check_announced();
+}
+
+TEST_CASE("bands that memory loses are on file: the front is read here, the whole block comes back") {
+  tier_room room(8, {.memory_bytes = 256 << 10, .file_bytes = 2 << 20});
+  std::uint64_t put = 0;
+  while (room.slots().stats().demotions == 0 && put < 200) {
+    REQUIRE(room.put(key_of(put++), 3));
+    room.settle();
+  }
+  REQUIRE(put < 200);
+  std::uint64_t trimmed = 0;
+  for (std::uint64_t n = 0; n < put; ++n) {
+    const auto slot = room.slots().find(key_of(n));
+    const auto whole = tier_room::content(key_of(n)).size();
+    if (!slot || !room.slots().lost_bands(key_of(n))) continue;
+    ++trimmed;
+    CHECK(room.tier().books().bytes_of(key_of(n)) == whole);
+    const std::vector keys{key_of(n)};
+    CHECK_FALSE(room.tier().needs_promotion(keys, std::vector{slot->bytes}));
+    CHECK(room.tier().needs_promotion(keys, std::vector<std::uint64_t>{slot->bytes + 1}));
+    CHECK(room.tier().needs_promotion(keys, {}));
+    const auto read = room.tier().books().stats().read;
+    CHECK(room.get(key_of(n), slot->bytes));
+    CHECK(room.tier().books().stats().read == read);
+    REQUIRE(room.get(key_of(n)));
+    CHECK(room.tier().books().stats().read == read + 1);
+    CHECK(room.slots().find(key_of(n))->bytes == whole);
+    CHECK_FALSE(room.slots().lost_bands(key_of(n)));
+    room.settle();
+    room.check_books();
+    break;  // reading it whole takes bands of others
+  }
+  CHECK(trimmed == 1);
+  for (std::uint64_t n = 0; n < put; ++n) {
+    REQUIRE(room.get(key_of(n)));
+    CHECK(room.slots().find(key_of(n))->bytes == tier_room::content(key_of(n)).size());
+  }
+  CHECK(room.tier().books().stats().corrupt == 0);
+  room.settle();
   room.check_books();
   room.check_announced();
 }

@@ -74,6 +74,7 @@ struct offer_reply {
 struct lease_request {
   machines::node_ref reader;
   std::vector<id128> keys;
+  std::vector<std::uint64_t> front_bytes = {};  // by key: so much of it is wanted; 0, or none: all of it
 };
 
 struct lease_reply {

@@ -133,8 +133,9 @@ class storage {
   storage& operator=(storage&&) noexcept;
 
   // Trims and evicts in the policy's order where needed, never what is leased, pinned or reserved; no item
-  // goes while another has bands to lose (what a lower tier has goes first of all). Two writers may reserve
-  // the same key; the first commit wins, unless the second brings bands that the held one has lost.
+  // goes while another has bands to lose (of what a lower tier has, first bands, then the rest, before
+  // anything is lost). Two writers may reserve the same key; the first commit wins, unless the second brings
+  // bands that the held one has lost.
   reservation reserve(const reserve_request& request, time_point now);
 
   // The bytes of that reservation are here and verified. Not a moment before. `band_ends`: of a block of
@@ -161,6 +162,8 @@ class storage {
   bool unpin(const id128& key);
 
   bool holds(const id128& key) const;
+  // It is held, and was trimmed here.
+  bool lost_bands(const id128& key) const;
   std::optional<leased_slot> find(const id128& key) const;  // not a use, not a lease
 
   // Committed and reserved bytes of a tenant may not exceed it. No quota: no limit.

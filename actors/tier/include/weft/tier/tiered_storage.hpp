@@ -30,6 +30,8 @@ struct tiered_hooks {
   std::function<errc(std::span<std::byte> bytes, const id128& key, std::uint64_t generation)> admit;
   // Is it whole and that key's? Nothing is changed.
   std::function<errc(std::span<const std::byte> bytes, const id128& key)> prove;
+  // Of an admitted block of several bands, bytes of its first 1, 2, ... bands; else empty.
+  std::function<std::vector<std::uint64_t>(std::span<const std::byte> bytes)> band_ends = {};
   // Neither memory nor file holds these any more: withdraw them.
   std::function<void(const std::vector<id128>&)> gone;
   // Lost bands in memory; carried out before anything is written to the arena.
@@ -53,9 +55,11 @@ class tiered_storage {
   void when_it_takes_more(std::function<void()> then);
 
   // What only the file holds of these comes back into memory, as far as there is room, and stays there until
-  // `done` returned. Called at once where there is nothing to do.
-  void promote(std::span<const id128> keys, std::function<void()> done);
-  bool needs_promotion(std::span<const id128> keys) const;
+  // `done` returned. Called at once where there is nothing to do. `front_bytes`: by key, so much of it is
+  // wanted, where memory has lost its last bands; 0, or none: all of it.
+  void promote(std::span<const id128> keys, std::span<const std::uint64_t> front_bytes,
+               std::function<void()> done);
+  bool needs_promotion(std::span<const id128> keys, std::span<const std::uint64_t> front_bytes) const;
 
   // Reads those that are on file and proves them, without taking memory for them and without that it counts
   // as a use. What does not prove itself, or cannot be read, is no longer on file; where memory has it, it is
@@ -75,6 +79,8 @@ class tiered_storage {
   struct batch;
   struct scrub_round;
 
+  bool is_missing(const id128& key, std::uint64_t front_bytes) const;
+  bool is_on_file(const id128& key) const;
   void pump();
   void start_writing(const write_order& order);
   void write_header(const header_order& order);
