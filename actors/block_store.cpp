@@ -163,7 +163,8 @@ void block_store::reserve(const intake_ptr& job) {
          .bytes = block.bytes,
          .tenant = job->what.tenant,
          .recompute_cost = block.kind == machines::item_kind::manifest ? manifest_recompute_cost : 0,
-         .may_evict = !job->what.background},
+         .may_evict = !job->what.background,
+         .replace = job->what.replace},
         parts_.clock());
     for (const auto& gone : place.evicted)
       evicted.push_back(gone.key);
@@ -191,7 +192,7 @@ void block_store::admit_all(const intake_ptr& job, const fetch_outcome& fetched)
   for (std::size_t range = 0; range < job->fetched.size(); ++range) {
     const auto index = job->fetched[range];
     if (range < fetched.ranges.size() && fetched.ranges[range]) {
-      job->outcomes[index] = admit(job->what.blocks[index], job->reserved[range]);
+      job->outcomes[index] = admit(job->what.blocks[index], job->reserved[range], job->what.replace);
     } else {
       slots_.abort(job->reserved[range].generation);
       job->outcomes[index] =
@@ -207,7 +208,7 @@ void block_store::admit_all(const intake_ptr& job, const fetch_outcome& fetched)
 }
 
 // The bytes of one range are here, and proved themselves while they came in: stamp, commit.
-errc block_store::admit(const offered_block& block, const machines::reservation& place) {
+errc block_store::admit(const offered_block& block, const machines::reservation& place, bool replace) {
   // A reservation that ran out may have become someone else's place.
   if (!slots_.is_reserved(place.generation)) return errc::deadline_exceeded;
   const auto bytes = parts_.arena.subspan(place.offset, block.bytes);
@@ -219,8 +220,11 @@ errc block_store::admit(const offered_block& block, const machines::reservation&
     slots_.abort(place.generation);
     return proof;
   }
+  const auto before = replace ? slots_.find(block.key) : std::nullopt;
   const auto outcome = slots_.commit(place.generation, parts_.clock(), band_ends_of(*parsed));
   if (outcome == machines::commit_outcome::unknown) return errc::deadline_exceeded;
+  if (before) (void)block::stamp(parts_.arena.subspan(before->offset, before->bytes), 0, 0);
+  if (below_ && replace) below_->drop({&block.key, 1});
   if (below_) below_->committed(block.key);
   return errc::ok;
 }

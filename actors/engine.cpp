@@ -493,6 +493,9 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
       },
       [self](generate_atom, const generate_order& order) { return generate(self, order); },
       [self](close_atom, std::uint64_t number) { close(self, number); },
+      [self](status_atom) -> caf::result<std::uint64_t> {
+        return std::uint64_t{self->state.sessions.size()};
+      },
       [self](step_atom) { step(self); },
   };
 }

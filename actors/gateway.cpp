@@ -207,6 +207,7 @@ caf::result<std::uint64_t> with_keys(self_pointer self, const id128& document, A
   auto& state = self->state;
   if (!state.now) return not_joined();
   auto promise = self->make_response_promise<std::uint64_t>();
+  state.manifests.erase(document);  // it may have other blocks by now
   read_manifests(self, state.manifests, state.parts.pool, {}, state.read_deadline, {document},
                  [promise, act, document](std::vector<result<manifest_ptr>> found) mutable {
                    if (!found[0]) {

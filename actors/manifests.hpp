@@ -21,7 +21,7 @@ result<block_to_write> stage_manifest(const schema::manifest& m, staging& room);
 // Out of a verified block, as `stage_manifest` made it.
 result<manifest_ptr> open_manifest(std::span<const std::byte> block);
 
-// Immutable, so what was read once stays true until the document is dropped.
+// What was read once stays true until the document is dropped, or scored in the background.
 class manifest_cache {
  public:
   manifest_ptr find(const id128& document) const {

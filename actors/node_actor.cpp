@@ -60,6 +60,7 @@ void tell_everyone(self_pointer self) {
   if (state.parts.roles.care) self->send(state.parts.roles.care, cluster_atom_v, message);
   if (state.parts.roles.prefill) self->send(state.parts.roles.prefill, cluster_atom_v, message);
   if (state.parts.roles.decode) self->send(state.parts.roles.decode, cluster_atom_v, message);
+  if (state.parts.rescoring) self->send(state.parts.rescoring, cluster_atom_v, message);
   if (state.parts.roles.retrieval) self->send(state.parts.roles.retrieval, cluster_atom_v, message);
   if (state.parts.gateway) self->send(state.parts.gateway, cluster_atom_v, message);
   answer_waiting(state);
@@ -284,9 +285,10 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
         auto& state = self->state;
         const auto& me = state.enrolment ? state.enrolment->self() : state.parts.self;
         return self->delegate(
-            spawn_node_gatherer(self->home_system(),
-                                {me, state.parts.roles.storage, state.parts.fabric, state.parts.pool,
-                                 state.parts.roles.care, state.parts.roles.retrieval, state.parts.decode}),
+            spawn_node_gatherer(
+                self->home_system(),
+                {me, state.parts.roles.storage, state.parts.fabric, state.parts.pool, state.parts.roles.care,
+                 state.parts.roles.retrieval, state.parts.decode, state.parts.rescoring}),
             status_atom_v);
       },
       [self](status_atom, cluster_atom) -> caf::result<cluster_report> {

@@ -11,6 +11,7 @@
 #include <caf/actor_cast.hpp>
 #include <openssl/evp.h>
 
+#include "rescoring.hpp"
 #include "tenants.hpp"
 #include <unistd.h>
 
@@ -180,7 +181,12 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
     work.engine = spawn_engine(system, environment.model, context, environment.thread,
                                {.limit_bytes = config.cache_bytes, .idle_base_bytes = config.base_bytes});
   }
-  if (has(config, role::prefill)) parts.roles.prefill = spawn_prefill(system, config, work);
+  if (has(config, role::prefill)) {
+    const auto prefill = spawn_prefill(system, config, work);
+    parts.roles.prefill = prefill;
+    if (!config.background_importance.empty())
+      parts.rescoring = spawn_rescoring(system, config, work, prefill);
+  }
   if (has(config, role::decode)) {
     parts.decode = spawn_decode(system, config, work);
     parts.roles.decode = parts.decode;
@@ -200,6 +206,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   keep(made.gateway);
   keep(parts.roles.decode);
   keep(parts.roles.retrieval);
+  keep(parts.rescoring);
   keep(parts.roles.prefill);
   keep(work.engine);
   keep(parts.roles.care);

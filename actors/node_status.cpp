@@ -97,6 +97,12 @@ void add(node_report& report, const decode_report& decode) {
   add(report, "decode.bytes_left_out", decode.bytes_left_out);
 }
 
+void add(node_report& report, const rescoring_report& rescoring) {
+  add(report, "importance.waiting", rescoring.waiting);
+  add(report, "importance.done", rescoring.done);
+  add(report, "importance.failed", rescoring.failed);
+}
+
 void add(node_report& report, const mailbox_meter& meter) {
   add(report, "mailbox.messages", meter.messages());
   add(report, "mailbox.bytes", meter.bytes());
@@ -148,6 +154,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           ask<care_report>(self, parts.care, all);
           ask<retrieval_report>(self, parts.retrieval, all);
           ask<decode_report>(self, parts.decode, all);
+          ask<rescoring_report>(self, parts.rescoring, all);
           auto promise = all->promise;
           all->close_one();
           return promise;

@@ -18,6 +18,7 @@ struct status_parts {
   care_actor care;            // null: not a storage node
   retrieval_actor retrieval;  // null: not a retrieval node
   local_decode_actor decode;  // null: not a decode node
+  rescoring_actor rescoring;  // null: nothing is scored in the background
 };
 
 using node_gatherer = caf::typed_actor<caf::replies_to<status_atom>::with<node_report>>;

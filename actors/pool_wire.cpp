@@ -19,6 +19,8 @@ constexpr std::size_t offered_bytes = 40;
 constexpr std::size_t announced_bytes = 24;
 constexpr std::size_t holder_bytes = 2;
 constexpr std::uint8_t maybe_bit = 0x80;
+constexpr std::uint32_t background_bit = 1;
+constexpr std::uint32_t replace_bit = 2;
 constexpr std::uint8_t highest_errc = static_cast<std::uint8_t>(errc::internal);
 constexpr std::uint8_t highest_kind = static_cast<std::uint8_t>(machines::item_kind::opaque);
 
@@ -186,7 +188,7 @@ void append(message& out, const offer& what) {
   put(out, what.writer);
   put(out, what.timeout_ns);
   put(out, what.tenant);
-  put(out, static_cast<std::uint32_t>(what.background ? 1 : 0));
+  put(out, (what.background ? background_bit : 0U) | (what.replace ? replace_bit : 0U));
   put(out, static_cast<std::uint32_t>(what.blocks.size()));
   for (const auto& block : what.blocks) {
     put(out, block.key);
@@ -288,7 +290,9 @@ result<offer> parse_offer(std::span<const std::byte> body) {
   what.writer = in.take_ref();
   what.timeout_ns = in.take<std::uint64_t>();
   what.tenant = in.take<std::uint32_t>();
-  what.background = (in.take<std::uint32_t>() & 1U) != 0;
+  const auto marks = in.take<std::uint32_t>();
+  what.background = (marks & background_bit) != 0;
+  what.replace = (marks & replace_bit) != 0;
   what.blocks.resize(in.take_count(max_items_per_call, offered_bytes));
   for (auto& block : what.blocks) {
     block.key = in.take_id();

@@ -33,7 +33,9 @@ void put(pool_core& core, std::uint64_t job, const machines::put_items& action) 
   offer what{.writer = core.cluster()->now->self,
              .blocks = {},
              .timeout_ns = static_cast<std::uint64_t>(action.timeout.count()),
-             .tenant = core.parts.tenant};
+             .tenant = core.parts.tenant,
+             .background = false,
+             .replace = find(core, job)->order.replace};
   for (const auto item : action.items) {
     const auto& block = find(core, job)->order.blocks[item];
     what.blocks.push_back({block.key, block.kind, block.bytes->arena_offset(), block.bytes->size_bytes()});

@@ -35,9 +35,16 @@ struct ingest {
   std::uint32_t next_block = 0;
   std::vector<std::string> holders;
   time_point started;
+  bool again = false;  // stored whole before: under that name and id
   caf::typed_response_promise<document_summary> promise;
+  caf::typed_response_promise<std::shared_ptr<const schema::manifest>> promise_again;
 
-  void fail_with(const error& e) { promise.deliver(to_caf(e)); }
+  void fail_with(const error& e) {
+    if (again)
+      promise_again.deliver(to_caf(e));
+    else
+      promise.deliver(to_caf(e));
+  }
   void add_holders(const std::vector<std::string>& names) {
     for (const auto& name : names) {
       if (std::find(holders.begin(), holders.end(), name) == holders.end()) holders.push_back(name);
@@ -54,15 +61,17 @@ struct prefill_state {
   std::uint32_t replicas = 1;
   std::deque<ingest_ptr> waiting;  // staging holds one document's blocks at a time
   bool busy = false;
+  std::optional<time_point> idle_since;
   bool retrieval = false;  // the cluster has nodes that rank blocks
 };
 
-using self_pointer = prefill_actor::stateful_pointer<prefill_state>;
+using self_pointer = local_prefill_actor::stateful_pointer<prefill_state>;
 
 void start_next(self_pointer self);
 
 void finish(self_pointer self) {
   self->state.busy = false;
+  self->state.idle_since = self->state.parts.clock();
   start_next(self);
 }
 
@@ -135,6 +144,11 @@ void write_manifest(self_pointer self, const ingest_ptr& job) {
   });
 }
 
+void return_manifest(self_pointer self, const ingest_ptr& job) {
+  job->promise_again.deliver(std::make_shared<const schema::manifest>(std::move(job->manifest)));
+  finish(self);
+}
+
 result<void> note_band_ends(schema::manifest& m, std::span<const std::byte> bytes) {
   const auto written = block::view::parse(bytes);
   if (!written) return tl::make_unexpected(written.error());
@@ -201,17 +215,23 @@ void write_blocks(self_pointer self, const ingest_ptr& job) {
     std::ranges::move(*staged, std::back_inserter(wave));
     ++job->next_block;
   }
-  if (wave.empty()) return write_manifest(self, job);
+  if (wave.empty()) return job->again ? return_manifest(self, job) : write_manifest(self, job);
   write(self, job, std::move(wave), self->state.replicas, [self, job] { write_blocks(self, job); });
 }
 
 // The scoring is part of what a document is called.
 void name_rows(self_pointer self, ingest& job) {
   auto& m = job.manifest;
-  if (job.encoded->bands() != nullptr)
-    m.document = policies::scored_document_id(m.document, job.encoded->scoring());
+  auto rows = m.document;
+  if (job.encoded->bands() != nullptr) rows = policies::scored_document_id(rows, job.encoded->scoring());
+  // Neither the blocks of the whole document nor those of one that was scored from the beginning: dropping
+  // one of the documents leaves the others as they are.
+  if (job.again)
+    rows = policies::scored_document_id(rows, job.encoded->scoring());
+  else
+    m.document = rows;
   describe_bands(m, *job.encoded);
-  m.block_keys = self->state.parts.context->block_keys(m.document, m.tokens);
+  m.block_keys = self->state.parts.context->block_keys(rows, m.tokens);
 }
 
 void encode(self_pointer self, const ingest_ptr& job) {
@@ -273,7 +293,33 @@ result<void> check(const model_context& context, const encode_request& request) 
   return {};
 }
 
-prefill_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
+// Whoever comes with new work waits for one document at most.
+bool is_idle(const prefill_state& state) {
+  constexpr auto rest = std::chrono::seconds{1};
+  return !state.busy && state.waiting.empty() &&
+         (!state.idle_since || state.parts.clock() - *state.idle_since >= rest);
+}
+
+caf::result<std::shared_ptr<const schema::manifest>> encode_again(self_pointer self,
+                                                                  const rescore_order& order) {
+  const auto& before = *order.before;
+  auto job = std::make_shared<ingest>();
+  job->again = true;
+  job->request = {.name = before.name,
+                  .tokens = before.tokens,
+                  .importance = order.scoring.importance,
+                  .band_millionths = order.scoring.band_millionths,
+                  .band_codecs = order.scoring.band_codecs};
+  if (!is_idle(self->state)) return to_caf({errc::overloaded, "this node has other documents to encode"});
+  if (const auto good = check(*self->state.parts.context, job->request); !good) return to_caf(good.error());
+  job->promise_again = self->make_response_promise<std::shared_ptr<const schema::manifest>>();
+  auto promise = job->promise_again;
+  self->state.waiting.push_back(std::move(job));
+  start_next(self);
+  return promise;
+}
+
+local_prefill_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.node_name = config.name;
   self->state.replicas = config.replicas;
@@ -288,6 +334,7 @@ prefill_actor::behavior_type behave(self_pointer self, const node_config& config
         start_next(self);
         return promise;
       },
+      [self](encode_atom, const rescore_order& order) { return encode_again(self, order); },
       [self](cluster_atom, const cluster_ptr& now) {
         self->state.retrieval =
             !machines::with_role(now->view, static_cast<unsigned>(role::retrieval)).empty();
@@ -297,7 +344,7 @@ prefill_actor::behavior_type behave(self_pointer self, const node_config& config
 
 }  // namespace
 
-prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts) {
+local_prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts) {
   return system.spawn(behave, config, std::move(parts));
 }
 

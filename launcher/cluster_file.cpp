@@ -2,6 +2,7 @@
 #include <weft/launcher/nearest_name.hpp>
 #include <weft/launcher/run_folder.hpp>
 #include <weft/machines/succession.hpp>
+#include <weft/policies/importance.hpp>
 
 #include "table_reader.hpp"
 #include <sys/stat.h>
@@ -24,7 +25,8 @@ using actors::role;
 constexpr std::array<std::string_view, 5> role_names{"prefill", "storage", "decode", "gateway", "retrieval"};
 constexpr std::array<std::string_view, 4> dtype_names{"auto", "f32", "bf16", "f16"};
 constexpr std::array<std::string_view, 3> eviction_names{"lru", "s3_fifo", "cost"};
-constexpr std::array<std::string_view, 15> cluster_keys{"model",
+constexpr std::array<std::string_view, 16> cluster_keys{"model",
+                                                        "background_importance",
                                                         "replicas",
                                                         "tenant",
                                                         "block_tokens",
@@ -98,6 +100,11 @@ class cluster_reader {
     }
     if (const auto dtype = top_.one_of("cache_dtype", dtype_names)) common_.cache_dtype = *dtype;
     if (const auto n = top_.number("threads", 0, 1024)) common_.threads = static_cast<unsigned>(*n);
+    if (const auto name = top_.text("background_importance")) {
+      if (const auto policy = policies::importance_policy_from_name(*name); !policy)
+        top_.mistake_at("background_importance", "`background_importance`: " + policy.error().context);
+      common_.background_importance = *name;
+    }
     read_eviction(top_, common_);
     read_quotas();
     const auto folder = top_.text("run_folder");

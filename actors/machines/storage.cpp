@@ -15,7 +15,7 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
   s.expire(now);
   reservation answer;
   if (!request.key || request.bytes == 0 || request.bytes > s.arena.capacity_bytes()) return answer;
-  if (s.has_all(request.key, request.bytes)) {
+  if (!request.replace && s.has_all(request.key, request.bytes)) {
     answer.outcome = reserve_outcome::already_have;
     return answer;
   }
@@ -40,6 +40,7 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
            .tenant = request.tenant,
            .recompute_cost = request.recompute_cost,
            .kind = request.kind,
+           .replaces = request.replace,
            .band_ends = {},
            .life = slot_state::reserved};
   s.charge(fresh.tenant, static_cast<std::int64_t>(s.place_bytes(number)));
@@ -59,7 +60,7 @@ commit_outcome storage::commit(std::uint64_t generation, time_point now,
   const auto at = s.reserved.find(generation);
   if (at == s.reserved.end()) return commit_outcome::unknown;
   const std::uint32_t number = at->second;
-  if (s.has_all(s.slots[number].key, s.slots[number].bytes)) {
+  if (!s.slots[number].replaces && s.has_all(s.slots[number].key, s.slots[number].bytes)) {
     s.give_up_reservation(generation);
     return commit_outcome::already_have;
   }

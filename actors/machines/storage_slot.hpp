@@ -34,6 +34,7 @@ struct slot {
   item_kind kind = item_kind::block;
   bool backed = false;
   bool banded = false;                   // has several bands, here or not
+  bool replaces = false;                 // whatever is held under its key
   bool trimmed = false;                  // lost some of them here
   std::vector<std::uint64_t> band_ends;  // bytes; of those that are here
   slot_state life = slot_state::unused;

@@ -42,12 +42,23 @@ void print_bands(const schema::node_status& node) {
               << " MiB read, " << static_cast<double>(bytes) / mib << " MiB left where they are\n";
 }
 
+void print_importance(const schema::node_status& node) {
+  const auto waiting = counted(node, "importance.waiting");
+  const auto done = counted(node, "importance.done");
+  const auto failed = counted(node, "importance.failed");
+  if (waiting + done + failed == 0) return;
+  std::cout << "    importance  " << done << " documents scored in the background, " << waiting << " waiting";
+  if (failed > 0) std::cout << ", " << failed << " failed (see the node's log)";
+  std::cout << "\n";
+}
+
 void print_node(const schema::node_status& node, bool counters) {
   std::cout << "  " << node.name << "  " << (node.alive ? "alive" : "dead") << "  pid " << node.pid << "  "
             << joined(node.roles) << "\n";
   print_pool("dram", node.dram);
   print_pool("file", node.file);
   print_bands(node);
+  print_importance(node);
   for (const auto& p : node.peers) {
     std::cout << "    to " << p.name << " by " << p.transport << " (" << p.path << ")";
     if (p.gb_per_s > 0) std::cout << "  " << p.gb_per_s << " GB/s";

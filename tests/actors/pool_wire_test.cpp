@@ -69,6 +69,11 @@ TEST_CASE("every body comes out as it went in") {
   SUBCASE("lease request") {
     const auto body = body_of(lease_request{somebody, keys(3)});
     check_exact(body, [](auto bytes) { return wire::parse_lease_request(bytes).has_value(); });
+    offer swapped{somebody, {}, 5, 0, false, true};
+    const auto read_swapped = wire::parse_offer(body_of(swapped));
+    REQUIRE(read_swapped);
+    CHECK(read_swapped->replace);
+    CHECK(!read_swapped->background);
     const auto fronts = body_of(lease_request{somebody, keys(3), {0, 4096, 12}});
     check_exact(fronts, [](auto bytes) { return wire::parse_lease_request(bytes).has_value(); });
     CHECK(wire::parse_lease_request(fronts)->front_bytes == std::vector<std::uint64_t>{0, 4096, 12});

@@ -193,6 +193,7 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     m->config.staging_bytes = plan_.staging_bytes;
     m->config.base_bytes = plan_.base_bytes;
     m->config.cache_bytes = plan_.cache_bytes;
+    m->config.background_importance = plan_.background_importance;
     if (plan_.file_bytes != 0 && has(m->config, role::storage)) {
       m->config.file_folder = "simulated";
       m->config.file_bytes = plan_.file_bytes;
@@ -562,6 +563,16 @@ std::shared_ptr<eventual<read_outcome>> simulated_cluster::get(const std::string
   order.keys = std::move(keys);
   order.timeout = members_.at(through)->config.read_deadline;
   return request<read_outcome>(members_.at(through)->actors.pool, read_atom_v, std::move(order));
+}
+
+std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::drop_document(const std::string& through,
+                                                                          const id128& document) {
+  return request<std::uint64_t>(members_.at(through)->actors.gateway, drop_atom_v, document);
+}
+
+std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::pin_document(const std::string& through,
+                                                                         const id128& document) {
+  return request<std::uint64_t>(members_.at(through)->actors.gateway, pin_atom_v, true, document);
 }
 
 std::shared_ptr<eventual<document_list>> simulated_cluster::documents(const std::string& through) {

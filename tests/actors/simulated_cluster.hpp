@@ -42,6 +42,7 @@ struct cluster_plan {
   std::chrono::milliseconds lease_duration = actors::node_config{}.lease_duration;
   std::uint64_t base_bytes = 0;
   std::uint64_t cache_bytes = 0;
+  std::string background_importance = {};
 };
 
 // What happens to messages between nodes, of a thousand.
@@ -130,6 +131,8 @@ class simulated_cluster {
 
   std::shared_ptr<eventual<actors::document_summary>> ingest(const std::string& through, std::string text,
                                                              actors::scoring_wish scoring = {});
+  std::shared_ptr<eventual<std::uint64_t>> drop_document(const std::string& through, const id128& document);
+  std::shared_ptr<eventual<std::uint64_t>> pin_document(const std::string& through, const id128& document);
   std::shared_ptr<eventual<actors::document_list>> documents(const std::string& through);
   std::shared_ptr<eventual<actors::answer>> ask(const std::string& through, actors::question asked);
 

@@ -245,6 +245,20 @@ TEST_CASE_FIXTURE(cluster_fixture, "eviction, watermarks and quotas, for all nod
   CHECK(has(only_mistake(std::string(valid) + "\n[quotas]\nteam = 3\n"), "must be text"));
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "what nodes that decode remember, and what is scored in the background") {
+  const auto checked = check(with("replicas = 1\n", "background_importance = \"kvzip\"\n") +
+                             "cache = \"32 MiB\"\ndocument_cache = \"16 MiB\"\n");
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes[0].background_importance == "kvzip");
+  CHECK(checked.cluster->nodes[1].cache_bytes == 32 << 20);
+  CHECK(checked.cluster->nodes[1].base_bytes == 16 << 20);
+  CHECK(checked.cluster->nodes[0].base_bytes == 0);
+
+  CHECK(has(only_mistake(with("replicas = 1\n", "background_importance = \"kvzop\"\n")), "kvzop"));
+  CHECK(has(only_mistake(with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\ndocument_cache = \"16 MiB\"\n")),
+            "`document_cache` is for nodes with the decode role"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a file tier has a folder and a size, and one node") {
   const auto tier =
       with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\nfile = \"tier\"\nfile_size = \"2 GiB\"\n");

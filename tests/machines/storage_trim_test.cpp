@@ -195,6 +195,28 @@ TEST_CASE("what lost bands can be had whole again, in the place of what is left 
   CHECK(!arena.put(1, three_bands));
 }
 
+TEST_CASE("what replaces a block takes its place at once, and readers under way keep the former one") {
+  trimmed_arena arena(14, false);
+  REQUIRE(arena.put(1, {2 * unit}));
+  REQUIRE(arena.books().pin(key_of(1)));
+  const std::array wanted{key_of(1)};
+  const auto reading = arena.books().lease(wanted, std::chrono::seconds(5), at_ms(0));
+  const auto before = reading.slots[0];
+  const auto place = arena.books().reserve({.key = key_of(1), .bytes = unit, .replace = true}, at_ms(0));
+  REQUIRE(place.outcome == reserve_outcome::granted);
+  CHECK(arena.generation(1) == before.generation);  // until it is committed
+  REQUIRE(arena.books().commit(place.generation, at_ms(0)) == commit_outcome::committed);
+  CHECK(arena.generation(1) == place.generation);
+  CHECK(arena.held_bytes(1) == unit);
+  CHECK(arena.books().find(key_of(1))->pinned);
+  CHECK(arena.books().stats().used_bytes == 3 * unit);
+  CHECK(arena.books().inconsistency() == "");
+  CHECK(arena.books().release(reading.id));
+  CHECK(arena.books().stats().used_bytes == unit);
+  CHECK(arena.books().stats().committed_items == 1);
+  CHECK(arena.books().inconsistency() == "");
+}
+
 TEST_CASE("any sequence of puts, leases and pins keeps what is held intact and trims before it drops") {
   for (std::uint32_t seed = 0; seed < 60; ++seed) {
     CAPTURE(seed);

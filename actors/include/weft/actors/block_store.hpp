@@ -96,7 +96,7 @@ class block_store : public std::enable_shared_from_this<block_store> {
 
   void reserve(const intake_ptr& job);
   void admit_all(const intake_ptr& job, const fetch_outcome& fetched);
-  errc admit(const offered_block& block, const machines::reservation& place);
+  errc admit(const offered_block& block, const machines::reservation& place, bool replace);
   lease_reply grant(const lease_request& wanted);
   std::vector<id128> drop_held(const std::vector<id128>& keys);
   void spoil(const std::vector<id128>& keys);

@@ -125,6 +125,8 @@ using engine_actor = caf::typed_actor<
     caf::replies_to<generate_atom, generate_order>::with<generate_outcome>,
     // Give a session up.
     caf::reacts_to<close_atom, std::uint64_t>,
+    // How many sessions are open.
+    caf::replies_to<status_atom>::with<std::uint64_t>,
     // One step of all sessions that are decoding (sent to itself).
     caf::reacts_to<step_atom>>;
 
@@ -134,6 +136,23 @@ using prefill_actor = caf::typed_actor<
     caf::replies_to<encode_atom, encode_request>::with<document_summary>,
     // The view has changed (local).
     caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// The same for its own node (local).
+using local_prefill_actor = prefill_actor::extend<
+    // A document's blocks once more, in bands; the manifest that fits them. `overloaded` while there is
+    // anything else to do.
+    caf::replies_to<encode_atom, rescore_order>::with<std::shared_ptr<const schema::manifest>>>;
+
+// Scores what was stored whole, while there is nothing else to do (local).
+using rescoring_actor = caf::typed_actor<
+    // What was done.
+    caf::replies_to<status_atom>::with<rescoring_report>,
+    // The view has changed.
+    caf::reacts_to<cluster_atom, cluster_ptr>,
+    // Nobody reads the blocks of this manifest any more (sent to itself).
+    caf::reacts_to<drop_atom, std::shared_ptr<const schema::manifest>>,
+    // Time to go on (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // Ranks the blocks of contexts for readers that decode sparsely: queries come here, blocks stay.
 using retrieval_actor = caf::typed_actor<

@@ -27,6 +27,10 @@
 #include <utility>
 #include <vector>
 
+namespace weft::schema {
+struct manifest;
+}
+
 namespace weft::actors {
 
 // -- the cluster --
@@ -121,6 +125,7 @@ struct write_order {
   std::vector<block_to_write> blocks;
   std::uint32_t replicas = 1;
   duration timeout{};
+  bool replace = false;  // what is held under these keys gives way
 };
 
 struct write_results {
@@ -260,6 +265,18 @@ struct scoring_wish {
   std::vector<std::uint8_t> band_codecs = {};
 };
 
+// A document that was stored whole, again, in bands; its manifest is left to whoever asks.
+struct rescore_order {
+  std::shared_ptr<const schema::manifest> before;
+  scoring_wish scoring;
+};
+
+struct rescoring_report {
+  std::uint64_t waiting = 0;  // documents without bands that are known of
+  std::uint64_t done = 0;
+  std::uint64_t failed = 0;
+};
+
 struct document_list {
   std::vector<document_summary> documents;
 };
@@ -303,6 +320,9 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::pool_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encoded_document_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encode_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::session_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::rescore_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::rescoring_report)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<const weft::schema::manifest>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::opened_session)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::decode_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::load_order)

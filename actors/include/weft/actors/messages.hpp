@@ -65,6 +65,7 @@ struct offer {
   std::uint64_t timeout_ns = 0;
   std::uint32_t tenant = 0;  // whose quota they count against: `tenant_number` of its name
   bool background = false;   // a copy that may take free room only
+  bool replace = false;      // what is held under these keys gives way
 };
 
 struct offer_reply {

@@ -72,6 +72,11 @@ struct node_config {
   // 0: sessions share them only while they run.
   std::uint64_t base_bytes = 0;
 
+  // prefill: documents that were stored whole are scored by that policy while there is nothing else to do,
+  // and put in bands that end at these ratios. Empty: they stay as they are.
+  std::string background_importance;
+  std::vector<std::uint32_t> background_bands{100'000, 200'000, 300'000, 500'000, 700'000, 1'000'000};
+
   std::uint64_t replication_bytes_per_second = 256ULL << 20;  // of copies that are made after a loss
   std::uint64_t scrub_bytes_per_second = 16ULL << 20;         // of blocks in memory; 0: never
 

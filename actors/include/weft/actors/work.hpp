@@ -36,7 +36,7 @@ struct work_parts {
   fabric_actor fabric;
 };
 
-prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts);
+local_prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts);
 local_decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts);
 gateway_actor spawn_gateway(caf::actor_system& system, const node_config& config, work_parts parts);
 

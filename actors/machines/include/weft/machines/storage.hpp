@@ -46,6 +46,7 @@ struct reserve_request {
   std::uint64_t recompute_cost = 0;
   bool expires = true;    // false: whoever reserved is sure to commit or abort
   bool may_evict = true;  // false: free room only
+  bool replace = false;   // what is held under that key gives way to it when it is committed
 };
 
 enum class reserve_outcome : std::uint8_t {
