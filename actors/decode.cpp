@@ -433,6 +433,19 @@ bool loads_all_rows(const policies::stitch_plan& plan) {
          std::ranges::none_of(plan.rows, of_document);
 }
 
+// That of all rows that are loaded: attention reads them as they came. Where there are several, the model's
+// type.
+kernels::row_codec coding_of(const asking& job) {
+  std::optional<std::uint8_t> codec;
+  for (std::size_t i = 0; i < job.documents.size(); ++i)
+    for (std::uint32_t band = 0; band < job.bands[i]; ++band) {
+      const auto found = job.documents[i]->bands[band].codec;
+      if (codec && *codec != found) return kernels::row_codec::raw;
+      codec = found;
+    }
+  return static_cast<kernels::row_codec>(codec.value_or(0));
+}
+
 // Which rows these are, and where they stand.
 id128 base_key(const asking& job) {
   block::digest fields("weft.base.1");
@@ -454,7 +467,7 @@ session_order session_for(const asking& job, const engine::kv_shape& shape) {
   session_order order{
       .capacity_rows = std::vector<std::uint32_t>(heads, added), .base = {}, .plan = job.plan};
   if (loads_all_rows(*job.plan)) {
-    order.base = {base_key(job), std::move(documents)};
+    order.base = {base_key(job), std::move(documents), coding_of(job)};
     return order;
   }
   for (std::size_t head = 0; head < heads; ++head)

@@ -219,10 +219,17 @@ void tell(self_pointer self, session& s, engine::token_id token) {
 
 // -- sessions and what they share --
 
-std::uint64_t bytes_of(const engine_state& state, std::span<const std::uint32_t> capacity_rows) {
-  const engine::kv_shape shape = state.model->cache_shape();
+engine::kv_shape shape_in(const engine_state& state, kernels::row_codec coding) {
+  engine::kv_shape shape = state.model->cache_shape();
+  shape.coding = coding;
+  return shape;
+}
+
+std::uint64_t bytes_of(const engine_state& state, std::span<const std::uint32_t> capacity_rows,
+                       kernels::row_codec coding = kernels::row_codec::raw) {
+  const engine::kv_shape shape = shape_in(state, coding);
   const std::uint64_t rows = std::accumulate(capacity_rows.begin(), capacity_rows.end(), std::uint64_t{0});
-  return rows * 2 * shape.head_dim * kernels::size_bytes(shape.dtype);
+  return rows * 2 * (shape.row_bytes() + shape.row_scales() * sizeof(std::uint16_t));
 }
 
 // Rows that stay for the next question go first where a present one needs their room.
@@ -259,11 +266,11 @@ result<opened_session> open_behind(engine_state& state, const session_order& ord
 // This session loads the base; others that want it wait.
 result<opened_session> open_loading(engine_state& state, const session_order& order) {
   const auto own_bytes = bytes_of(state, order.capacity_rows);
-  const auto base_bytes = bytes_of(state, order.base->capacity_rows);
+  const auto base_bytes = bytes_of(state, order.base->capacity_rows, order.base->coding);
   if (const auto room = make_room(state, own_bytes + base_bytes); !room)
     return tl::make_unexpected(room.error());
   auto base = std::make_shared<charged_base>(charged_base{
-      {state.charged_bytes, base_bytes}, {state.model->cache_shape(), order.base->capacity_rows}});
+      {state.charged_bytes, base_bytes}, {shape_in(state, order.base->coding), order.base->capacity_rows}});
   session s;
   s.order = order;
   s.charge = {state.charged_bytes, own_bytes};

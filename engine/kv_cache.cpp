@@ -15,6 +15,11 @@ constexpr std::size_t aligned(std::size_t bytes) {
   return (bytes + alignment_bytes - 1) / alignment_bytes * alignment_bytes;
 }
 
+kv_shape decoded(kv_shape shape) {
+  shape.coding = kernels::row_codec::raw;
+  return shape;
+}
+
 }  // namespace
 
 // One allocation: per (layer, KV head) the K rows, the V rows, the positions, the segments and the scales of
@@ -67,7 +72,7 @@ kv_cache::kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacit
 }
 
 kv_cache::kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows)
-    : kv_cache(base->shape(), capacity_rows) {
+    : kv_cache(decoded(base->shape()), capacity_rows) {
   state_->base = std::move(base);
 }
 

@@ -144,6 +144,34 @@ TEST_CASE("bands in int8 take half the bytes and answer the same, under a name o
   CHECK(refused.find("2 codecs for") != std::string::npos);
 }
 
+TEST_CASE("documents in one codec are attended to as they came, in half the memory") {
+  const auto model = recall_model();
+  simulated_cluster cluster{plan_of(model)};
+  settle(cluster);
+  const auto context = contexts_of("kv_512", 1).front();
+  const std::vector<std::uint8_t> int8(default_bands.size(), 1);
+  const std::vector<std::uint8_t> int4(default_bands.size(), 2);
+  std::vector<id128> raw, small, smallest;
+  for (const auto& text : context.documents) {
+    raw.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+    small.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands, int8})).id);
+    smallest.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands, int4})).id);
+  }
+  std::size_t same = 0;
+  for (const std::uint32_t ratio : {0U, 300'000U})
+    for (const auto& [text, answers] : context.questions) {
+      const auto before = value_of(cluster, cluster.ask("decode", asked(text, raw, ratio)));
+      const auto after = value_of(cluster, cluster.ask("decode", asked(text, small, ratio)));
+      same += after.text == before.text ? 1 : 0;
+      const auto least = value_of(cluster, cluster.ask("decode", asked(text, smallest, ratio)));
+      CHECK(after.misses + least.misses == 0);
+      CHECK(after.cache_bytes < before.cache_bytes);
+      CHECK(least.cache_bytes < after.cache_bytes);
+      if (ratio == 0) CHECK(after.cache_bytes < 0.7 * static_cast<double>(before.cache_bytes));
+    }
+  CHECK(same + 1 >= 2 * context.questions.size());
+}
+
 TEST_CASE("an answer at a ratio reads those bands alone and keeps no other row") {
   const auto model = recall_model();
   simulated_cluster cluster{plan_of(model)};

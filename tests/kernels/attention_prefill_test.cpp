@@ -267,6 +267,18 @@ TEST_CASE("rows in a codec attend as the rows that they decode to, bit for bit")
       attention_prefill(c.shape, c.queries(), in_rows, expected.data(), c.stride, scratch, pool);
       attention_prefill(c.shape, c.queries(), in_codes, out.data(), c.stride, scratch, pool);
       CHECK(out == expected);
+
+      // The same in front of rows that are in none.
+      std::vector<prefill_kv_head> behind_rows, behind_codes;
+      for (std::size_t i = 0; i < c.heads.size(); ++i) {
+        behind_rows.push_back(c.heads[i].view());
+        behind_codes.push_back(c.heads[i].view());
+        behind_rows[i].before = &in_rows[i];
+        behind_codes[i].before = &in_codes[i];
+      }
+      attention_prefill(c.shape, c.queries(), behind_rows, expected.data(), c.stride, scratch, pool);
+      attention_prefill(c.shape, c.queries(), behind_codes, out.data(), c.stride, scratch, pool);
+      CHECK(out == expected);
     }
   });
 }

@@ -12,6 +12,7 @@
 #include <weft/engine/sampler.hpp>
 #include <weft/fabric/fetch_watcher.hpp>
 #include <weft/fabric/transport.hpp>
+#include <weft/kernels/row_codec.hpp>
 #include <weft/machines/replication.hpp>
 #include <weft/policies/retrieval/block_plan.hpp>
 #include <weft/policies/stitch.hpp>
@@ -190,6 +191,7 @@ struct encode_order {
 struct base_order {
   id128 key;                                 // of the documents, their bands and places
   std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]
+  kernels::row_codec coding = kernels::row_codec::raw;
 };
 
 struct session_order {
