@@ -353,7 +353,7 @@ held_page block_store::page_of(std::uint64_t cursor, std::size_t limit) const {
   if ((cursor & on_file) == 0) {
     for (const auto& item : slots_.held(page.next_cursor, limit)) {
       const auto slot = slots_.find(item.key);
-      page.items.push_back({item.key, item.kind, slot ? slot->bytes : 0});
+      page.items.push_back({item.key, item.kind, slot ? slot->bytes : 0, slot ? slot->tenant : 0});
     }
     if (!page.items.empty() || !below_) return page;
     page.next_cursor = on_file;
@@ -365,7 +365,8 @@ held_page block_store::page_of(std::uint64_t cursor, std::size_t limit) const {
     const auto found = books.held(place, limit);
     if (found.empty()) break;
     for (const auto& item : found) {
-      if (!slots_.holds(item.key)) page.items.push_back({item.key, item.kind, books.bytes_of(item.key)});
+      if (!slots_.holds(item.key))
+        page.items.push_back({item.key, item.kind, books.bytes_of(item.key), books.tenant_of(item.key)});
     }
   }
   page.next_cursor = place | on_file;

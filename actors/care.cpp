@@ -9,6 +9,8 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <spdlog/spdlog.h>
 
+#include "tenants.hpp"
+
 #include <algorithm>
 #include <deque>
 #include <optional>
@@ -144,6 +146,7 @@ void copy(self_pointer self, const machines::offer_copies& action) {
             offer what{.writer = self->state.now->self,
                        .blocks = {},
                        .timeout_ns = static_cast<std::uint64_t>(duration{offer_timeout}.count()) * 4 / 5,
+                       .tenant = job->action.items.front().tenant,
                        .background = true};
             for (std::size_t i = 0; i < reply.slots.size(); ++i) {
               const auto& slot = reply.slots[i];
@@ -174,7 +177,8 @@ void mend(self_pointer self, const key_list& keys) {
             std::vector<machines::held_item> items;
             for (std::size_t i = 0; i < reply.slots.size(); ++i) {
               const auto& slot = reply.slots[i];
-              if (slot.outcome == errc::ok) items.push_back({keys.keys[i], slot.kind, slot.bytes});
+              if (slot.outcome == errc::ok)
+                items.push_back({keys.keys[i], slot.kind, slot.bytes, slot.tenant});
             }
             if (reply.lease != 0) self->send(self->state.parts.storage, release_atom_v, reply.lease);
             self->state.copies->mend(std::move(items));
@@ -271,6 +275,8 @@ care_actor::behavior_type behave(self_pointer self, const node_config& config, c
   initial.parts = std::move(parts);
   machines::replication_options options;
   options.block_copies = config.replicas;
+  for (const auto& [tenant, copies] : config.tenant_replicas)
+    options.tenant_copies[tenant_number(tenant)] = copies;
   options.bytes_per_second = config.replication_bytes_per_second;
   initial.copies.emplace(options);
   if (config.scrub_bytes_per_second != 0) initial.scrub_pace.emplace(config.scrub_bytes_per_second);

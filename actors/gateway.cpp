@@ -369,7 +369,7 @@ caf::result<block_list> look_up(self_pointer self, const key_list& keys) {
 gateway_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.read_deadline = config.read_deadline;
-  self->state.replicas = config.replicas;
+  self->state.replicas = own_replicas(config);
   return {
       [self](encode_atom, const std::string& name, const text_ptr& text) {
         return ingest(self, name, *text, {});

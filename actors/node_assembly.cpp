@@ -114,7 +114,7 @@ block_path make_block_path(const node_config& config, const node_environment& en
                                                       .lease_duration = config.lease_duration,
                                                       .seed = environment.incarnation,
                                                       .tenant = tenant_number(config.tenant),
-                                                      .replicas = config.replicas});
+                                                      .replicas = own_replicas(config)});
   return path;
 }
 
@@ -125,6 +125,11 @@ std::uint32_t bits(const std::vector<role>& roles) {
   for (const auto r : roles)
     all |= bit(r);
   return all;
+}
+
+std::uint32_t own_replicas(const node_config& config) {
+  const auto own = config.tenant_replicas.find(config.tenant);
+  return own == config.tenant_replicas.end() ? config.replicas : own->second;
 }
 
 bool has(const node_config& config, role r) {

@@ -322,7 +322,7 @@ caf::result<std::shared_ptr<const schema::manifest>> encode_again(self_pointer s
 local_prefill_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.node_name = config.name;
-  self->state.replicas = config.replicas;
+  self->state.replicas = own_replicas(config);
   return {
       [self](encode_atom, const encode_request& request) -> caf::result<document_summary> {
         if (const auto good = check(*self->state.parts.context, request); !good) return to_caf(good.error());

@@ -25,7 +25,7 @@ using actors::role;
 constexpr std::array<std::string_view, 5> role_names{"prefill", "storage", "decode", "gateway", "retrieval"};
 constexpr std::array<std::string_view, 4> dtype_names{"auto", "f32", "bf16", "f16"};
 constexpr std::array<std::string_view, 3> eviction_names{"lru", "s3_fifo", "cost"};
-constexpr std::array<std::string_view, 16> cluster_keys{"model",
+constexpr std::array<std::string_view, 17> cluster_keys{"model",
                                                         "background_importance",
                                                         "replicas",
                                                         "tenant",
@@ -40,11 +40,13 @@ constexpr std::array<std::string_view, 16> cluster_keys{"model",
                                                         "eviction",
                                                         "high_watermark_percent",
                                                         "low_watermark_percent",
-                                                        "quotas"};
+                                                        "quotas",
+                                                        "namespaces"};
 constexpr std::array<std::string_view, 15> node_keys{
     "cache",          "name",    "roles",    "host",     "control_port",           "fabric_port",
     "dram",           "staging", "threads",  "eviction", "high_watermark_percent", "low_watermark_percent",
     "document_cache", "file",    "file_size"};
+constexpr std::array<std::string_view, 1> namespace_keys{"replicas"};
 constexpr std::array<std::string_view, 2> gateway_keys{"listen", "token_file"};
 constexpr std::array<std::string_view, 3> tls_keys{"certificate", "key", "authority"};
 constexpr std::array<std::string_view, 4> timing_keys{"heartbeat_interval_ms", "liveness_timeout_ms",
@@ -107,6 +109,7 @@ class cluster_reader {
     }
     read_eviction(top_, common_);
     read_quotas();
+    read_namespaces();
     const auto folder = top_.text("run_folder");
     cluster_.run_folder = folder ? resolve(*folder) : default_run_folder(location_);
     common_.run_folder = cluster_.run_folder;
@@ -141,6 +144,20 @@ class cluster_reader {
       if (const auto bytes = quotas.size(tenant.str(), least_quota_bytes)) {
         common_.quota_bytes[std::string(tenant.str())] = *bytes;
       }
+    }
+  }
+
+  void read_namespaces() {
+    const auto* section = top_.table("namespaces");
+    if (section == nullptr) return;
+    table_reader names(*section, "namespaces: ", mistakes_);
+    for (const auto& [tenant, value] : *section) {
+      const auto* one = names.table(tenant.str());
+      if (one == nullptr) continue;
+      table_reader space(*one, "namespaces." + std::string(tenant.str()) + ": ", mistakes_);
+      space.refuse_unknown_keys(namespace_keys);
+      const auto n = space.number("replicas", 1, 16);
+      if (n) common_.tenant_replicas[std::string(tenant.str())] = static_cast<std::uint32_t>(*n);
     }
   }
 
@@ -410,6 +427,12 @@ class cluster_reader {
       top_.mistake_at("replicas", "`replicas` is " + std::to_string(common_.replicas) + " but only " +
                                       std::to_string(stores) +
                                       " of the nodes store; lower it or give more nodes the storage role");
+    }
+    for (const auto& [tenant, copies] : common_.tenant_replicas) {
+      if (stores == 0 || copies <= stores) continue;
+      top_.mistake_at("namespaces", "`replicas` of the namespace `" + tenant + "` is " +
+                                        std::to_string(copies) + " but only " + std::to_string(stores) +
+                                        " of the nodes store; lower it or give more nodes the storage role");
     }
   }
 

@@ -46,7 +46,7 @@ std::vector<replication_action> replication::on_held(std::vector<held_item> page
     if (page.empty()) {
       end_pass(now);
     } else {
-      std::erase_if(page, [&](const held_item& i) { return wanted_copies(i.kind) < 2; });
+      std::erase_if(page, [&](const held_item& i) { return wanted_copies(i) < 2; });
       page_due_ = true;
       ask_about(actions, std::move(page));
     }
@@ -99,9 +99,10 @@ bool replication::resting() const {
   return !in_pass_ && (patrolling_ || !next_pass_) && queue_.empty() && offered_.empty() && to_mend_.empty();
 }
 
-std::uint32_t replication::wanted_copies(item_kind kind) const {
-  return kind == item_kind::manifest ? std::max(options_.manifest_copies, options_.block_copies)
-                                     : options_.block_copies;
+std::uint32_t replication::wanted_copies(const held_item& item) const {
+  const auto own = options_.tenant_copies.find(item.tenant);
+  const auto copies = own == options_.tenant_copies.end() ? options_.block_copies : own->second;
+  return item.kind == item_kind::manifest ? std::max(options_.manifest_copies, copies) : copies;
 }
 
 // Holders that are in the view count; this node itself does also where its shard has not heard of it yet.
@@ -111,7 +112,7 @@ void replication::plan(const held_item& item, const key_holders& answer) {
   const auto holds = [&](const node_ref& n) {
     return n == self_ || std::ranges::find(answer.holders, n) != answer.holders.end();
   };
-  copy c{.item = item, .targets = {}, .missing = wanted_copies(item.kind)};
+  copy c{.item = item, .targets = {}, .missing = wanted_copies(item)};
   std::optional<node_ref> responsible;
   for (const std::uint16_t index : order_->of(item.key, std::numeric_limits<std::size_t>::max())) {
     const node_ref& n = order_->nodes()[index];
@@ -176,7 +177,8 @@ void replication::ask_about(std::vector<replication_action>& actions, std::vecto
   actions.push_back(std::move(question));
 }
 
-// What is queued for the same node as the first goes with it, as far as one offer may be large.
+// What of the same tenant is queued for the same node as the first goes with it, as far as one offer may be
+// large.
 void replication::offer_next(std::vector<replication_action>& actions) {
   offer_copies offer{.call = ++last_call_, .target = queue_.front().targets.back(), .items = {}};
   std::vector<copy> taken;
@@ -184,7 +186,8 @@ void replication::offer_next(std::vector<replication_action>& actions) {
   std::uint64_t bytes = 0;
   for (auto& c : queue_) {
     const bool fits = taken.empty() || bytes + c.item.bytes <= options_.offer_bytes;
-    if (!fits || c.targets.back() != offer.target) {
+    const bool goes_along = taken.empty() || c.item.tenant == taken.front().item.tenant;
+    if (!fits || !goes_along || c.targets.back() != offer.target) {
       left.push_back(std::move(c));
       continue;
     }

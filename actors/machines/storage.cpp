@@ -19,7 +19,7 @@ reservation storage::reserve(const reserve_request& request, time_point now) {
     answer.outcome = reserve_outcome::already_have;
     return answer;
   }
-  if (s.over_quota(request.tenant, whole_units(request.bytes))) {
+  if (request.may_evict && s.over_quota(request.tenant, whole_units(request.bytes))) {
     ++s.counts.over_quota;
     answer.outcome = reserve_outcome::over_quota;
     return answer;

@@ -364,7 +364,8 @@ struct storage::state {
             .offset = arena.offset(it.at),
             .bytes = it.bytes,
             .generation = it.generation,
-            .pinned = it.pins != 0};
+            .pinned = it.pins != 0,
+            .tenant = it.tenant};
   }
 
   void expire(time_point now) {

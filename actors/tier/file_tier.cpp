@@ -457,6 +457,11 @@ bool file_tier::knows(const id128& key) const {
   return state_->slot_of(key) != no_slot || state_->queued.contains(key);
 }
 
+std::uint32_t file_tier::tenant_of(const id128& key) const {
+  const slot_number number = state_->on_file(key);
+  return number == no_slot ? 0 : state_->slots[number].item.tenant;
+}
+
 std::uint64_t file_tier::bytes_of(const id128& key) const {
   const slot_number number = state_->on_file(key);
   return number == no_slot ? 0 : state_->slots[number].item.bytes;

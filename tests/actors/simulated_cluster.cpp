@@ -188,6 +188,7 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
       m->config.candidates.push_back({candidate.name, "simulated", 0});
     m->config.model_folder = WEFT_SOURCE_DIR "/models/recall";
     m->config.replicas = plan_.replicas;
+    m->config.tenant_replicas = plan_.tenant_replicas;
     m->config.dram_bytes = plan_.dram_bytes;
     m->config.lease_duration = plan_.lease_duration;
     m->config.staging_bytes = plan_.staging_bytes;
@@ -549,7 +550,7 @@ std::shared_ptr<eventual<write_outcome>> simulated_cluster::put(const std::strin
   write_order order;
   order.blocks.push_back(
       {key, machines::item_kind::opaque, std::make_shared<const staged_bytes>(std::move(*place))});
-  order.replicas = plan_.replicas;
+  order.replicas = actors::own_replicas(m.config);
   order.timeout = std::chrono::seconds{5};
   return request<write_outcome>(m.actors.pool, write_atom_v, std::move(order));
 }

@@ -33,6 +33,7 @@ struct node_plan {
 struct cluster_plan {
   std::uint64_t seed = 0;
   std::uint32_t replicas = 2;
+  std::map<std::string, std::uint32_t> tenant_replicas = {};
   std::vector<node_plan> nodes;  // the first holds the membership
   std::shared_ptr<engine::runner> model = {};
   duration tick = std::chrono::microseconds{100};  // of virtual time

@@ -259,6 +259,17 @@ TEST_CASE_FIXTURE(cluster_fixture, "what nodes that decode remember, and what is
             "`document_cache` is for nodes with the decode role"));
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "a namespace has a number of copies of its own, as many as nodes store") {
+  const auto checked = check(std::string(valid) + "\n[namespaces.team]\nreplicas = 1\n");
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes.at(0).tenant_replicas.at("team") == 1);
+  CHECK(has(only_mistake(std::string(valid) + "\n[namespaces.team]\nreplicas = 9\n"),
+            "`replicas` of the namespace `team` is 9"));
+  CHECK(has(only_mistake(std::string(valid) + "\n[namespaces.team]\nreplica = 1\n"),
+            "did you mean `replicas`"));
+  CHECK(!check(std::string(valid) + "\n[namespaces]\nteam = 2\n").cluster);
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a file tier has a folder and a size, and one node") {
   const auto tier =
       with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\nfile = \"tier\"\nfile_size = \"2 GiB\"\n");

@@ -29,6 +29,7 @@ struct storage_nodes {
   std::map<node_ref, std::set<id128>> held;
   std::set<node_ref> full;
   std::uint64_t item_bytes = 4096;
+  unsigned tenants = 1;
   std::size_t offers = 0;
   std::uint64_t bytes = 0;
 
@@ -46,6 +47,9 @@ struct storage_nodes {
         held[nodes[index]].insert(key_of(k));
     }
   }
+
+  // Every second key is of tenant 1, where there are several.
+  std::uint32_t tenant_of(const id128& key) const { return tenants > 1 ? key.low % 2 : 0; }
 
   void lose(const node_ref& n) {
     std::erase(nodes, n);
@@ -73,7 +77,7 @@ struct storage_nodes {
         std::vector<held_item> page;
         if (list->from_start) {
           for (const auto& key : held[n])
-            page.push_back({.key = key, .bytes = item_bytes});
+            page.push_back({.key = key, .bytes = item_bytes, .tenant = tenant_of(key)});
         }
         act(n, planner.on_held(std::move(page), now), now);
       } else if (const auto* find = std::get_if<find_holders>(&action)) {
@@ -83,6 +87,8 @@ struct storage_nodes {
         act(n, planner.on_holders(find->call, std::move(answers), now), now);
       } else if (const auto* offer = std::get_if<offer_copies>(&action)) {
         ++offers;
+        for (const auto& i : offer->items)
+          CHECK(i.tenant == offer->items.front().tenant);
         std::vector<errc> outcomes;
         for (const auto& i : offer->items) {
           const bool takes = !full.contains(offer->target);
@@ -120,6 +126,17 @@ TEST_CASE("after a holder is lost every block has its copies again, made once") 
   CHECK(cluster.offers > 0);
   for (const auto& n : cluster.nodes)
     CHECK(cluster.planners.at(n).resting());
+}
+
+TEST_CASE("a tenant has its own number of copies, and offers of its own") {
+  auto options = two_copies();
+  options.tenant_copies = {{1, 3}};
+  storage_nodes all(5, options);
+  all.tenants = 2;
+  all.place(200, 2);
+  all.run(0, 20'000);
+  for (std::uint64_t k = 0; k < 200; ++k)
+    REQUIRE(all.copies_of(key_of(k)) == 2 + all.tenant_of(key_of(k)));
 }
 
 TEST_CASE("copies are paced") {

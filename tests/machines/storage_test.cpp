@@ -197,6 +197,19 @@ TEST_CASE("a tenant stays within its quota") {
   CHECK(s.inconsistency() == "");
 }
 
+TEST_CASE("a copy after a loss is refused for no quota, and counts as its tenant's") {
+  storage s(room_for(64 * kib));
+  s.set_quota(7, 4 * kib);
+  put(s, block(1, 4 * kib, 7));
+  auto copy = block(2, 4 * kib, 7);
+  copy.may_evict = false;
+  put(s, copy);
+  CHECK(s.tenant_bytes(7) == 8 * kib);
+  CHECK(s.find(key_of(2))->tenant == 7);
+  CHECK(s.reserve(block(3, 1, 7), at_ms(0)).outcome == reserve_outcome::over_quota);
+  CHECK(s.inconsistency() == "");
+}
+
 TEST_CASE("requests without sense are refused") {
   storage s(room_for(16 * kib));
   CHECK(s.reserve({.key = {}, .bytes = 1}, at_ms(0)).outcome == reserve_outcome::refused);

@@ -33,7 +33,7 @@ WEFT_INSPECT(view, x.epoch, x.members, x.coordinator)
 WEFT_INSPECT(membership_answer, x.verdict, x.incarnation_floor, x.epoch, x.view_changed, x.send_view)
 WEFT_INSPECT(candidate_state, x.self, x.leads, x.hears, x.coordinator, x.epoch)
 WEFT_INSPECT(announced, x.key, x.kind)
-WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned)
+WEFT_INSPECT(leased_slot, x.outcome, x.kind, x.offset, x.bytes, x.generation, x.pinned, x.tenant)
 WEFT_INSPECT(storage_stats, x.capacity_bytes, x.used_bytes, x.free_bytes, x.largest_hole_bytes,
              x.committed_items, x.committed_bytes, x.reserved_items, x.pinned_items, x.leases, x.hits,
              x.misses, x.evictions, x.expired_reservations, x.demotions, x.over_quota, x.relief_rounds,

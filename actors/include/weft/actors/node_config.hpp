@@ -55,7 +55,7 @@ struct node_config {
   std::uint64_t cache_bytes = 0;  // decode: KV cache of all sessions together; 0: as much as they ask for
   std::chrono::milliseconds retrieval_patience{250};  // that a ranking of blocks is waited for
   std::uint32_t block_tokens = 64;                    // 16 .. 256
-  std::uint32_t replicas = 1;                         // copies of every block
+  std::uint32_t replicas = 1;                         // copies of every block, where its tenant says nothing
   std::string tenant = "default";                     // salt of the block keys
   std::uint64_t dram_bytes = 0;                       // storage: arena for blocks
   policies::eviction_kind eviction = policies::eviction_kind::lru;
@@ -63,10 +63,11 @@ struct node_config {
   // needed, and no more than that.
   std::uint32_t high_watermark_percent = 100;
   std::uint32_t low_watermark_percent = 90;
-  std::map<std::string, std::uint64_t> quota_bytes;  // of each storage node's memory, by tenant
-  std::filesystem::path file_folder;                 // storage: a tier below memory; empty: none
-  std::uint64_t file_bytes = 0;                      // of blocks in it
-  std::uint64_t staging_bytes = 64ULL << 20;         // arena for blocks on their way in or out of the engine
+  std::map<std::string, std::uint64_t> quota_bytes;      // of each storage node's memory, by tenant
+  std::map<std::string, std::uint32_t> tenant_replicas;  // copies of every block, by tenant
+  std::filesystem::path file_folder;                     // storage: a tier below memory; empty: none
+  std::uint64_t file_bytes = 0;                          // of blocks in it
+  std::uint64_t staging_bytes = 64ULL << 20;  // arena for blocks on their way in or out of the engine
 
   // decode: documents' rows that a session read and that the next question on the same documents finds there.
   // 0: sessions share them only while they run.
@@ -87,5 +88,8 @@ struct node_config {
 
   tls_files tls;
 };
+
+// Copies of every block that this node's own tenant writes.
+std::uint32_t own_replicas(const node_config& config);
 
 }  // namespace weft::actors

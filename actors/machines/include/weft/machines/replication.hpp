@@ -29,7 +29,8 @@ namespace weft::machines {
 class placement_order;
 
 struct replication_options {
-  std::uint32_t block_copies = 1;
+  std::uint32_t block_copies = 1;                             // where the tenant says nothing
+  std::map<std::uint32_t, std::uint32_t> tenant_copies = {};  // of blocks, by tenant
   std::uint32_t manifest_copies = 2;
   std::uint64_t bytes_per_second = std::uint64_t{256} << 20;
   std::uint64_t offer_bytes = std::uint64_t{8} << 20;  // of one offer, but at least one block
@@ -44,6 +45,7 @@ struct held_item {
   id128 key;
   item_kind kind = item_kind::block;
   std::uint64_t bytes = 0;
+  std::uint32_t tenant = 0;
 };
 
 struct list_held {  // the next page of what this node holds
@@ -53,7 +55,7 @@ struct find_holders {
   std::uint64_t call = 0;
   std::vector<id128> keys;
 };
-struct offer_copies {  // to be taken without evicting anything
+struct offer_copies {  // to be taken without evicting anything; all of one tenant
   std::uint64_t call = 0;
   node_ref target;
   std::vector<held_item> items;
@@ -104,7 +106,7 @@ class replication {
     time_point due{};
   };
 
-  std::uint32_t wanted_copies(item_kind kind) const;
+  std::uint32_t wanted_copies(const held_item& item) const;
   bool is_being_copied(const id128& key) const;
   std::vector<held_item> take_due_mending(time_point now);
   void plan(const held_item& item, const key_holders& answer);

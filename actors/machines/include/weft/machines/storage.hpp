@@ -94,6 +94,7 @@ struct leased_slot {
   std::uint64_t bytes = 0;
   std::uint64_t generation = 0;
   bool pinned = false;
+  std::uint32_t tenant = 0;
 };
 
 struct lease_grant {

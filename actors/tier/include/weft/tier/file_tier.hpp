@@ -149,8 +149,9 @@ class file_tier {
   // `ok`; `corrupt`: it did not prove itself; `io`: the device failed.
   read_end end_read(slot_number slot, errc outcome);
 
-  bool holds(const id128& key) const;  // on file
-  bool knows(const id128& key) const;  // or on its way there
+  bool holds(const id128& key) const;               // on file
+  std::uint32_t tenant_of(const id128& key) const;  // of what is on file; else 0
+  bool knows(const id128& key) const;               // or on its way there
   // Bytes of what is on file under that key; 0: nothing.
   std::uint64_t bytes_of(const id128& key) const;
 
