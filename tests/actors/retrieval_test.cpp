@@ -113,6 +113,7 @@ pool_actor::behavior_type pool_of(std::shared_ptr<staging> room, stored_blocks b
       [](drop_atom, const key_list&) -> caf::result<std::uint64_t> { return 0; },
       [](pin_atom, bool, const key_list&) -> caf::result<std::uint64_t> { return 0; },
       [](pin_atom, const key_list&) -> caf::result<key_list> { return key_list{}; },
+      [](size_atom, const key_list&) -> caf::result<held_sizes> { return held_sizes{}; },
       [](list_atom) -> caf::result<key_list> { return key_list{}; },
       [](status_atom) -> caf::result<pool_report> { return pool_report{}; },
       [](cluster_atom, const cluster_ptr&) {},
