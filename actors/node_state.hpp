@@ -66,7 +66,7 @@ struct node_state {
   std::vector<candidate_link> candidates;  // by rank
   membership_actor coordinator;            // null: none is known, or it is not reached yet
   std::map<id128, peer> peers;
-  std::map<id128, node_actor> callers;  // connected to this node, which does not connect to them
+  std::map<id128, node_actor> callers;    // connected to this node, which does not connect to them
   std::map<id128, role_handles> handles;  // of nodes in the view
   std::vector<waiting_for_cluster> waiting;
 };

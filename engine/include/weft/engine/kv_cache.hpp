@@ -37,8 +37,8 @@ class kv_cache {
   kv_cache(const kv_shape& shape, std::uint32_t capacity_rows);
   // Each (layer, KV head) its own capacity, [layer][kv_head]: what is not kept takes no memory.
   kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows);
-  // The same, in the dtype, behind rows that several caches share and none of them changes: everything below is about the
-  // cache's own rows, what attends to it sees both. A position is in one of the two at most.
+  // The same, in the dtype, behind rows that several caches share and none of them changes: everything below
+  // is about the cache's own rows, what attends to it sees both. A position is in one of the two at most.
   kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows);
   kv_cache(kv_cache&&) noexcept;
   kv_cache& operator=(kv_cache&&) noexcept;
