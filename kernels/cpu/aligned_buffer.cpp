@@ -20,12 +20,15 @@ std::size_t round_up(std::size_t size_bytes, std::size_t multiple) {
 
 aligned_buffer::aligned_buffer(std::size_t size_bytes) : size_bytes_(size_bytes) {
   if (size_bytes == 0) return;
+  // Not rounded up to whole huge pages: a cache of little more than one would take two.
   const std::size_t alignment = size_bytes >= huge_page_bytes ? huge_page_bytes : cache_line_bytes;
-  void* memory = std::aligned_alloc(alignment, round_up(size_bytes, alignment));
-  if (memory == nullptr) throw std::bad_alloc();
-  // Advice only: without huge pages everything works, just with more TLB misses.
-  if (alignment == huge_page_bytes) ::madvise(memory, round_up(size_bytes, alignment), MADV_HUGEPAGE);
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, alignment, round_up(size_bytes, cache_line_bytes)) != 0)
+    throw std::bad_alloc();
   bytes_.reset(static_cast<std::byte*>(memory));
+  // Advice only: without huge pages everything works, just with more TLB misses.
+  const std::size_t whole_pages_bytes = size_bytes / huge_page_bytes * huge_page_bytes;
+  if (whole_pages_bytes != 0) ::madvise(memory, whole_pages_bytes, MADV_HUGEPAGE);
 }
 
 void aligned_buffer::release::operator()(std::byte* memory) const noexcept {

@@ -1,8 +1,10 @@
 #include "counted_memory.hpp"
 
+#include <malloc.h>
+
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
-#include <cstdlib>
 
 namespace {
 
@@ -14,10 +16,10 @@ std::atomic<std::uint64_t> asked_for{0};
 }  // namespace
 
 // In the place of the C library's.
-extern "C" void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
+extern "C" int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) noexcept {
   if (bytes >= least_counted_bytes) asked_for += bytes;
-  void* memory = nullptr;
-  return posix_memalign(&memory, alignment, bytes) == 0 ? memory : nullptr;
+  *memory = memalign(alignment, bytes);
+  return *memory == nullptr ? ENOMEM : 0;
 }
 
 namespace weft::simulation {

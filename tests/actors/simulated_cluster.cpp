@@ -10,6 +10,8 @@
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 
+#include "attached_disk.hpp"
+
 #include <deque>
 #include <stdexcept>
 #include <utility>
@@ -26,31 +28,6 @@ constexpr std::uint16_t first_port = 1000;
 constexpr std::uint64_t lives_apart = 1'000'000;  // incarnations of a node that is fenced now and then
 
 }  // namespace
-
-// A disk outlives the processes that use it: what a dead one still asks for does not happen.
-class simulated_cluster::attached_disk final : public tier::device {
- public:
-  explicit attached_disk(tier::memory_device& disk) : disk_(disk) {}
-
-  void read(tier::area where, std::uint64_t offset, std::span<std::byte> into, done finished) override {
-    if (attached_) disk_.read(where, offset, into, std::move(finished));
-  }
-  void write(tier::area where, std::uint64_t offset, std::span<const std::byte> from,
-             done finished) override {
-    if (attached_) disk_.write(where, offset, from, std::move(finished));
-  }
-  void sync(done finished) override {
-    if (attached_) disk_.sync(std::move(finished));
-  }
-  std::uint64_t header_area_bytes() const override { return disk_.header_area_bytes(); }
-  std::string description() const override { return "simulated"; }
-
-  void detach() { attached_ = false; }
-
- private:
-  tier::memory_device& disk_;
-  bool attached_ = true;
-};
 
 struct simulated_cluster::member {
   node_config config;

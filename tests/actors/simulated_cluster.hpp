@@ -144,7 +144,6 @@ class simulated_cluster {
  private:
   struct member;
   class network;
-  class attached_disk;
 
   void boot(const std::string& name);
   std::shared_ptr<tier::opened_tier> attach_disk(member& m);
