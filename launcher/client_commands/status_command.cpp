@@ -35,7 +35,7 @@ std::int64_t counted(const schema::node_status& node, std::string_view name) {
 void print_bands(const schema::node_status& node) {
   constexpr double mib = 1024.0 * 1024.0;
   if (const auto blocks = counted(node, "storage.banded_blocks"); blocks > 0)
-    std::cout << "    bands  " << counted(node, "storage.bands") << " of " << blocks << " blocks, "
+    std::cout << "    bands  " << counted(node, "storage.bands") << " in " << blocks << " blocks, "
               << static_cast<double>(counted(node, "storage.trimmed_bytes")) / mib << " MiB trimmed\n";
   if (const auto bytes = counted(node, "decode.bytes_left_out"); bytes > 0)
     std::cout << "    ratio  " << static_cast<double>(counted(node, "decode.bytes_read")) / mib
