@@ -53,34 +53,33 @@ class row_books {
   void make_room(std::size_t more) {
     if (size() + more <= tokens.capacity()) return;
     const std::size_t room = size() + more + size() / 8;
-    tokens.reserve(room);
-    traces.reserve(room);
-    relevance.reserve(room);
-    choices.reserve(room);
-    projected.reserve(room * lines_);
+    each_column(*this, [&](auto& column, std::size_t values) { column.reserve(room * values); });
   }
   void keep_first(std::size_t rows) {
-    tokens.resize(rows);
-    traces.resize(rows);
-    relevance.resize(rows);
-    choices.resize(rows);
-    projected.resize(rows * lines_);
+    each_column(*this, [&](auto& column, std::size_t values) { column.resize(rows * values); });
   }
   void forget_first(std::size_t rows) {
-    const auto count = static_cast<std::ptrdiff_t>(rows);
-    tokens.erase(tokens.begin(), tokens.begin() + count);
-    traces.erase(traces.begin(), traces.begin() + count);
-    relevance.erase(relevance.begin(), relevance.begin() + count);
-    choices.erase(choices.begin(), choices.begin() + count);
-    projected.erase(projected.begin(), projected.begin() + count * static_cast<std::ptrdiff_t>(lines_));
+    each_column(*this, [&](auto& column, std::size_t values) {
+      column.erase(column.begin(), column.begin() + static_cast<std::ptrdiff_t>(rows * values));
+    });
   }
   std::size_t bytes() const {
-    return tokens.capacity() * sizeof(std::uint32_t) + traces.capacity() * sizeof(attention_trace) +
-           choices.capacity() * sizeof(smoothed_choice) +
-           (relevance.capacity() + projected.capacity()) * sizeof(float);
+    std::size_t all = 0;
+    each_column(*this, [&](const auto& column, std::size_t) { all += column.capacity() * sizeof column[0]; });
+    return all;
   }
 
  private:
+  // With how many values of it a row has.
+  template <class Books, class Visit>
+  static void each_column(Books& books, Visit visit) {
+    visit(books.tokens, 1);
+    visit(books.traces, 1);
+    visit(books.relevance, 1);
+    visit(books.choices, 1);
+    visit(books.projected, books.lines_);
+  }
+
   std::size_t lines_;
 };
 

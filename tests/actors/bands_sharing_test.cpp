@@ -20,9 +20,7 @@ TEST_CASE("questions at the same time on the same documents load them once") {
   simulated_cluster cluster{plan_of(model)};
   settle(cluster);
   const auto context = contexts_of("kv_512", 1).front();
-  std::vector<id128> documents;
-  for (const auto& text : context.documents)
-    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  const auto documents = ingest_in_bands(cluster, context.documents);
   const auto& question = context.questions.front().first;
   const auto alone = value_of(cluster, cluster.ask("decode", asked(question, documents, 300'000)));
 
@@ -143,9 +141,7 @@ TEST_CASE("a session at 0.3 takes a third of the memory, a hundred sessions one 
   simulated_cluster cluster{plan_of(model)};
   settle(cluster);
   const auto context = contexts_of("late_2048", 1).front();
-  std::vector<id128> documents;
-  for (const auto& text : context.documents)
-    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  const auto documents = ingest_in_bands(cluster, context.documents);
   auto some = asked(context.questions.front().first, documents, 300'000);
   some.max_tokens = 8;
   auto all = some;

@@ -226,10 +226,9 @@ TEST_CASE("stitching policies compose with a ratio, or say why they do not") {
   const auto model = recall_model();
   simulated_cluster cluster{plan_of(model)};
   settle(cluster);
-  std::vector<id128> documents;
-  for (const auto* text : {"Report of Koreth. The access code for the vault at Koreth is 4821.",
-                           "Notes of Melund. The tower at Melund is painted green."})
-    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  const auto documents =
+      ingest_in_bands(cluster, {"Report of Koreth. The access code for the vault at Koreth is 4821.",
+                                "Notes of Melund. The tower at Melund is painted green."});
   const auto* const question = "What is the access code for the vault at Koreth?";
   for (const std::string policy : {"none", "epic(4)"}) {
     CAPTURE(policy);
@@ -253,9 +252,7 @@ TEST_CASE("a compressed document that is lost is scored again to the same rows")
   simulated_cluster cluster{plan_of(model)};
   settle(cluster);
   const auto context = contexts_of("hop_512", 1).front();
-  std::vector<id128> documents;
-  for (const auto& text : context.documents)
-    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  const auto documents = ingest_in_bands(cluster, context.documents);
   const auto ask = [&] {
     return value_of(cluster, cluster.ask("decode", asked(context.questions[0].first, documents, 200'000)));
   };
@@ -279,9 +276,7 @@ TEST_CASE("documents scored alone, stored in bands, fetched and stitched answer 
     simulated_cluster cluster{plan_of(model)};
     settle(cluster);
     for (const auto& context : contexts_of(set, count)) {
-      std::vector<id128> documents;
-      for (const auto& text : context.documents)
-        documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+      const auto documents = ingest_in_bands(cluster, context.documents);
       for (const auto& [question, answers] : context.questions) {
         ++total;
         for (const std::uint32_t ratio : {0U, 300'000U, 200'000U}) {

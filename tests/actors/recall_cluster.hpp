@@ -81,6 +81,14 @@ inline std::vector<recall_context> contexts_of(const std::string& set, std::size
   return contexts;
 }
 
+// Scored by kvzip, in the bands that are the default; in the order of the texts.
+inline std::vector<id128> ingest_in_bands(simulated_cluster& cluster, const std::vector<std::string>& texts) {
+  std::vector<id128> documents;
+  for (const auto& text : texts)
+    documents.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+  return documents;
+}
+
 inline actors::question asked(const std::string& text, const std::vector<id128>& documents,
                               std::uint32_t ratio_millionths) {
   actors::question q;
