@@ -1,7 +1,6 @@
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/remote_context.hpp>
 #include <weft/actors/work.hpp>
-#include <weft/block/digest.hpp>
 #include <weft/engine/link_tokens.hpp>
 #include <weft/policies/stitch.hpp>
 
@@ -11,12 +10,15 @@
 #include <caf/typed_response_promise.hpp>
 
 #include "document_bands.hpp"
+#include "document_choice.hpp"
 #include "manifests.hpp"
+#include "session_rows.hpp"
 #include "sparse_plan.hpp"
 #include "transfers.hpp"
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -414,67 +416,6 @@ void read_indexes(self_pointer self, const asking_ptr& job) {
 
 // -- from the question to an open session --
 
-// Rows of the wanted bands, by head.
-std::vector<std::uint32_t> document_rows(const asking& job, std::size_t heads) {
-  std::vector<std::uint32_t> sum(heads, 0);
-  for (std::size_t i = 0; i < job.documents.size(); ++i) {
-    const auto rows = rows_of(*job.documents[i], job.bands[i]);
-    for (std::size_t head = 0; head < heads; ++head)
-      sum[head] += head < rows.size() ? rows[head] : job.plan->documents[i].tokens;
-  }
-  return sum;
-}
-
-// Nothing of the documents is computed for this question alone, so others may read the same rows.
-bool loads_all_rows(const policies::stitch_plan& plan) {
-  const auto loaded = [](const auto& d) { return d.source == policies::document_source::load; };
-  const auto of_document = [](const auto& row) { return row.origin == policies::row_origin::document; };
-  return !plan.documents.empty() && std::ranges::all_of(plan.documents, loaded) &&
-         std::ranges::none_of(plan.rows, of_document);
-}
-
-// That of all rows that are loaded: attention reads them as they came. Where there are several, the model's
-// type.
-kernels::row_codec coding_of(const asking& job) {
-  std::optional<std::uint8_t> codec;
-  for (std::size_t i = 0; i < job.documents.size(); ++i)
-    for (std::uint32_t band = 0; band < job.bands[i]; ++band) {
-      const auto found = job.documents[i]->bands[band].codec;
-      if (codec && *codec != found) return kernels::row_codec::raw;
-      codec = found;
-    }
-  return static_cast<kernels::row_codec>(codec.value_or(0));
-}
-
-// Which rows these are, and where they stand.
-id128 base_key(const asking& job) {
-  block::digest fields("weft.base.1");
-  for (std::size_t i = 0; i < job.documents.size(); ++i) {
-    const auto& placed = job.plan->documents[i];
-    fields.id(job.documents[i]->document).u32(job.bands[i]);
-    fields.u32(static_cast<std::uint32_t>(placed.start_position));
-    fields.u32(static_cast<std::uint32_t>(placed.segment));
-  }
-  return fields.finish();
-}
-
-// Room for the wanted bands, and for all that the plan and the answer add to them.
-session_order session_for(const asking& job, const engine::kv_shape& shape) {
-  const auto heads = std::size_t{shape.layers} * shape.kv_heads;
-  const auto all = job.plan->prompt_tokens + job.asked.max_tokens;
-  const auto added = static_cast<std::uint32_t>(job.plan->rows.size()) + job.asked.max_tokens;
-  auto documents = document_rows(job, heads);
-  session_order order{
-      .capacity_rows = std::vector<std::uint32_t>(heads, added), .base = {}, .plan = job.plan};
-  if (loads_all_rows(*job.plan)) {
-    order.base = {base_key(job), std::move(documents), coding_of(job)};
-    return order;
-  }
-  for (std::size_t head = 0; head < heads; ++head)
-    order.capacity_rows[head] = std::min(added + documents[head], all);
-  return order;
-}
-
 // Policies that compare or compute all rows of a document have no use for some of them.
 result<void> check_ratio(const asking& job) {
   using policies::stitch_kind;
@@ -502,7 +443,8 @@ void open_session(self_pointer self, const asking_ptr& job) {
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return read_indexes(self, job);
-  open_engine(self, job, session_for(*job, context.shape));
+  open_engine(self, job,
+              session_for({job->documents, job->bands, job->plan, job->asked.max_tokens}, context.shape));
 }
 
 void answer_densely(self_pointer self, const asking_ptr& job) {
@@ -533,6 +475,8 @@ void take_manifests(self_pointer self, const asking_ptr& job, std::vector<result
 result<void> prepare(self_pointer self, asking& job) {
   const auto& context = *self->state.parts.context;
   if (job.asked.text.empty()) return fail(errc::invalid_argument, "the question is empty");
+  if (job.asked.retrieve > 0 && !job.asked.documents.empty())
+    return fail(errc::invalid_argument, "documents are either named or chosen, not both");
   if (job.asked.max_tokens == 0) return fail(errc::invalid_argument, "max tokens is 0; ask for at least 1");
   const auto policy = policies::stitch_policy_from_name(job.asked.stitch.empty() ? "none" : job.asked.stitch);
   if (!policy) return tl::make_unexpected(policy.error());
@@ -542,8 +486,9 @@ result<void> prepare(self_pointer self, asking& job) {
     return fail(errc::invalid_argument,
                 policies::name_of(*policy) + ": the model has " + std::to_string(context.config.layers) +
                     " layers; choose rows at layer 0 to " + std::to_string(context.config.layers - 1));
+  const auto documents = std::max<std::size_t>(job.asked.documents.size(), job.asked.retrieve);
   if (policy->kind == policies::stitch_kind::link) {
-    auto links = engine::link_tokens(context.config, policy->tokens, job.asked.documents.size());
+    auto links = engine::link_tokens(context.config, policy->tokens, documents);
     if (!links) return tl::make_unexpected(links.error());
     job.links = std::move(*links);
   }
@@ -558,6 +503,43 @@ result<void> prepare(self_pointer self, asking& job) {
   return {};
 }
 
+void read_named(self_pointer self, const asking_ptr& job) {
+  auto& state = self->state;
+  read_manifests(
+      self, state.manifests, state.parts.pool, state.parts.context->scope.fingerprint, state.read_deadline,
+      job->asked.documents,
+      [self, job](std::vector<result<manifest_ptr>> found) { take_manifests(self, job, std::move(found)); });
+}
+
+// In the prompt they stand as they were ingested: what is said later is nearer to the question.
+void take_choice(self_pointer self, const asking_ptr& job, choice_outcome chosen) {
+  auto& r = job->result;
+  r.ranked_documents = chosen.ranked;
+  r.unranked_documents = chosen.unranked;
+  r.retrieve_microseconds = microseconds(self->state.parts.clock() - job->started);
+  for (const auto& [m, score] : chosen.best)
+    r.retrieved.push_back({m->document, m->name, std::llround(double{score} * 1e6)});
+  std::ranges::stable_sort(chosen.best, {}, [](const auto& d) { return d.manifest->creation.unix_ms; });
+  for (const auto& d : chosen.best)
+    job->asked.documents.push_back(d.manifest->document);
+  job->links.resize(std::min(job->links.size(), chosen.best.size()));
+  read_named(self, job);
+}
+
+void choose(self_pointer self, const asking_ptr& job) {
+  auto& state = self->state;
+  if (!state.now) return give_up(self, job, {errc::unreachable, "this node has not joined its cluster yet"});
+  choose_documents(self, state.parts, state.now, state.manifests,
+                   {.documents = job->asked.retrieve,
+                    .opening = job->opening,
+                    .question = job->question_tokens,
+                    .timeout = state.read_deadline},
+                   [self, job](result<choice_outcome> chosen) {
+                     if (!chosen) return give_up(self, job, chosen.error());
+                     take_choice(self, job, std::move(*chosen));
+                   });
+}
+
 local_decode_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.read_deadline = config.read_deadline;
@@ -570,12 +552,10 @@ local_decode_actor::behavior_type behave(self_pointer self, const node_config& c
         if (const auto good = prepare(self, *job); !good) return to_caf(good.error());
         job->promise = self->make_response_promise<answer>();
         auto promise = job->promise;
-        auto& state = self->state;
-        read_manifests(self, state.manifests, state.parts.pool, state.parts.context->scope.fingerprint,
-                       state.read_deadline, asked.documents,
-                       [self, job](std::vector<result<manifest_ptr>> found) {
-                         take_manifests(self, job, std::move(found));
-                       });
+        if (asked.retrieve > 0)
+          choose(self, job);
+        else
+          read_named(self, job);
         return promise;
       },
       [self](drop_atom, const id128& document) { self->state.manifests.erase(document); },

@@ -3,6 +3,7 @@
 #include <weft/actors/work.hpp>
 #include <weft/engine/banded_document.hpp>
 #include <weft/engine/generation.hpp>
+#include <weft/engine/question_queries.hpp>
 #include <weft/engine/shared_bases.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
@@ -499,6 +500,11 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
         return *outcome;
       },
       [self](generate_atom, const generate_order& order) { return generate(self, order); },
+      [self](rank_atom, const query_order& order) -> caf::result<query_outcome> {
+        auto queries = engine::question_queries(*self->state.model, *order.tokens, order.layer, order.rows);
+        if (!queries) return to_caf(queries.error());
+        return query_outcome{std::make_shared<const std::vector<float>>(std::move(*queries))};
+      },
       [self](close_atom, std::uint64_t number) { close(self, number); },
       [self](status_atom) -> caf::result<std::uint64_t> {
         return std::uint64_t{self->state.sessions.size()};

@@ -218,6 +218,7 @@ caf::result<std::uint64_t> with_keys(self_pointer self, const id128& document, A
                    for (const auto& block : (*found[0])->block_keys)
                      keys.keys.push_back(policies::reduced_keys_key(block));
                    keys.keys.push_back(policies::sparse_index_key(document));
+                   keys.keys.push_back(policies::document_keys_key(document));
                    keys.keys.push_back(policies::manifest_key(document));
                    act(std::move(keys), promise);
                  });

@@ -28,15 +28,24 @@ class manifest_cache {
     const auto found = known_.find(document);
     return found == known_.end() ? nullptr : found->second;
   }
+  // By the manifest's own key.
+  manifest_ptr find_stored(const id128& manifest_key) const {
+    const auto found = documents_.find(manifest_key);
+    return found == documents_.end() ? nullptr : find(found->second);
+  }
   void insert(manifest_ptr m) {
-    if (known_.size() >= most) known_.erase(known_.begin());
+    if (known_.size() >= most) erase(id128{known_.begin()->first});
+    documents_[policies::manifest_key(m->document)] = m->document;
     known_[m->document] = std::move(m);
   }
-  void erase(const id128& document) { known_.erase(document); }
+  void erase(const id128& document) {
+    if (known_.erase(document) > 0) documents_.erase(policies::manifest_key(document));
+  }
 
  private:
   static constexpr std::size_t most = 4096;
   std::map<id128, manifest_ptr> known_;
+  std::map<id128, id128> documents_;  // by manifest key, of those that are known
 };
 
 // Reads the manifests of `documents`; `done` gets one result per document. What the cache has is not read

@@ -88,6 +88,7 @@ void add(node_report& report, const retrieval_report& retrieval) {
   add(report, "retrieval.sessions", retrieval.sessions);
   add(report, "retrieval.rankings", retrieval.rankings);
   add(report, "retrieval.blocks", retrieval.blocks);
+  add(report, "retrieval.documents", retrieval.documents);
 }
 
 void add(node_report& report, const decode_report& decode) {

@@ -1,4 +1,5 @@
 #include <weft/actors/cluster.hpp>
+#include <weft/actors/document_keys.hpp>
 #include <weft/actors/sparse_parts.hpp>
 #include <weft/actors/work.hpp>
 #include <weft/block/layout.hpp>
@@ -134,6 +135,12 @@ void write_manifest(self_pointer self, const ingest_ptr& job) {
                               to_bytes(*job->sparse), sparse_index_tag);
     if (!index) return give_up(self, job, index.error());
     last.push_back(std::move(*index));
+  }
+  if (self->state.retrieval) {
+    auto keys = stage_opaque(parts, policies::document_keys_key(job->manifest.document),
+                             document_keys_bytes(job->encoded->rows()), document_keys_tag);
+    if (!keys) return give_up(self, job, keys.error());
+    last.push_back(std::move(*keys));
   }
   auto staged = stage_manifest(job->manifest, *parts.room);
   if (!staged) return give_up(self, job, staged.error());

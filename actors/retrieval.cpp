@@ -11,6 +11,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "document_shelf.hpp"
 #include "float_bytes.hpp"
 
 #include <algorithm>
@@ -24,12 +25,23 @@ namespace {
 
 namespace retrieval = policies::retrieval;
 
+constexpr std::size_t shelf_bytes = std::size_t{256} << 20;
+constexpr std::size_t most_products_bytes = max_mailbox_message_bytes / 2;
+
 using session_key = std::pair<machines::node_ref, std::uint64_t>;
 
 struct ranked_session {
   retrieval_session what;
   std::unique_ptr<retrieval::block_ranker> ranker;
 };
+
+// Documents that are being ranked: those whose keys are not at hand come out of the pool first.
+struct document_job {
+  document_queries asked;
+  std::vector<std::pair<id128, std::uint64_t>> missing;  // and how large their keys are
+  caf::typed_response_promise<document_products> promise;
+};
+using document_job_ptr = std::shared_ptr<document_job>;
 
 // A session whose blocks are being read.
 struct opening {
@@ -51,6 +63,7 @@ struct retrieval_state {
   std::map<session_key, ranked_session> sessions;
   kernels::thread_pool threads{1};  // the actor's own
   retrieval::shard_scores scores;
+  document_shelf shelf{shelf_bytes};
   retrieval_report counters;
 };
 
@@ -319,6 +332,106 @@ caf::result<retrieval_scores> rank(self_pointer self, const retrieval_queries& a
   return scores;
 }
 
+// -- whole documents --
+
+bool fits(const document_queries& asked, const stored_document_keys& stored) {
+  const auto& shape = stored.keys.shape();
+  return stored.layer == asked.layer && shape.kv_heads == asked.kv_heads && shape.head_dim == asked.head_dim;
+}
+
+result<void> check(const document_queries& asked) {
+  const auto wrong = [](const char* which) {
+    return fail(errc::invalid_argument, std::string{"a ranking of documents with wrong "} + which);
+  };
+  if (asked.kv_heads == 0 || asked.kv_heads > 1024 || asked.query_heads == 0 || asked.query_heads > 65536 ||
+      asked.query_heads % asked.kv_heads != 0 || asked.head_dim < 2 || asked.head_dim > 4096)
+    return wrong("shape");
+  const std::size_t row_bytes = sizeof(float) * asked.query_heads * asked.head_dim;
+  if (asked.queries.empty() || asked.queries.size() % row_bytes != 0) return wrong("queries");
+  const std::size_t products_bytes = asked.queries.size() / asked.head_dim;
+  if (asked.documents.size() > std::max<std::size_t>(1, most_products_bytes / products_bytes))
+    return wrong("number of documents");
+  return {};
+}
+
+void rank_documents(self_pointer self, document_job& job) {
+  auto& state = self->state;
+  const auto& asked = job.asked;
+  const auto queries = floats_of(asked.queries);
+  document_products products{.known = std::vector<std::uint8_t>(asked.documents.size()), .best = {}};
+  std::vector<float> best(queries.size() / asked.head_dim);
+  for (std::size_t i = 0; i < asked.documents.size(); ++i) {
+    const auto stored = state.shelf.find(asked.documents[i]);
+    if (!stored || !fits(asked, *stored)) continue;
+    stored->keys.best_products(queries, asked.query_heads, best, state.threads);
+    products.known[i] = 1;
+    products.best += bytes_of(std::span<const float>(best));
+  }
+  job.promise.deliver(std::move(products));
+}
+
+void shelve(retrieval_state& state, const id128& document, const read_block& read) {
+  if (!read.outcome) return;
+  const auto parsed = block::view::parse(read.bytes->bytes());
+  if (!parsed || parsed->layout_tag() != document_keys_tag) return;
+  if (auto keys = document_keys_from_bytes(parsed->payload()))
+    state.shelf.insert(document, std::make_shared<const stored_document_keys>(std::move(*keys)));
+}
+
+// As much at once as a quarter of staging takes; at least one.
+void read_documents(self_pointer self, const document_job_ptr& job) {
+  auto& state = self->state;
+  if (job->missing.empty()) return rank_documents(self, *job);
+  read_order order{.keys = {}, .fingerprint = job->asked.fingerprint, .timeout = state.parts.read_timeout};
+  std::vector<id128> wave;
+  std::uint64_t bytes = 0;
+  while (!job->missing.empty()) {
+    const auto [document, size] = job->missing.back();
+    bytes += size;
+    if (!wave.empty() && bytes > state.parts.room->capacity_bytes() / 4) break;
+    wave.push_back(document);
+    order.keys.push_back(policies::document_keys_key(document));
+    job->missing.pop_back();
+  }
+  self->request(state.parts.pool, caf::infinite, read_atom_v, std::move(order))
+      .then(
+          [self, job, wave](const read_outcome& read) {
+            for (std::size_t i = 0; i < wave.size() && i < read->blocks.size(); ++i)
+              shelve(self->state, wave[i], read->blocks[i]);
+            read_documents(self, job);
+          },
+          [self, job](const caf::error&) { read_documents(self, job); });
+}
+
+caf::result<document_products> rank(self_pointer self, const document_queries& asked) {
+  if (const auto good = check(asked); !good) return to_caf(good.error());
+  auto& state = self->state;
+  auto job = std::make_shared<document_job>();
+  job->asked = asked;
+  job->promise = self->make_response_promise<document_products>();
+  auto promise = job->promise;
+  key_list missing;
+  std::vector<id128> documents;
+  for (const auto& document : asked.documents) {
+    if (state.shelf.find(document)) continue;
+    documents.push_back(document);
+    missing.keys.push_back(policies::document_keys_key(document));
+  }
+  if (documents.empty()) {
+    rank_documents(self, *job);
+    return promise;
+  }
+  self->request(state.parts.pool, caf::infinite, size_atom_v, std::move(missing))
+      .then(
+          [self, job, documents](const held_sizes& held) {
+            for (std::size_t i = 0; i < documents.size() && i < held.bytes.size(); ++i)
+              if (held.bytes[i] > 0) job->missing.emplace_back(documents[i], held.bytes[i]);
+            read_documents(self, job);
+          },
+          [job](const caf::error& e) { job->promise.deliver(e); });
+  return promise;
+}
+
 void forget_gone(retrieval_state& state, const cluster& now) {
   std::erase_if(state.sessions, [&](const auto& session) {
     const auto& reader = session.first.first;
@@ -332,11 +445,13 @@ retrieval_actor::behavior_type behave(self_pointer self, retrieval_parts parts) 
   return {
       [self](open_atom, const retrieval_session& what) { return open(self, what); },
       [self](rank_atom, const retrieval_queries& asked) { return rank(self, asked); },
+      [self](rank_atom, const document_queries& asked) { return rank(self, asked); },
       [self](close_atom, const machines::node_ref& reader, std::uint64_t number) {
         self->state.sessions.erase({reader, number});
       },
       [self](status_atom) -> caf::result<retrieval_report> {
         auto report = self->state.counters;
+        report.documents = self->state.shelf.documents();
         for (const auto& [key, session] : self->state.sessions)
           report.blocks += session.what.blocks.size();
         return report;

@@ -18,7 +18,7 @@ result<retrieval::options> retrieval_options(const question& asked, const polici
     return fail(errc::unsupported, "stitching policy `" + policies::name_of(stitch) +
                                        "` computes rows of documents anew, which sparse decoding would fetch "
                                        "as they were stored; ask with --stitch none or without --retrieval");
-  if (asked.documents.empty())
+  if (asked.documents.empty() && asked.retrieve == 0)
     return fail(errc::invalid_argument, "--retrieval chooses among blocks of documents; name one");
   retrieval::options how;
   how.chosen = *policy;
@@ -26,6 +26,12 @@ result<retrieval::options> retrieval_options(const question& asked, const polici
   how.sparse_ratio = asked.sparse_ratio_millionths * millionths;
   how.dim_ratio = reduced_dim_ratio;
   how.token_merge = std::min(reduced_token_merge, block_tokens);
+  if (asked.stride > 0) how.stride = asked.stride;
+  if (!asked.scale.empty()) {
+    const auto scale = retrieval::score_scale_from_name(asked.scale);
+    if (!scale) return tl::make_unexpected(scale.error());
+    how.scale = *scale;
+  }
   if (const auto good = retrieval::check(how); !good) return tl::make_unexpected(good.error());
   return how;
 }

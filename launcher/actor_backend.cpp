@@ -63,6 +63,11 @@ ask_result to_rpc(const actors::answer& a) {
   r.misses = a.misses;
   r.cache_bytes = a.cache_bytes;
   r.full_bytes = a.full_bytes;
+  for (const auto& d : a.retrieved)
+    r.retrieved.push_back({d.id, d.name, static_cast<double>(d.score_millionths) / 1e6});
+  r.ranked_documents = a.ranked_documents;
+  r.unranked_documents = a.unranked_documents;
+  r.retrieve_ms = static_cast<double>(a.retrieve_microseconds) / microseconds_per_ms;
   if (const auto& s = a.sparse; s.cache_bytes > 0)
     r.sparse = {.middle_blocks = s.middle_blocks,
                 .chosen_blocks = s.chosen_blocks,
@@ -112,7 +117,10 @@ actors::question to_message(const ask_request& r) {
           .seed = r.seed,
           .ratio_millionths = r.ratio ? std::max(1u, millionths(*r.ratio)) : 0,
           .retrieval = r.retrieval,
-          .sparse_ratio_millionths = millionths(r.sparse_ratio.value_or(default_sparse_ratio))};
+          .sparse_ratio_millionths = millionths(r.sparse_ratio.value_or(default_sparse_ratio)),
+          .retrieve = r.retrieve,
+          .stride = r.stride,
+          .scale = r.scale};
 }
 
 std::chrono::milliseconds time_left(const call_context& context) {
@@ -124,6 +132,8 @@ std::optional<error> refuse_unserved(const ask_request& r) {
   if (r.sparse_ratio && (r.retrieval.empty() || !(*r.sparse_ratio > 0 && *r.sparse_ratio <= 1)))
     return error{errc::invalid_argument,
                  "a sparse ratio belongs to a retrieval policy and is above 0 and at most 1"};
+  if (r.retrieval.empty() && (r.stride > 0 || !r.scale.empty()))
+    return error{errc::invalid_argument, "a stride and a scale belong to a retrieval policy; name one"};
   if (!r.retrieval.empty() && r.ratio && *r.ratio != 1)
     return error{errc::unsupported,
                  "sparse decoding reads whole blocks; ask with a ratio or with --retrieval"};

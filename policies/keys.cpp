@@ -89,6 +89,10 @@ id128 reduced_keys_key(const id128& block) {
   return block::digest("weft.reduced.1").id(block).finish();
 }
 
+id128 document_keys_key(const id128& document) {
+  return block::digest("weft.document_keys.1").id(document).finish();
+}
+
 id128 opaque_key(std::string_view tenant_salt, std::string_view name_space, std::string_view user_key) {
   return block::digest("weft.opaque.1").text(tenant_salt).text(name_space).text(user_key).finish();
 }

@@ -84,6 +84,12 @@ result<void> check_ask(const ask_request& r) {
                   std::to_string(limits::documents) + " are taken");
   if (auto ok = check_name("the stitch policy's name", r.stitch); !ok) return ok;
   if (auto ok = check_name("the retrieval policy's name", r.retrieval); !ok) return ok;
+  if (auto ok = check_name("the scale's name", r.scale); !ok) return ok;
+  if (r.retrieve > limits::documents)
+    return refuse("a choice of " + std::to_string(r.retrieve) + " documents; at most " +
+                  std::to_string(limits::documents) + " are taken");
+  if (r.retrieve > 0 && !r.documents.empty())
+    return refuse("documents are either named or chosen; leave out the ids or the number to choose");
   if (auto ok = check_ratio(r.ratio); !ok) return ok;
   return check_sampling(r);
 }

@@ -198,6 +198,9 @@ ask_request read(wire::GenerateRequest::Reader from) {
   value.top_p = from.getTopP();
   value.seed = from.getSeed();
   value.sparse_ratio = ratio(from.getSparseRatio());
+  value.retrieve = from.getRetrieve();
+  value.stride = from.getStride();
+  value.scale = text(from.getScale());
   return value;
 }
 
@@ -213,6 +216,9 @@ void write(const ask_request& value, wire::GenerateRequest::Builder to) {
   to.setTopP(value.top_p);
   to.setSeed(value.seed);
   to.setSparseRatio(value.sparse_ratio.value_or(no_ratio));
+  to.setRetrieve(value.retrieve);
+  to.setStride(value.stride);
+  if (!value.scale.empty()) to.setScale(text(value.scale));
 }
 
 token_piece read(wire::TokenPiece::Reader from) {
@@ -242,6 +248,16 @@ static void write(const sparse_info& value, wire::Sparse::Builder to) {
   to.setCacheBytes(value.cache_bytes);
 }
 
+retrieved_document read(wire::RetrievedDocument::Reader from) {
+  return {read(from.getId()), to_string(from.getName()), from.getScore()};
+}
+
+void write(const retrieved_document& value, wire::RetrievedDocument::Builder to) {
+  write(value.id, to.initId());
+  to.setName(to_data(value.name));
+  to.setScore(value.score);
+}
+
 ask_result read(wire::GenerateResult::Reader from) {
   ask_result value;
   value.answer = to_string(from.getAnswer());
@@ -258,6 +274,10 @@ ask_result read(wire::GenerateResult::Reader from) {
   value.cache_bytes = from.getCacheBytes();
   value.full_bytes = from.getFullBytes();
   if (from.hasSparse()) value.sparse = read(from.getSparse());
+  value.retrieved = read_list<retrieved_document>(from.getRetrieved());
+  value.ranked_documents = from.getRankedDocuments();
+  value.unranked_documents = from.getUnrankedDocuments();
+  value.retrieve_ms = from.getRetrieveMs();
   return value;
 }
 
@@ -276,6 +296,10 @@ void write(const ask_result& value, wire::GenerateResult::Builder to) {
   to.setCacheBytes(value.cache_bytes);
   to.setFullBytes(value.full_bytes);
   if (value.sparse) write(*value.sparse, to.initSparse());
+  if (!value.retrieved.empty()) write_list(value.retrieved, to.initRetrieved(count(value.retrieved)));
+  to.setRankedDocuments(value.ranked_documents);
+  to.setUnrankedDocuments(value.unranked_documents);
+  to.setRetrieveMs(value.retrieve_ms);
 }
 
 block_layout read(wire::BlockLayout::Reader from) {

@@ -134,6 +134,9 @@ struct GenerateRequest {
   topP @8 :Float64 = 1;
   seed @9 :UInt64;
   sparseRatio @10 :Float64 = -1;  # of the blocks that `retrieval` chooses among; negative: not given
+  retrieve @11 :UInt32;           # choose so many documents of the pool; 0: `documents` names them
+  stride @12 :UInt32;             # steps of a period of `retrieval`; 0: not given
+  scale @13 :Text;                # what its products are divided by; empty: not given
 }
 
 struct GenerateResult {
@@ -151,6 +154,16 @@ struct GenerateResult {
   cacheBytes @11 :UInt64;  # what the allocator was asked for the session's rows
   fullBytes @12 :UInt64;   # of blocks that would have crossed the wire without a ratio
   sparse @13 :Sparse;  # null: decoded densely
+  retrieved @14 :List(RetrievedDocument);  # those that were chosen, best first; empty: they were named
+  rankedDocuments @15 :UInt64;             # that they were chosen among
+  unrankedDocuments @16 :UInt64;           # of the pool, that could not be ranked
+  retrieveMs @17 :Float64;                 # to choose; a part of ttftMs
+}
+
+struct RetrievedDocument {
+  id @0 :Id128;
+  name @1 :Data;
+  score @2 :Float64;  # comparable within one answer only
 }
 
 # What sparse decoding did. Blocks are those of one layer.

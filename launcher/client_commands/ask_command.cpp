@@ -34,6 +34,15 @@ void print_stats(const client::ask_result& answer) {
             << "load " << answer.load_ms << " ms, rotate " << answer.rotate_ms << " ms, compute "
             << answer.compute_ms << " ms, first token after " << answer.ttft_ms << " ms, then "
             << answer.decode_tokens_per_s << " tokens/s" << std::endl;
+  if (!answer.retrieved.empty()) {
+    std::cout << "chose among " << answer.ranked_documents << " documents in " << answer.retrieve_ms << " ms";
+    if (answer.unranked_documents > 0)
+      std::cout << "; " << answer.unranked_documents
+                << " more could not be ranked, ingest them again if that stays so";
+    std::cout << '\n';
+    for (const auto& d : answer.retrieved)
+      std::cout << "  " << to_hex(d.id) << "  score " << d.score << "  " << d.name << '\n';
+  }
   if (const auto& s = answer.sparse)
     std::cout << "attended " << s->chosen_blocks << " of " << s->middle_blocks << " middle blocks, ranked by "
               << s->retrieval_nodes << " nodes, " << s->stale_rankings << " of " << s->rankings
@@ -79,6 +88,11 @@ void add_request_options(CLI::App& command, ask_options& options) {
           "how documents become one prompt: none, link(K), epic(k), blend(r,layer), random(r,seed), full")
       ->type_name("POLICY");
   command
+      .add_option("--retrieve", request.retrieve,
+                  "name no document: the so many that fit the question best, of all in the pool")
+      ->check(CLI::Range(1u, static_cast<unsigned>(schema::limits::documents)))
+      ->type_name("N");
+  command
       .add_option("--ratio", request.ratio,
                   "read only so much of the documents' rows, the most important ones: the next band above")
       ->check(CLI::Range(0.0, 1.0));
@@ -91,6 +105,13 @@ void add_request_options(CLI::App& command, ask_options& options) {
                   "part of the blocks that --retrieval chooses among that is attended (0.25)")
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("R");
+  command.add_option("--stride", request.stride, "decode steps of a period of --retrieval kvstar (8)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("R");
+  command
+      .add_option("--scale", request.scale,
+                  "what products of --retrieval are divided by the root of: none, head_dim, kept_dim (none)")
+      ->type_name("S");
   command.add_option("--max-tokens", request.max_tokens, "end the answer after so many tokens")
       ->check(CLI::Range(1u, schema::limits::max_tokens))
       ->capture_default_str();
@@ -114,6 +135,8 @@ void add_ask_command(CLI::App& app, command_context& context) {
   options->gateway = add_gateway_options(*command);
   on_run(command, context, [options, &context] {
     if (options->request.question.empty()) return report_wrong_use("the question is empty; ask something");
+    if (options->request.retrieve > 0 && !options->documents.empty())
+      return report_wrong_use("--retrieve chooses among all documents; leave out --document, or --retrieve");
     return with_cluster(*options->gateway,
                         [&](client::connection& cluster) { return ask(cluster, *options, context); });
   });

@@ -46,6 +46,15 @@ json json_of(const client::ask_result& answer) {
               {"misses", answer.misses},
               {"cache_bytes", answer.cache_bytes},
               {"full_bytes", answer.full_bytes}};
+  if (!answer.retrieved.empty()) {
+    json documents = json::array();
+    for (const auto& d : answer.retrieved)
+      documents.push_back({{"id", to_hex(d.id)}, {"name", d.name}, {"score", d.score}});
+    all["retrieved"] = documents;
+    all["ranked_documents"] = answer.ranked_documents;
+    all["unranked_documents"] = answer.unranked_documents;
+    all["retrieve_ms"] = answer.retrieve_ms;
+  }
   if (const auto& s = answer.sparse)
     all["sparse"] = {{"middle_blocks", s->middle_blocks},     {"chosen_blocks", s->chosen_blocks},
                      {"retrieval_nodes", s->retrieval_nodes}, {"rankings", s->rankings},

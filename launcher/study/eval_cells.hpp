@@ -23,11 +23,22 @@ struct sparse_numbers {
   double step_ms = 0;
 };
 
+// Of answers from documents that were chosen for the question.
+struct retrieved_numbers {
+  std::size_t chosen = 0;
+  std::string pool;
+  double pool_documents = 0;
+  double recall = 0;  // per cent, with its 95 % interval
+  double low = 0;
+  double high = 100;
+};
+
 struct eval_cell {
   std::string set;
   std::string stitch;
   evaluation_cell numbers;
   std::optional<sparse_numbers> sparse = std::nullopt;
+  std::optional<retrieved_numbers> retrieved = std::nullopt;
 };
 
 nlohmann::json json_of(const eval_cell& cell);

@@ -1,5 +1,6 @@
 #include <weft/launcher/study/compressed_evaluation.hpp>
 #include <weft/launcher/study/evaluation.hpp>
+#include <weft/launcher/study/retrieved_evaluation.hpp>
 
 #include <CLI/CLI.hpp>
 #include <spdlog/spdlog.h>
@@ -24,6 +25,8 @@ struct eval_options {
   std::string stitch = "none,full";
   std::string positions = "prompt";
   sparse_eval_options sparse;
+  std::vector<std::size_t> retrieve;
+  std::string pool = "set";
   std::vector<std::string> importance;
   std::vector<std::string> budgets{"global"};
   std::vector<double> ratios{0.1, 0.2, 0.3, 0.5};
@@ -88,6 +91,9 @@ result<std::vector<kernels::row_codec>> codecs_of(const eval_options& options) {
 
 result<eval_plan> plan_of(const eval_options& options) {
   eval_plan plan;
+  if (!options.retrieve.empty() && (!options.sparse.policies.empty() || !options.importance.empty()))
+    return fail(errc::invalid_argument,
+                "--retrieve is measured apart from --retrieval and --importance; give one of them");
   if (!options.sparse.policies.empty() && !options.importance.empty())
     return fail(errc::invalid_argument, "--importance and --retrieval are measured apart; give one of them");
   if (!options.sparse.policies.empty() && options.codecs != std::vector<std::string>{"raw"})
@@ -142,12 +148,35 @@ result<void> evaluate_set(loaded_model& model, const named_set& set, const eval_
   return {};
 }
 
+result<std::vector<eval_cell>> evaluate_chosen(loaded_model& model, const std::vector<named_set>& sets,
+                                               const eval_options& options) {
+  std::vector<eval_cell> found;
+  const auto pool = options.pool == "set" ? document_pool::set : document_pool::context;
+  for (const auto& set : sets) {
+    const auto cells = evaluate_retrieved(model, set.contexts, options.retrieve, pool,
+                                          logged_progress(set, "documents chosen of the " + options.pool));
+    if (!cells) return tl::unexpected(in_set(set, cells.error()));
+    for (const auto& cell : *cells)
+      found.push_back({.set = set.name,
+                       .stitch = "none",
+                       .numbers = cell.answers,
+                       .retrieved = retrieved_numbers{.chosen = cell.chosen,
+                                                      .pool = options.pool,
+                                                      .pool_documents = cell.pool_documents,
+                                                      .recall = cell.recall,
+                                                      .low = cell.recall_low,
+                                                      .high = cell.recall_high}});
+  }
+  return found;
+}
+
 result<std::vector<eval_cell>> evaluate_sets(const eval_options& options, const eval_plan& plan) {
   auto sets = read_sets(options.input);
   if (!sets) return tl::unexpected(sets.error());
   auto model = load_model(options.input.model, plan.how);
   if (!model) return tl::unexpected(model.error());
   if (options.input.longest_tokens > 0) cut_middles(*sets, *model, options.input.longest_tokens);
+  if (!options.retrieve.empty()) return evaluate_chosen(*model, *sets, options);
   if (!plan.sparse.empty()) return evaluate_sparse_runs(*model, *sets, plan.sparse);
   std::vector<eval_cell> cells;
   for (const auto& set : *sets)
@@ -247,6 +276,17 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->check(CLI::IsMember({"prompt", "document"}))
       ->capture_default_str();
   add_sparse_eval_options(*command, options->sparse);
+  command
+      ->add_option("--retrieve", options->retrieve,
+                   "answer from the so many documents that fit the question best; recall beside the score "
+                   "(documents stitched as `none`)")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--pool", options->pool,
+                   "of --retrieve: the documents of the whole set, or of the question's own context")
+      ->check(CLI::IsMember({"set", "context"}))
+      ->capture_default_str();
   command
       ->add_option("--importance", options->importance,
                    "keep rows by these policies before any question is asked: kvzip, kvzip_plus, "

@@ -1,4 +1,5 @@
 // Scores of blocks that several retrieval actors rank are those of one place.
+#include <weft/actors/document_keys.hpp>
 #include <weft/actors/retrieval.hpp>
 #include <weft/actors/sparse_parts.hpp>
 #include <weft/actors/system_config.hpp>
@@ -82,6 +83,7 @@ struct stored_document {
         put(policies::reduced_keys_key(key_of(i)), reduced_keys(index, rows, i), reduced_keys_tag);
     }
     put(policies::sparse_index_key(document), to_bytes(index), sparse_index_tag);
+    put(policies::document_keys_key(document), document_keys_bytes(rows), document_keys_tag);
   }
 
   void put(const id128& key, std::span<const std::byte> payload, std::uint64_t tag) {
@@ -113,7 +115,12 @@ pool_actor::behavior_type pool_of(std::shared_ptr<staging> room, stored_blocks b
       [](drop_atom, const key_list&) -> caf::result<std::uint64_t> { return 0; },
       [](pin_atom, bool, const key_list&) -> caf::result<std::uint64_t> { return 0; },
       [](pin_atom, const key_list&) -> caf::result<key_list> { return key_list{}; },
-      [](size_atom, const key_list&) -> caf::result<held_sizes> { return held_sizes{}; },
+      [blocks](size_atom, const key_list& keys) -> caf::result<held_sizes> {
+        held_sizes held;
+        for (const auto& key : keys.keys)
+          held.bytes.push_back(blocks.contains(key) ? blocks.at(key).size() : 0);
+        return held;
+      },
       [](list_atom) -> caf::result<key_list> { return key_list{}; },
       [](status_atom) -> caf::result<pool_report> { return pool_report{}; },
       [](cluster_atom, const cluster_ptr&) {},
@@ -289,4 +296,85 @@ TEST_CASE("an index survives the way through bytes, and lies are refused") {
       wrong[at] = static_cast<std::byte>(0xff);
       CHECK(!sparse_index_from_bytes(wrong));
     }
+}
+
+namespace {
+
+document_queries question_about(std::vector<id128> documents) {
+  return {.fingerprint = fingerprint,
+          .layer = retrieval::ranking_layer({}, shape.layers),
+          .query_heads = query_heads,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim,
+          .queries = as_bytes(noise(std::size_t{steps} * query_heads * shape.head_dim, 7)),
+          .documents = std::move(documents)};
+}
+
+}  // namespace
+
+TEST_CASE("a retrieval node multiplies a question with the documents that the pool has, and says which") {
+  test_config config;
+  caf::actor_system system{config};
+  const stored_document stored(false);
+  caf::scoped_actor self{system};
+  const auto pool = system.spawn([&](pool_actor::pointer) { return pool_of(stored.room, stored.blocks); });
+  const auto actor = spawn_retrieval(system, {.pool = pool, .room = stored.room, .read_timeout = patience});
+  const auto keys = document_keys_from_bytes(document_keys_bytes(stored.rows)).value();
+  std::vector<float> expected(steps * query_heads);
+  kernels::thread_pool threads{1};
+  const auto asked = question_about({{77, 7}, document});
+  keys.keys.best_products(from_bytes_of<float>(asked.queries), query_heads, expected, threads);
+  for (int turn = 0; turn < 2; ++turn)  // out of the pool, then at hand
+    self->request(actor, patience, rank_atom_v, asked)
+        .receive(
+            [&](const document_products& products) {
+              CHECK(products.known == std::vector<std::uint8_t>{0, 1});
+              CHECK(from_bytes_of<float>(products.best) == expected);
+            },
+            [&](const caf::error& e) { FAIL(system.render(e)); });
+  self->request(actor, patience, status_atom_v)
+      .receive([](const retrieval_report& report) { CHECK(report.documents == 1); },
+               [&](const caf::error& e) { FAIL(system.render(e)); });
+  auto other_layer = asked;
+  other_layer.layer = 0;
+  self->request(actor, patience, rank_atom_v, other_layer)
+      .receive(
+          [&](const document_products& p) {
+            CHECK(p.known == std::vector<std::uint8_t>{0, 0});
+          },
+          [&](const caf::error& e) { FAIL(system.render(e)); });
+  std::vector<document_queries> wrong(4, asked);
+  wrong[0].queries.pop_back();
+  wrong[1].kv_heads = 3;
+  wrong[2].queries.clear();
+  wrong[3].documents.resize(20000);
+  for (const auto& refused : wrong)
+    self->request(actor, patience, rank_atom_v, refused)
+        .receive([&](const document_products&) { FAIL("ranked"); }, [](const caf::error&) {});
+  caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(pool, caf::exit_reason::user_shutdown);
+}
+
+TEST_CASE("what a document is ranked by survives the way through bytes, is bounded, and lies are refused") {
+  const auto rows = some_document();
+  const auto bytes = document_keys_bytes(rows);
+  const auto keys = document_keys_from_bytes(bytes);
+  REQUIRE(keys);
+  CHECK(keys->layer == 1);
+  CHECK(keys->keys.shape().vectors == tokens);
+  CHECK(keys->keys.shape().channels == shape.head_dim / 2);
+  for (std::size_t cut = 0; cut < bytes.size(); cut += 41)
+    CHECK(!document_keys_from_bytes(std::span(bytes).first(cut)));
+  // Version, heads, head dimension, vectors, channels and element type.
+  for (const std::size_t number : {0U, 2U, 3U, 4U, 5U, 7U})
+    for (std::size_t at = 4 * number; at < 4 * number + 4; ++at) {
+      auto wrong = bytes;
+      wrong[at] = static_cast<std::byte>(0xff);
+      CHECK(!document_keys_from_bytes(wrong));
+    }
+  const engine::kv_shape wide{.layers = 1, .kv_heads = 64, .head_dim = 128, .dtype = kernels::dtype::bf16};
+  const engine::encoded_document large(wide, 1100);  // 9 MB of keys, half of it kept
+  const auto merged = document_keys_bytes(large);
+  CHECK(merged.size() <= most_document_keys_bytes + 65536);
+  CHECK(document_keys_from_bytes(merged).value().keys.shape().vectors == 367);
 }

@@ -15,6 +15,22 @@ using namespace weft::schema::testing;
 
 namespace {
 
+// As it was before documents were chosen for questions.
+ask_request released_question() {
+  auto question = sample_question();
+  question.retrieve = question.stride = 0;
+  question.scale.clear();
+  return question;
+}
+
+ask_result released_answer() {
+  auto answer = sample_answer();
+  answer.retrieved.clear();
+  answer.ranked_documents = answer.unranked_documents = 0;
+  answer.retrieve_ms = 0;
+  return answer;
+}
+
 template <class Wire, class Fill>
 std::vector<std::byte> message_bytes(Fill fill) {
   capnp::MallocMessageBuilder message;
@@ -113,7 +129,7 @@ TEST_CASE("what was released before there were bands is read as what was meant")
   document.band_bytes.clear();
   with_message<wire::DocumentInfo>(released_bytes("document_info_1"),
                                    [&](auto from) { CHECK(read(from) == document); });
-  auto answer = sample_answer();
+  auto answer = released_answer();
   answer.cache_bytes = answer.full_bytes = 0;
   answer.sparse.reset();
   with_message<wire::GenerateResult>(released_bytes("generate_result_1"),
@@ -129,14 +145,21 @@ TEST_CASE("what was released before there were bands is read as what was meant")
 }
 
 TEST_CASE("what was released before there was sparse decoding is read as what was meant") {
-  auto question = sample_question();
+  auto question = released_question();
   question.sparse_ratio.reset();
   with_message<wire::GenerateRequest>(released_bytes("generate_request_1"),
                                       [&](auto from) { CHECK(read(from) == question); });
-  auto answer = sample_answer();
+  auto answer = released_answer();
   answer.sparse.reset();
   with_message<wire::GenerateResult>(released_bytes("generate_result_2"),
                                      [&](auto from) { CHECK(read(from) == answer); });
+}
+
+TEST_CASE("what was released before documents were chosen for questions is read as what was meant") {
+  with_message<wire::GenerateRequest>(released_bytes("generate_request_2"),
+                                      [&](auto from) { CHECK(read(from) == released_question()); });
+  with_message<wire::GenerateResult>(released_bytes("generate_result_3"),
+                                     [&](auto from) { CHECK(read(from) == released_answer()); });
 }
 
 TEST_CASE("the manifest keeps its bytes") {

@@ -31,7 +31,8 @@ ingest_request sample_ingest() {
 }
 
 ask_request sample_question() {
-  return {"who?", {{5, 6}, {7, 8}}, "be brief", "full", "star", 0.5, 32, 0.7, 0.9, 42, 0.125};
+  return {"who?", {{5, 6}, {7, 8}}, "be brief", "full", "star", 0.5, 32, 0.7, 0.9, 42, 0.125, 3,
+          4,      "head_dim"};
 }
 
 token_piece sample_token() {
@@ -39,13 +40,24 @@ token_piece sample_token() {
 }
 
 ask_result sample_answer() {
-  return {"Ada",  {17, 4},
-          2000,   12,
-          8.5,    2.25,
-          0.75,   5.5,
-          61.5,   {{"storage-1", "shm", "posix/memory", 65536}},
-          1,      131072,
-          262144, sparse_info{29, 8, 3, 64, 120, 2, 1, 4, 65536}};
+  return {"Ada",
+          {17, 4},
+          2000,
+          12,
+          8.5,
+          2.25,
+          0.75,
+          5.5,
+          61.5,
+          {{"storage-1", "shm", "posix/memory", 65536}},
+          1,
+          131072,
+          262144,
+          sparse_info{29, 8, 3, 64, 120, 2, 1, 4, 65536},
+          {{{13, 14}, "notes", 2.5}},
+          20,
+          2,
+          1.5};
 }
 
 block_layout sample_layout() {

@@ -166,3 +166,53 @@ TEST_CASE("a retrieval node that is killed in the middle of an answer does not e
   REQUIRE(answer->sparse);
   CHECK(cluster.stop() == 0);
 }
+
+TEST_CASE("documents are chosen for a question where nobody names them") {
+  running_cluster cluster(cluster_file(2, 0), 5);
+  client::ask_request request;
+  request.question = "Who is the engineer at Melir?";
+  request.max_tokens = 8;
+  request.retrieve = 2;
+  const auto empty = cluster.client().ask(request);
+  REQUIRE(!empty);
+  CHECK(empty.error().code == errc::not_found);
+  CHECK(empty.error().context.find("weft ingest") != std::string::npos);
+
+  const auto about = ingest_sets(cluster, "needle_512.jsonl", 3);
+  std::size_t right = 0;
+  const std::size_t questions = 6;
+  for (std::size_t i = 0; i < questions; ++i) {
+    request.question = about.questions[i].question;
+    const auto answer = answer_to(cluster, request);
+    right += answer.answer.find(about.questions[i].answer) != std::string::npos ? 1 : 0;
+    REQUIRE(answer.retrieved.size() == 2);
+    CHECK(answer.ranked_documents == about.documents.size());
+    CHECK(answer.unranked_documents == 0);
+    CHECK(answer.retrieved[0].score >= answer.retrieved[1].score);
+    // The same documents named in the order in which they were ingested: the same answer.
+    auto named = request;
+    named.retrieve = 0;
+    for (const auto& document : about.documents)
+      for (const auto& chosen : answer.retrieved)
+        if (chosen.id == document) named.documents.push_back(document);
+    CHECK(answer_to(cluster, named).tokens == answer.tokens);
+  }
+  CHECK(right >= 5);
+
+  // Who ranked is gone: others hold copies, or read them.
+  cluster.signal("storage-2", SIGKILL);
+  const auto after = answer_to(cluster, request);
+  CHECK(after.retrieved.size() == 2);
+
+  auto both = request;
+  both.documents = about.documents;
+  CHECK(!cluster.client().ask(both));
+  auto sparse = request;
+  sparse.retrieval = "kvstar_ahead";
+  sparse.sparse_ratio = 1;
+  sparse.scale = "head_dim";
+  CHECK(answer_to(cluster, sparse).sparse);
+  sparse.scale = "loud";
+  CHECK(!cluster.client().ask(sparse));
+  CHECK(cluster.stop() == 0);
+}

@@ -61,13 +61,15 @@ WEFT_INSPECT_MESSAGE(document_summary, x.id, x.name, x.tokens, x.blocks, x.bytes
                      x.pinned, x.importance, x.band_millionths, x.band_bytes, x.served_millionths)
 WEFT_INSPECT_MESSAGE(question, x.text, x.system, x.documents, x.stitch, x.max_tokens,
                      x.temperature_millionths, x.top_p_millionths, x.seed, x.ratio_millionths, x.retrieval,
-                     x.sparse_ratio_millionths)
+                     x.sparse_ratio_millionths, x.retrieve, x.stride, x.scale)
 WEFT_INSPECT(transfer_summary, x.holder, x.transport, x.path, x.bytes)
 WEFT_INSPECT(sparse_summary, x.middle_blocks, x.chosen_blocks, x.retrieval_nodes, x.rankings, x.blocks_moved,
              x.late_fetches, x.stale_rankings, x.blocks_lost, x.cache_bytes)
+WEFT_INSPECT(retrieved_document, x.id, x.name, x.score_millionths)
 WEFT_INSPECT_MESSAGE(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_rows, x.ttft_microseconds,
                      x.load_microseconds, x.rotate_microseconds, x.compute_microseconds,
-                     x.decode_microseconds, x.transfers, x.misses, x.cache_bytes, x.full_bytes, x.sparse)
+                     x.decode_microseconds, x.transfers, x.misses, x.cache_bytes, x.full_bytes, x.sparse,
+                     x.retrieved, x.ranked_documents, x.unranked_documents, x.retrieve_microseconds)
 WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
 WEFT_INSPECT(peer_report, x.name, x.transport, x.path, x.bytes, x.nanoseconds)
 WEFT_INSPECT(counter, x.name, x.value)
@@ -81,7 +83,10 @@ WEFT_INSPECT_MESSAGE(retrieval_session, x.reader, x.number, x.fingerprint, x.pol
 WEFT_INSPECT_MESSAGE(retrieval_held, x.blocks)
 WEFT_INSPECT_MESSAGE(retrieval_queries, x.reader, x.number, x.steps, x.layers, x.queries)
 WEFT_INSPECT_MESSAGE(retrieval_scores, x.sums, x.totals)
-WEFT_INSPECT_MESSAGE(retrieval_report, x.sessions, x.rankings, x.blocks)
+WEFT_INSPECT_MESSAGE(document_queries, x.fingerprint, x.layer, x.query_heads, x.kv_heads, x.head_dim,
+                     x.queries, x.documents)
+WEFT_INSPECT_MESSAGE(document_products, x.known, x.best)
+WEFT_INSPECT_MESSAGE(retrieval_report, x.sessions, x.rankings, x.blocks, x.documents)
 WEFT_INSPECT_MESSAGE(storage_report, x.memory, x.file_used_bytes, x.file_capacity_bytes, x.counters)
 }  // namespace weft::actors
 

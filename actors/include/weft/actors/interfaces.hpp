@@ -123,6 +123,8 @@ using engine_actor = caf::typed_actor<
     caf::replies_to<load_atom, load_order>::with<load_outcome>,
     // Prefill what is to be computed, then decode to the end, together with the other sessions.
     caf::replies_to<generate_atom, generate_order>::with<generate_outcome>,
+    // What a question looks for, by itself.
+    caf::replies_to<rank_atom, query_order>::with<query_outcome>,
     // Give a session up.
     caf::reacts_to<close_atom, std::uint64_t>,
     // How many sessions are open.
@@ -160,6 +162,8 @@ using retrieval_actor = caf::typed_actor<
     caf::replies_to<open_atom, retrieval_session>::with<retrieval_held>,
     // Under some layers' queries. `not_found`: there is no such session, open it anew.
     caf::replies_to<rank_atom, retrieval_queries>::with<retrieval_scores>,
+    // The best products of documents' keys with a question's queries.
+    caf::replies_to<rank_atom, document_queries>::with<document_products>,
     // The reader is done.
     caf::reacts_to<close_atom, machines::node_ref, std::uint64_t>,
     // Use and counters.

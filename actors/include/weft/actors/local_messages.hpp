@@ -187,6 +187,14 @@ struct encode_order {
   std::optional<engine::banding> scoring = std::nullopt;
 };
 
+// One layer's queries of the last rows of a prompt that stands alone, before RoPE.
+struct query_order {
+  token_vector tokens;
+  std::uint32_t layer = 0;
+  std::uint32_t rows = 0;
+};
+using query_outcome = std::shared_ptr<const std::vector<float>>;  // [row][query_head][head_dim]
+
 // Rows of documents that sessions share.
 struct base_order {
   id128 key;                                 // of the documents, their bands and places
@@ -322,6 +330,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::pool_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encoded_document_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::encode_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::session_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::query_order)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::query_outcome)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::rescore_order)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::rescoring_report)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<const weft::schema::manifest>)

@@ -154,6 +154,9 @@ struct question {
   std::uint32_t ratio_millionths = 0;  // of the documents' rows that are wanted; 0: all that are stored
   std::string retrieval = {};          // policy of sparse decoding; empty: dense
   std::uint32_t sparse_ratio_millionths = 250000;  // of the middle blocks that are attended
+  std::uint32_t retrieve = 0;  // choose so many documents of the pool; 0: `documents` names them
+  std::uint32_t stride = 0;    // steps of a period of sparse decoding; 0: the default
+  std::string scale = {};      // of its products; empty: the default
 };
 
 struct transfer_summary {
@@ -176,6 +179,13 @@ struct sparse_summary {
   std::uint64_t cache_bytes = 0;     // resident rows and slots
 };
 
+// A document that was chosen for a question.
+struct retrieved_document {
+  id128 id;
+  std::string name;
+  std::int64_t score_millionths = 0;
+};
+
 struct answer {
   std::string text;
   std::vector<std::int32_t> tokens;
@@ -191,6 +201,10 @@ struct answer {
   std::uint64_t cache_bytes = 0;  // what the allocator was asked for the session's rows
   std::uint64_t full_bytes = 0;   // of the blocks that were read, had all their bands been
   sparse_summary sparse = {};     // middle_blocks 0: decoded densely
+  std::vector<retrieved_document> retrieved = {};  // best first; empty: the documents were named
+  std::uint64_t ranked_documents = 0;              // that they were chosen among
+  std::uint64_t unranked_documents = 0;
+  std::uint64_t retrieve_microseconds = 0;  // a part of ttft_microseconds
 };
 
 struct answer_piece {
@@ -248,10 +262,27 @@ struct retrieval_scores {
   std::vector<std::string> totals;  // by layer: f32 [line][maximum, sum]; empty: sums are scores
 };
 
+// Which documents a question is about: its queries of the ranking layer, before RoPE.
+struct document_queries {
+  id128 fingerprint;
+  std::uint32_t layer = 0;
+  std::uint32_t query_heads = 0;
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  std::string queries;  // f32 [row][query_head][head_dim]
+  std::vector<id128> documents;
+};
+
+struct document_products {
+  std::vector<std::uint8_t> known;  // by document of the request
+  std::string best;                 // f32 [known document][row][query_head]
+};
+
 struct retrieval_report {
   std::uint64_t sessions = 0;
-  std::uint64_t rankings = 0;  // of one layer's blocks
-  std::uint64_t blocks = 0;    // that sessions can rank now
+  std::uint64_t rankings = 0;   // of one layer's blocks
+  std::uint64_t blocks = 0;     // that sessions can rank now
+  std::uint64_t documents = 0;  // whose keys are at hand
 };
 
 // -- status --

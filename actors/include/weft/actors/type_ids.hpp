@@ -22,6 +22,8 @@ namespace weft::actors {
 struct announcement;
 struct answer;
 struct answer_piece;
+struct document_products;
+struct document_queries;
 struct document_summary;
 struct encode_request;
 struct heartbeat;
@@ -126,5 +128,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_ATOM(weft, weft::actors, greet_atom, "greet")
   CAF_ADD_TYPE_ID(weft, (weft::actors::held_sizes))
   CAF_ADD_ATOM(weft, weft::actors, size_atom, "size")
+  CAF_ADD_TYPE_ID(weft, (weft::actors::document_queries))
+  CAF_ADD_TYPE_ID(weft, (weft::actors::document_products))
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

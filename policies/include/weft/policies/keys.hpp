@@ -78,6 +78,8 @@ id128 manifest_key(const id128& document);
 // What sparse decoding needs besides a document's blocks (docs/sparse-parts.md).
 id128 sparse_index_key(const id128& document);
 id128 reduced_keys_key(const id128& block);
+// What a document is ranked by for a question.
+id128 document_keys_key(const id128& document);
 
 // Of an engine's own block: `name_space` names the engine and its layout.
 id128 opaque_key(std::string_view tenant_salt, std::string_view name_space, std::string_view user_key);

@@ -75,6 +75,9 @@ struct ask_request {
   double top_p = 1;
   std::uint64_t seed = 0;
   std::optional<double> sparse_ratio;  // of the blocks that `retrieval` chooses among
+  std::uint32_t retrieve = 0;          // choose so many documents of the pool; 0: `documents` names them
+  std::uint32_t stride = 0;            // steps of a period of `retrieval`; 0: its default
+  std::string scale;                   // what its products are divided by; empty: its default
 
   friend bool operator==(const ask_request&, const ask_request&) = default;
 };
@@ -86,6 +89,15 @@ struct transfer_info {
   std::uint64_t bytes = 0;
 
   friend bool operator==(const transfer_info&, const transfer_info&) = default;
+};
+
+// A document that was chosen for a question. Scores are comparable within one answer only.
+struct retrieved_document {
+  id128 id;
+  std::string name;
+  double score = 0;
+
+  friend bool operator==(const retrieved_document&, const retrieved_document&) = default;
 };
 
 // What sparse decoding did. Blocks are those of one layer.
@@ -115,9 +127,13 @@ struct ask_result {
   double decode_tokens_per_s = 0;
   std::vector<transfer_info> transfers;
   std::uint64_t misses = 0;
-  std::uint64_t cache_bytes = 0;      // what the allocator was asked for the session's rows
-  std::uint64_t full_bytes = 0;       // of the blocks that were read, had all their bands been
-  std::optional<sparse_info> sparse;  // none: decoded densely
+  std::uint64_t cache_bytes = 0;              // what the allocator was asked for the session's rows
+  std::uint64_t full_bytes = 0;               // of the blocks that were read, had all their bands been
+  std::optional<sparse_info> sparse;          // none: decoded densely
+  std::vector<retrieved_document> retrieved;  // best first; empty: the documents were named
+  std::uint64_t ranked_documents = 0;         // that they were chosen among
+  std::uint64_t unranked_documents = 0;       // of the pool, that could not be ranked
+  double retrieve_ms = 0;                     // to choose; a part of ttft_ms
 
   friend bool operator==(const ask_result&, const ask_result&) = default;
 };
