@@ -207,12 +207,21 @@ HWY_INLINE float exponentials(const float* values, std::size_t count, f32_vector
   return hn::GetLane(hn::SumOfLanes(tag, sum));
 }
 
-// One line's products of whole blocks: what each block sums to, and the line's maximum.
-float block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float* sums) {
+// One line's products of whole blocks: what each block sums to, and the line's maximum. Meanwhile memory
+// brings `next_bytes` from `next`, which it would not do by itself while nothing is read.
+float block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float* sums,
+                 const std::byte* next, std::size_t next_bytes) {
+  constexpr std::size_t line_bytes = 64;
   const float maximum = largest(products, vectors);
   const f32_vector base = hn::Set(f32_tag(), maximum);
-  for (std::size_t first = 0; first < vectors; first += block_vectors)
+  const std::size_t blocks = (vectors + block_vectors - 1) / block_vectors;
+  const std::size_t step = (next_bytes + blocks * line_bytes - 1) / (blocks * line_bytes) * line_bytes;
+  std::size_t asked = 0;
+  for (std::size_t first = 0; first < vectors; first += block_vectors) {
+    for (const std::size_t end = std::min(next_bytes, asked + step); asked < end; asked += line_bytes)
+      hwy::Prefetch(next + asked);
     *sums++ = exponentials(products + first, std::min(block_vectors, vectors - first), base);
+  }
   return maximum;
 }
 
@@ -329,9 +338,10 @@ std::uint32_t blocks_of(const softmax_blocks& item) {
   return (item.keys->vectors() + item.block_vectors - 1) / item.block_vectors;
 }
 
-// Every piece has a maximum of its own, so that pieces depend on nothing.
-void sum_piece(const softmax_blocks& item, const float* prepared, std::uint32_t piece, float* maxima,
-               workspace& memory) {
+// Every piece has a maximum of its own, so that pieces depend on nothing. The next piece of this thread is
+// likely so many pieces further on as there are threads.
+void sum_piece(const softmax_blocks& item, const float* prepared, std::uint32_t piece, unsigned threads,
+               float* maxima, workspace& memory) {
   const std::uint32_t size = piece_vectors(item.block_vectors);
   const std::uint32_t first = piece * size;
   const std::uint32_t vectors = std::min(size, item.keys->vectors() - first);
@@ -341,10 +351,16 @@ void sum_piece(const softmax_blocks& item, const float* prepared, std::uint32_t 
                  products, stride);
   auto* const sum = &HWY_DYNAMIC_DISPATCH(block_sums);
   const std::uint32_t pieces = pieces_of(item);
+  const std::size_t piece_bytes = tiles_of(size) * item.keys->tile_bytes();
+  const bool more = piece + threads + 1 < pieces;  // a whole one
+  const std::size_t share_bytes = more ? piece_bytes / item.lines : 0;
+  const std::byte* next =
+      more ? item.keys->tile(first / tile_width) + threads * piece_bytes : item.keys->tile(0);
   for (std::uint32_t line = 0; line < item.lines; ++line)
     maxima[line * pieces + piece] =
         sum(products + line * stride, vectors, item.block_vectors,
-            item.sums + std::size_t{line} * blocks_of(item) + first / item.block_vectors);
+            item.sums + std::size_t{line} * blocks_of(item) + first / item.block_vectors,
+            next + line * share_bytes, share_bytes);
 }
 
 void join_pieces(const softmax_blocks& item, float* maxima, thread_pool& pool) {
@@ -411,7 +427,7 @@ void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratc
       const std::uint32_t pieces = pieces_of(item);
       if (task < pieces)
         return sum_piece(item, maxima + std::size_t{item.lines} * pieces, static_cast<std::uint32_t>(task),
-                         maxima, pool.scratch(worker));
+                         pool.threads(), maxima, pool.scratch(worker));
       task -= pieces;
       maxima += floats_of(item);
     }
