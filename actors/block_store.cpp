@@ -81,6 +81,9 @@ struct block_store::intake {
   std::vector<errc> outcomes;                   // by block
   std::vector<std::size_t> fetched;             // block of each range
   std::vector<machines::reservation> reserved;  // by range
+  std::uint64_t announced_epoch = 0;
+  bool heard = true;  // by every shard
+  unsigned open = 1;  // of the fetch and the announcement
   answered<offer_reply> done;
 
   void answer() const {
@@ -90,6 +93,23 @@ struct block_store::intake {
     done(std::move(reply));
   }
 };
+
+// What is there, or will be when its bytes have come in.
+std::vector<machines::announced> block_store::news_of(const intake& job) {
+  std::vector<machines::announced> news;
+  for (std::size_t i = 0; i < job.outcomes.size(); ++i) {
+    const auto& block = job.what.blocks[i];
+    if (job.outcomes[i] == errc::ok) news.push_back({block.key, block.kind});
+  }
+  return news;
+}
+
+std::vector<id128> block_store::announced_in_vain(const intake& job) {
+  std::vector<id128> keys;
+  for (const auto index : job.fetched)
+    if (job.outcomes[index] != errc::ok) keys.push_back(job.what.blocks[index].key);
+  return keys;
+}
 
 block_store::block_store(const node_config& config, store_parts parts)
     : parts_(std::move(parts)), lease_duration_(config.lease_duration), slots_(make_slots(config)) {}
@@ -128,7 +148,7 @@ void block_store::make_tier() {
           },
       .gone = [this](const std::vector<id128>& keys) { withdraw(keys); },
       .trimmed = [this](const std::vector<machines::trimmed_block>& blocks) { carry_out(blocks); },
-      .back = [this](const std::vector<machines::announced>& items) { announce(items, [] {}); }};
+      .back = [this](const std::vector<machines::announced>& items) { announce(items, [](bool) {}); }};
   below_ = std::make_unique<tier::tiered_storage>(slots_, parts_.arena, *parts_.file->on,
                                                   std::move(parts_.file->books), std::move(hooks));
 }
@@ -178,13 +198,36 @@ void block_store::reserve(const intake_ptr& job) {
     job->reserved.push_back(std::move(place));
   }
   withdraw(evicted);
-  if (order.ranges.empty()) return admit_all(job, {});
-  order.watcher = std::move(watcher);
+  if (!order.ranges.empty()) {
+    order.watcher = std::move(watcher);
+    fetch(job, std::move(order));
+  }
+  announce_early(job);
+}
+
+void block_store::fetch(const intake_ptr& job, fetch_order order) {
+  ++job->open;
   parts_.fetches->fetch(std::move(order), [store = weak_from_this(), job](fetch_outcome fetched) {
     const auto alive = store.lock();
     if (!alive) return;
-    alive->on_strand(
-        [here = alive.get(), job, fetched = std::move(fetched)] { here->admit_all(job, fetched); });
+    alive->on_strand([here = alive.get(), job, fetched = std::move(fetched)] {
+      here->admit_all(job, fetched);
+      here->close_one(job);
+    });
+  });
+}
+
+// While the bytes come in, so that the writer does not wait for one after the other. Who asks meanwhile is
+// told by this store that it is not there yet.
+void block_store::announce_early(const intake_ptr& job) {
+  job->announced_epoch = shards_.epoch();
+  announce(news_of(*job), [store = weak_from_this(), job](bool heard) {
+    const auto alive = store.lock();
+    if (!alive) return;
+    alive->on_strand([here = alive.get(), job, heard] {
+      job->heard = heard;
+      here->close_one(job);
+    });
   });
 }
 
@@ -199,12 +242,16 @@ void block_store::admit_all(const intake_ptr& job, const fetch_outcome& fetched)
           range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
     }
   }
-  std::vector<machines::announced> news;
-  for (std::size_t i = 0; i < job->outcomes.size(); ++i) {
-    const auto& block = job->what.blocks[i];
-    if (job->outcomes[i] == errc::ok) news.push_back({block.key, block.kind});
-  }
-  announce(news, [job] { job->answer(); });
+}
+
+// What is a shard only since then is told before the writer is; one that did not hear it hears it again, and
+// if not that, then everything.
+void block_store::close_one(const intake_ptr& job) {
+  if (--job->open != 0) return;
+  withdraw_absent(announced_in_vain(*job));
+  if (job->announced_epoch != shards_.epoch()) return announce(news_of(*job), [job](bool) { job->answer(); });
+  if (!job->heard) announce(news_of(*job), [](bool) {});
+  job->answer();
 }
 
 // The bytes of one range are here, and proved themselves while they came in: stamp, commit.

@@ -37,38 +37,54 @@ void block_store::withdraw(const std::vector<id128>& keys) {
 // A holder too many in the directory looks like a copy that there is not: none would be made.
 void block_store::withdraw_unheard() {
   if (unheard_.empty() || shards_.empty()) return;
+  const auto unheard = std::exchange(unheard_, {});
+  withdraw_absent({unheard.begin(), unheard.end()});
+}
+
+// Those of them that are not held after all.
+void block_store::withdraw_absent(const std::vector<id128>& keys) {
   std::vector<id128> gone;
-  for (const auto& key : std::exchange(unheard_, {})) {
+  for (const auto& key : keys) {
     if (!slots_.holds(key) && !(below_ && below_->books().holds(key))) gone.push_back(key);
   }
   withdraw(gone);
 }
 
 // A shard that missed it is told everything again at the next tick.
-void block_store::tell_shard(const machines::node_ref& shard, announcement news, std::function<void()> done) {
+void block_store::tell_shard(const machines::node_ref& shard, announcement news,
+                             std::function<void(bool heard)> done) {
   parts_.calls->announce(
       shard.node, std::move(news), announce_timeout,
       [store = weak_from_this(), shard, done = std::move(done)](const result<void>& heard) {
         if (const auto alive = store.lock(); alive && !heard)
           alive->on_strand([here = alive.get(), shard] { here->announced_to_.erase(shard); });
-        done();
+        done(heard.has_value());
       });
 }
 
-// Tells the shards and calls `done` when each has answered or failed to in time.
-void block_store::announce(const std::vector<machines::announced>& items, std::function<void()> done) {
-  if (items.empty() || shards_.empty()) return done();
+// Tells the shards and calls `done`, on any thread, when each has answered or failed to in time.
+void block_store::announce(const std::vector<machines::announced>& items,
+                           std::function<void(bool heard)> done) {
+  if (items.empty() || shards_.empty()) return done(true);
+  struct telling {
+    std::atomic<std::size_t> open;
+    std::atomic<bool> heard{true};
+    std::function<void(bool)> done;
+  };
   std::vector<id128> keys;
   for (const auto& item : items)
     keys.push_back(item.key);
   const auto parts = shards_.split(keys);
-  const auto finish = [open = std::make_shared<std::atomic<std::size_t>>(parts.size()),
-                       done = std::move(done)] {
-    if (--*open == 0) done();
+  const auto all = std::make_shared<telling>();
+  all->open = parts.size();
+  all->done = std::move(done);
+  const auto finish = [all](bool heard) {
+    if (!heard) all->heard = false;
+    if (--all->open == 0) all->done(all->heard);
   };
   for (std::size_t shard = 0; shard < parts.size(); ++shard) {
     if (parts[shard].empty()) {
-      finish();
+      finish(true);
       continue;
     }
     announcement news{.holder = now_->self, .keys = {}, .complete_epoch = 0, .sequence = ++said_};
@@ -92,7 +108,7 @@ void block_store::announce_all_to(std::size_t shard) {
         if (shards_.shard_of(item.key) != shard) continue;
         news.keys.push_back(item);
         if (news.keys.size() < max_keys_per_message) continue;
-        tell_shard(owner, news, [] {});
+        tell_shard(owner, news, [](bool) {});
         news.keys.clear();
       }
     }
@@ -100,7 +116,7 @@ void block_store::announce_all_to(std::size_t shard) {
   tell_pages_of(slots_);
   if (below_) tell_pages_of(below_->books());
   news.complete_epoch = shards_.epoch();
-  tell_shard(owner, std::move(news), [] {});
+  tell_shard(owner, std::move(news), [](bool) {});
 }
 
 // To the shards that have not heard everything for this view, or missed some of it.

@@ -87,14 +87,20 @@ class block_store : public std::enable_shared_from_this<block_store> {
   errc prove_and_stamp(std::span<std::byte> bytes, const id128& key, std::uint64_t generation);
 
   void withdraw(const std::vector<id128>& keys);
+  void withdraw_absent(const std::vector<id128>& keys);
   void withdraw_unheard();
-  void announce(const std::vector<machines::announced>& items, std::function<void()> done);
+  void announce(const std::vector<machines::announced>& items, std::function<void(bool heard)> done);
   void announce_all_to(std::size_t shard);
   void announce_where_missing();
-  void tell_shard(const machines::node_ref& shard, announcement news, std::function<void()> done);
+  void tell_shard(const machines::node_ref& shard, announcement news, std::function<void(bool heard)> done);
   void restamp_all();
 
+  static std::vector<machines::announced> news_of(const intake& job);
+  static std::vector<id128> announced_in_vain(const intake& job);
   void reserve(const intake_ptr& job);
+  void fetch(const intake_ptr& job, fetch_order order);
+  void announce_early(const intake_ptr& job);
+  void close_one(const intake_ptr& job);
   void admit_all(const intake_ptr& job, const fetch_outcome& fetched);
   errc admit(const offered_block& block, const machines::reservation& place, bool replace);
   lease_reply grant(const lease_request& wanted);
