@@ -42,7 +42,7 @@ using command =
     std::variant<connect_command, disconnect_command, fetch_command, cancel_command, send_command>;
 
 struct progress_options {
-  unsigned spin_rounds = 200;
+  unsigned spin_rounds = 0;
   std::uint32_t chunk_bytes = 0;
 };
 

@@ -26,9 +26,9 @@ struct ucx_options {
   // `max_chunk_bytes` or less than `min_chunk_bytes` is refused.
   std::uint32_t chunk_bytes = 256U << 10;
 
-  // Rounds without work before the progress thread sleeps, of about 0.3 us each. More saves wake-ups where
-  // there are cores to spare; where there are not, whoever is waited for does not get to run meanwhile.
-  unsigned spin_rounds = 8;
+  // Rounds without work before the progress thread sleeps. More saves wake-ups where every thread has a core
+  // of its own; elsewhere, and beside a hyperthread, they slow down the one that is waited for.
+  unsigned spin_rounds = 0;
 };
 
 // Listens when it returns. Its destructor ends what is in flight (`cancelled`), after which no callback
