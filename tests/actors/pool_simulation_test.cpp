@@ -565,3 +565,28 @@ TEST_CASE("a block whose remembered holder died comes from the other one") {
   for (std::size_t n = 0; n < 12; ++n)
     CHECK(run.get(n) == payload_of(run.key(n)));
 }
+
+// They were announced while their bytes came in, and these did not.
+TEST_CASE("the directory forgets a holder that could not take a block") {
+  reading_again run(7);
+  run.cluster().spoil_transfers({{fabric::fetch_fault::flip_bit, 1000}});
+  std::vector<id128> keys;
+  for (std::size_t n = 0; n < 8; ++n) {
+    keys.push_back(run.key(n));
+    const auto done = run.cluster().put("b", keys.back(), payload_of(keys.back()));
+    REQUIRE(run.cluster().run_until([&] { return done->done(); }, std::chrono::seconds{10}));
+  }
+  // All that could be taken is what "b" took of itself.
+  const auto only_b_holds = [&] {
+    const auto found = run.cluster().locate("a", keys);
+    run.cluster().run_until([&] { return found->done(); }, std::chrono::seconds{2});
+    return found->value && std::ranges::all_of(found->value->keys, [&](const actors::located_key& key) {
+             return key.holders.size() <= 1;
+           });
+  };
+  CHECK(run.cluster().run_until(only_b_holds, std::chrono::seconds{2}));
+  CHECK(counter_of(run.cluster(), "a", "storage.blocks") == 0);
+  run.cluster().spoil_transfers({});
+  run.put(8);
+  CHECK(run.get(8) == payload_of(run.key(8)));
+}

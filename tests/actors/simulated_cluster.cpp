@@ -543,6 +543,11 @@ std::shared_ptr<eventual<read_outcome>> simulated_cluster::get(const std::string
   return request<read_outcome>(members_.at(through)->actors.pool, read_atom_v, std::move(order));
 }
 
+std::shared_ptr<eventual<locate_reply>> simulated_cluster::locate(const std::string& through,
+                                                                  std::vector<id128> keys) {
+  return request<locate_reply>(members_.at(through)->actors.pool, locate_atom_v, key_list{std::move(keys)});
+}
+
 std::shared_ptr<eventual<std::uint64_t>> simulated_cluster::drop_document(const std::string& through,
                                                                           const id128& document) {
   return request<std::uint64_t>(members_.at(through)->actors.gateway, drop_atom_v, document);

@@ -122,6 +122,7 @@ class simulated_cluster {
   std::shared_ptr<eventual<actors::read_outcome>> get(const std::string& through, std::vector<id128> keys,
                                                       bool in_place = false,
                                                       std::vector<std::uint64_t> front_bytes = {});
+  std::shared_ptr<eventual<actors::locate_reply>> locate(const std::string& through, std::vector<id128> keys);
   std::shared_ptr<eventual<std::uint64_t>> drop(const std::string& through, const id128& key);
   std::shared_ptr<eventual<std::uint64_t>> pin(const std::string& through, const id128& key, bool pinned);
 
