@@ -2,6 +2,7 @@
 
 #include <weft/fabric/ucx_transport.hpp>
 #include <weft/kernels/convert.hpp>
+#include <weft/tier/open.hpp>
 
 #include "raw_ucx.hpp"
 #include "stream_socket.hpp"
@@ -14,7 +15,9 @@
 
 #include <array>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <random>
 #include <utility>
 #include <vector>
@@ -25,13 +28,14 @@ namespace {
 
 constexpr std::size_t max_packet_bytes = 16 << 10;
 
-enum class order_kind : std::uint32_t { connect_raw, fill, fill_rows, stream, raw_send };
+enum class order_kind : std::uint32_t { connect_raw, fill, fill_rows, store, recall, stream, raw_send };
 
 struct order {
   order_kind kind{};
   std::uint64_t at = 0;
   std::uint64_t piece_bytes = 0;
   std::uint64_t count = 0;
+  std::uint64_t length_bytes = 0;
 };
 
 result<void> put_packet(int socket, std::string_view bytes) {
@@ -103,6 +107,39 @@ result<void> fill_with_rows(std::span<std::byte> arena, const block::shape& shap
   return {};
 }
 
+// Waits for operations of a device.
+class pending_operations {
+ public:
+  tier::device::done begin() {
+    const std::lock_guard lock{mutex_};
+    ++open_;
+    return [this](errc outcome) {
+      const std::lock_guard done{mutex_};
+      if (outcome != errc::ok) failure_ = outcome;
+      if (--open_ == 0) changed_.notify_all();
+    };
+  }
+  result<void> wait() {
+    std::unique_lock lock{mutex_};
+    changed_.wait(lock, [this] { return open_ == 0; });
+    if (failure_ == errc::ok) return {};
+    return fail(failure_, "the file of the other process of the measurement");
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t open_ = 0;
+  errc failure_ = errc::ok;
+};
+
+constexpr std::uint64_t sector_bytes = 4096;  // what a device reads and writes in
+constexpr std::uint64_t stored_piece_bytes = std::uint64_t{1} << 20;
+
+std::uint64_t sector_below(std::uint64_t offset) {
+  return offset / sector_bytes * sector_bytes;
+}
+
 // -- the other process ----------------------------------------------------------------------------
 
 struct owner_side {
@@ -110,6 +147,7 @@ struct owner_side {
   std::unique_ptr<raw_ucx> raw;
   stream_socket listener;
   stream_socket stream;
+  std::unique_ptr<tier::device> file{};
 
   result<void> carry_out(const order& o, std::string_view more) {
     switch (o.kind) {
@@ -124,12 +162,46 @@ struct owner_side {
         std::memcpy(&shape, more.data(), sizeof shape);
         return fill_with_rows(node->arena(), shape, o.piece_bytes, o.count);
       }
+      case order_kind::store:
+        return store(std::string(more), o.length_bytes);
+      case order_kind::recall:
+        return recall(o);
       case order_kind::stream:
         return stream_pieces(o);
       case order_kind::raw_send:
         return raw->send(o.at, o.piece_bytes, o.count);
     }
     return fail(errc::internal, "an order that nobody gives");
+  }
+
+  result<void> store(const std::filesystem::path& folder, std::uint64_t bytes) {
+    const auto arena = node->arena();
+    const auto whole = std::min<std::uint64_t>(sector_below(bytes + sector_bytes - 1), arena.size());
+    if (!file) {
+      auto opened = tier::open_file_device(folder, arena.size());
+      if (!opened) return tl::unexpected{opened.error()};
+      file = std::move(*opened);
+    }
+    pending_operations writes;
+    for (std::uint64_t at = 0; at < whole; at += stored_piece_bytes)
+      file->write(tier::area::data, at, arena.subspan(at, std::min(stored_piece_bytes, whole - at)),
+                  writes.begin());
+    if (auto written = writes.wait(); !written) return written;
+    pending_operations flush;
+    file->sync(flush.begin());
+    return flush.wait();
+  }
+
+  result<void> recall(const order& o) {
+    if (!file) return fail(errc::internal, "nothing was put on file");
+    const auto arena = node->arena();
+    pending_operations reads;
+    for (std::uint64_t i = 0; i < o.count; ++i) {
+      const auto first = sector_below(i * o.piece_bytes + o.at);
+      const auto last = sector_below(i * o.piece_bytes + o.at + o.length_bytes + sector_bytes - 1);
+      file->read(tier::area::data, first, arena.subspan(first, last - first), reads.begin());
+    }
+    return reads.wait();
   }
 
   result<void> stream_pieces(const order& o) {
@@ -156,7 +228,7 @@ result<owner_side> make_owner(const std::string& transport, std::size_t arena_by
   if (!raw) return tl::unexpected{raw.error()};
   auto listener = stream_socket::listen();
   if (!listener) return tl::unexpected{listener.error()};
-  return owner_side{std::move(*node), std::move(*raw), std::move(*listener), {}};
+  return owner_side{std::move(*node), std::move(*raw), std::move(*listener), {}, {}};
 }
 
 result<void> serve(int control, const std::string& transport, std::size_t arena_bytes) {
@@ -267,6 +339,19 @@ result<void> block_owner::fill_rows(const block::shape& shape, std::size_t strid
   const order o{.kind = order_kind::fill_rows, .piece_bytes = stride_bytes, .count = count};
   const std::string_view more(reinterpret_cast<const char*>(&shape), sizeof shape);
   if (auto told = put_packet(control_, packet_of(o, more)); !told) return told;
+  return await_done();
+}
+
+result<void> block_owner::store(const std::filesystem::path& folder, std::uint64_t bytes) {
+  const order o{.kind = order_kind::store, .length_bytes = bytes};
+  if (auto told = put_packet(control_, packet_of(o, folder.string())); !told) return told;
+  return await_done();
+}
+
+result<void> block_owner::recall(std::uint64_t at, std::uint64_t length_bytes, std::size_t stride_bytes,
+                                 std::size_t count) {
+  const order o{order_kind::recall, at, stride_bytes, count, length_bytes};
+  if (auto told = put_packet(control_, packet_of(o)); !told) return told;
   return await_done();
 }
 

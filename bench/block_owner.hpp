@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <span>
 #include <string>
@@ -41,6 +42,11 @@ class block_owner {
   // Blocks of this shape with all their rows, some noise, from each multiple of `stride_bytes` on; their
   // identities are those of blocks of `stride_bytes`.
   result<void> fill_rows(const block::shape& shape, std::size_t stride_bytes, std::size_t count);
+  // Puts the first `bytes` of its memory on file in a folder that is there.
+  result<void> store(const std::filesystem::path& folder, std::uint64_t bytes);
+  // Brings the sectors with bytes [at, at + length_bytes) of each of `count` pieces from file back to memory.
+  result<void> recall(std::uint64_t at, std::uint64_t length_bytes, std::size_t stride_bytes,
+                      std::size_t count);
   // Begins to send `count` pieces from offset `at`: through the stream, or raw active messages.
   result<void> begin_stream(std::uint64_t at, std::size_t piece_bytes, std::size_t count);
   result<void> begin_raw_send(std::uint64_t at, std::size_t piece_bytes, std::size_t count);

@@ -9,6 +9,7 @@
 #include "interleaved.hpp"
 #include "llama_shape.hpp"
 #include "machine.hpp"
+#include "scratch_folder.hpp"
 #include "ttft_pool.hpp"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ namespace {
 constexpr std::uint32_t block_tokens = 64;
 constexpr std::uint32_t one_document_tokens = 512;
 constexpr std::uint32_t question_tokens = 32;
-constexpr unsigned repetitions = 3;  // of every way, before and after each recomputing
+constexpr unsigned repetitions = 5;  // of every way, before and after each recomputing
 
 block::shape block_shape_of(const engine::kv_shape& shape) {
   return {.layers = shape.layers,
@@ -83,7 +84,8 @@ class ttft_run {
         prompt_(tokens, model.config().vocab_size),
         logits_(model.config().vocab_size) {}
 
-  result<void> prepare(std::vector<remote_blocks>& pools);
+  // With a folder, out of a file there, too.
+  result<void> prepare(std::vector<remote_blocks>& pools, const std::filesystem::path& folder);
   result<void> round(std::vector<remote_blocks>& pools);
   std::vector<report_row> rows() const;
 
@@ -91,6 +93,8 @@ class ttft_run {
   struct way {
     std::string transport;
     bool by_layers = false;
+    bool from_file = false;
+    std::size_t pool = 0;
     std::vector<parts> times{};
     std::vector<double> ratios{};  // by round: recomputing / this
   };
@@ -113,18 +117,27 @@ class ttft_run {
   std::vector<way> ways_;
 };
 
-result<void> ttft_run::prepare(std::vector<remote_blocks>& pools) {
+result<void> ttft_run::prepare(std::vector<remote_blocks>& pools, const std::filesystem::path& folder) {
   auto reuse = prompt_.plan(policies::stitch_policy::none);
   auto full = prompt_.plan(policies::stitch_policy::full);
   if (!reuse) return tl::unexpected{reuse.error()};
   if (!full) return tl::unexpected{full.error()};
   reuse_ = std::move(*reuse);
   full_ = std::move(*full);
-  for (auto& pool : pools) {
+  for (std::size_t i = 0; i < pools.size(); ++i) {
+    auto& pool = pools[i];
     if (auto filled = pool.fill(block_shape_of(model_.cache_shape()), tokens_ / block_tokens); !filled)
       return filled;
-    ways_.push_back({.transport = pool.transport()});
-    ways_.push_back({.transport = pool.transport(), .by_layers = true});
+    if (!folder.empty()) {
+      const auto own = folder / pool.transport();
+      std::filesystem::create_directories(own);
+      if (auto stored = pool.store(own); !stored) return stored;
+    }
+    for (const bool from_file : {false, true})
+      for (const bool by_layers : {false, true})
+        if (!from_file || !folder.empty())
+          ways_.push_back(
+              {.transport = pool.transport(), .by_layers = by_layers, .from_file = from_file, .pool = i});
     if (auto warm = out_of(pool); !warm) return tl::unexpected{warm.error()};
   }
   return {};
@@ -173,21 +186,28 @@ result<parts> ttft_run::out_of(remote_blocks& pool) {
   return times;
 }
 
+// Its load is the time for which computing stood still: for headers, layers that were not there yet, the
+// proof.
 result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
   parts times;
   result<void> done;
+  const auto standing_still = [&times](auto&& task) { times.load += seconds_of([&] { task(); }); };
   times.total = seconds_of([&] {
-    const auto layers = pool.begin_layers();
+    result<std::unique_ptr<remote_blocks::layers>> layers;
+    standing_still([&] { layers = pool.begin_layers(); });
     if (!layers) {
       done = tl::unexpected{layers.error()};
       return;
     }
     engine::kv_cache cache(model_.cache_shape(), reuse_.prompt_tokens + 1);
     const auto documents = by_document((*layers)->blocks());
-    done = engine::prefill_while_loading(
-        model_, cache, reuse_, documents, [&](std::uint32_t layer) { return (*layers)->wait(layer); },
-        logits_);
-    if (done) done = engine::verify_documents(model_, documents);
+    const auto wait = [&](std::uint32_t layer) {
+      result<void> here;
+      standing_still([&] { here = (*layers)->wait(layer); });
+      return here;
+    };
+    done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_);
+    if (done) standing_still([&] { done = engine::verify_documents(model_, documents); });
     (void)engine::greedy_token(logits_);
   });
   if (!done) return tl::unexpected{done.error()};
@@ -196,13 +216,12 @@ result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
 
 result<void> ttft_run::measure_ways(std::vector<remote_blocks>& pools) {
   for (unsigned i = 0; i < repetitions; ++i)
-    for (std::size_t p = 0; p < pools.size(); ++p) {
-      const auto whole = out_of(pools[p]);
-      if (!whole) return tl::unexpected{whole.error()};
-      ways_[2 * p].times.push_back(*whole);
-      const auto layered = layer_by_layer(pools[p]);
-      if (!layered) return tl::unexpected{layered.error()};
-      ways_[2 * p + 1].times.push_back(*layered);
+    for (way& one : ways_) {
+      auto& pool = pools[one.pool];
+      pool.read_from_file(one.from_file);
+      const auto measured = one.by_layers ? layer_by_layer(pool) : out_of(pool);
+      if (!measured) return tl::unexpected{measured.error()};
+      one.times.push_back(*measured);
     }
   return {};
 }
@@ -241,22 +260,27 @@ double ttft_run::hidden_share(std::size_t layered) const {
 }
 
 report_row ttft_run::row_of(const way& measured) const {
-  const std::string what = measured.by_layers ? ", layer by layer" : "";
+  const std::string what =
+      std::string(measured.from_file ? ", from file" : "") + (measured.by_layers ? ", layer by layer" : "");
   report_row row{.name = name_ + ", " + std::to_string(tokens_) + " tokens out of the pool by " +
                          measured.transport + what,
                  .operation = measured.by_layers ? "first_token_layered" : "first_token",
                  .limit_name = "recomputing",
                  .ratio = median(measured.ratios)};
   row.transport = measured.transport;
+  row.source = measured.from_file ? "file" : "memory";
   row.verified = true;
   row.tokens = tokens_;
   row.first_token_ms = median_ms(measured.times, &parts::total);
+  const auto number = static_cast<std::size_t>(&measured - ways_.data());
+  // What a layered way overlaps is what the way before it takes one after the other.
+  const auto& alone = measured.by_layers ? ways_[number - 1].times : measured.times;
+  row.load_ms = median_ms(alone, &parts::load);
+  row.rotate_ms = median_ms(alone, &parts::rotate);
+  row.compute_ms = median_ms(alone, &parts::compute);
   if (measured.by_layers) {
-    row.hidden = hidden_share(static_cast<std::size_t>(&measured - ways_.data()));
-  } else {
-    row.load_ms = median_ms(measured.times, &parts::load);
-    row.rotate_ms = median_ms(measured.times, &parts::rotate);
-    row.compute_ms = median_ms(measured.times, &parts::compute);
+    row.hidden = hidden_share(number);
+    row.waited_ms = median_ms(measured.times, &parts::load);
   }
   return row;
 }
@@ -274,13 +298,14 @@ std::vector<report_row> ttft_run::rows() const {
 }
 
 result<void> measure_model(const std::string& name, engine::runner model, const ttft_options& options,
-                           std::vector<remote_blocks>& pools, report& out) {
+                           std::vector<remote_blocks>& pools, const std::filesystem::path& folder,
+                           report& out) {
   out.machine.threads = model.threads().threads();
   out.machine.native_bf16 = kernels::native_bf16_products();
   for (const std::uint32_t tokens : options.document_tokens) {
     if (tokens + question_tokens >= model.config().max_context_tokens) continue;
     ttft_run run(name, model, tokens);
-    if (auto ready = run.prepare(pools); !ready) return ready;
+    if (auto ready = run.prepare(pools, folder); !ready) return ready;
     for (unsigned round = 0; round < options.rounds; ++round)
       if (auto measured = run.round(pools); !measured) return measured;
     for (auto& row : run.rows()) {
@@ -329,6 +354,14 @@ result<report> run_ttft(const ttft_options& options) {
     if (!pool) return tl::unexpected{pool.error()};
     pools.push_back(std::move(*pool));
   }
+  std::optional<scratch_folder> scratch;
+  if (!options.folder.empty()) {
+    std::error_code failure;
+    if (!std::filesystem::is_directory(options.folder, failure))
+      return fail(errc::invalid_argument, options.folder.string() + " is no folder; name one that is there");
+    scratch.emplace(options.folder, "weft-ttft-");
+  }
+  const std::filesystem::path folder = scratch ? scratch->path() : std::filesystem::path{};
   report out;
   out.machine.cpu = cpu_name();
   const engine::runner_options how{.threads = options.threads};
@@ -336,13 +369,13 @@ result<report> run_ttft(const ttft_options& options) {
     auto model = engine::runner::load(options.model, how);
     if (!model) return tl::unexpected{model.error()};
     const auto name = options.model.filename().string();
-    if (auto done = measure_model(name, std::move(*model), options, pools, out); !done)
+    if (auto done = measure_model(name, std::move(*model), options, pools, folder, out); !done)
       return tl::unexpected{done.error()};
   }
   if (options.llama) {
     auto model = engine::runner::with_random_weights(llama_3_2_1b(), how, 1);
     if (!model) return tl::unexpected{model.error()};
-    if (auto done = measure_model("Llama-3.2-1B", std::move(*model), options, pools, out); !done)
+    if (auto done = measure_model("Llama-3.2-1B", std::move(*model), options, pools, folder, out); !done)
       return tl::unexpected{done.error()};
   }
   return out;

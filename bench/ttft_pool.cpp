@@ -45,6 +45,15 @@ result<void> remote_blocks::fill(const block::shape& shape, std::size_t count) {
   return owner_->fill_rows(shape, stride_bytes_, count);
 }
 
+result<void> remote_blocks::store(const std::filesystem::path& folder) {
+  return owner_->store(folder, count_ * stride_bytes_);
+}
+
+result<void> remote_blocks::recall(std::uint64_t at, std::uint64_t length_bytes) {
+  if (!from_file_) return {};
+  return owner_->recall(at, length_bytes, stride_bytes_, count_);
+}
+
 std::span<std::byte> remote_blocks::place(std::size_t index) const {
   return node_->arena().subspan(index * stride_bytes_, bytes_);
 }
@@ -57,6 +66,7 @@ result<void> remote_blocks::fetch_ranges(std::vector<fabric::fetch_range> ranges
 }
 
 result<std::vector<block::view>> remote_blocks::fetch() {
+  if (auto there = recall(0, bytes_); !there) return tl::unexpected{there.error()};
   std::vector<fabric::fetch_range> ranges;
   for (std::size_t i = 0; i < count_; ++i)
     ranges.push_back({i * stride_bytes_, bytes_, i * stride_bytes_});
@@ -71,6 +81,7 @@ result<std::vector<block::view>> remote_blocks::fetch() {
 }
 
 result<std::unique_ptr<remote_blocks::layers>> remote_blocks::begin_layers() {
+  if (auto there = recall(0, std::min(bytes_, header_bytes)); !there) return tl::unexpected{there.error()};
   std::vector<fabric::fetch_range> ranges;
   for (std::size_t i = 0; i < count_; ++i)
     ranges.push_back({i * stride_bytes_, std::min(bytes_, header_bytes), i * stride_bytes_});
@@ -87,11 +98,16 @@ result<std::unique_ptr<remote_blocks::layers>> remote_blocks::begin_layers() {
 
 remote_blocks::layers::layers(remote_blocks& from, std::vector<block::view> blocks)
     : from_(from), blocks_(std::move(blocks)), here_(blocks_.front().dimensions().layers) {
+  if (from_.from_file_) {
+    from_file_ = std::thread([this] { recall_all(); });
+    return;
+  }
   for (std::uint32_t i = 0; i < layers_under_way; ++i)
     begin_next();
 }
 
 remote_blocks::layers::~layers() {
+  if (from_file_.joinable()) from_file_.join();
   std::unique_lock lock{mutex_};
   changed_.wait(lock, [&] { return ended_ == begun_; });
 }
@@ -103,6 +119,27 @@ void remote_blocks::layers::begin_next() {
     if (failure_ || begun_ == blocks_.front().dimensions().layers) return;
     layer = begun_++;
   }
+  fetch(layer);
+}
+
+void remote_blocks::layers::recall_all() {
+  for (std::uint32_t layer = 0; layer < blocks_.front().dimensions().layers; ++layer) {
+    const auto range = blocks_.front().range_of_layer(0, layer);  // the same in all of them
+    const auto there = from_.recall(range.offset, range.bytes);
+    {
+      const std::lock_guard lock{mutex_};
+      if (!there) {
+        failure_ = there.error();
+        changed_.notify_all();
+        return;
+      }
+      ++begun_;
+    }
+    fetch(layer);
+  }
+}
+
+void remote_blocks::layers::fetch(std::uint32_t layer) {
   std::vector<fabric::fetch_range> ranges;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto range = blocks_[i].range_of_layer(0, layer);
@@ -114,7 +151,7 @@ void remote_blocks::layers::begin_next() {
 }
 
 void remote_blocks::layers::arrived(std::uint32_t layer, const fabric::fetch_report& report) {
-  begin_next();
+  if (!from_.from_file_) begin_next();
   const std::lock_guard lock{mutex_};
   if (!report.outcome && !failure_) failure_ = report.outcome.error();
   here_[layer] = true;

@@ -8,10 +8,12 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 namespace weft::bench {
@@ -24,6 +26,10 @@ class remote_blocks {
   const std::string& transport() const { return owner_->transport(); }
 
   result<void> fill(const block::shape& shape, std::size_t count);
+  // Puts what was filled in on file, too.
+  result<void> store(const std::filesystem::path& folder);
+  // Whether the owner takes what is fetched from file first, past the page cache.
+  void read_from_file(bool wanted) { from_file_ = wanted; }
 
   // All blocks, fetched and proven.
   result<std::vector<block::view>> fetch();
@@ -36,6 +42,7 @@ class remote_blocks {
   remote_blocks(block_owner& owner, std::unique_ptr<fabric::transport> node, fabric::peer_id peer)
       : owner_(&owner), node_(std::move(node)), peer_(peer) {}
   result<void> fetch_ranges(std::vector<fabric::fetch_range> ranges);
+  result<void> recall(std::uint64_t at, std::uint64_t length_bytes);  // of every block; nothing from memory
   std::span<std::byte> place(std::size_t index) const;
 
   block_owner* owner_;
@@ -44,6 +51,7 @@ class remote_blocks {
   std::size_t count_ = 0;
   std::size_t bytes_ = 0;
   std::size_t stride_bytes_ = 0;
+  bool from_file_ = false;
 };
 
 class remote_blocks::layers {
@@ -57,6 +65,8 @@ class remote_blocks::layers {
 
  private:
   void begin_next();
+  void fetch(std::uint32_t layer);
+  void recall_all();  // on a thread of its own: while one layer is on the wire the next comes from file
   void arrived(std::uint32_t layer, const fabric::fetch_report& report);
 
   remote_blocks& from_;
@@ -67,6 +77,7 @@ class remote_blocks::layers {
   std::uint32_t ended_ = 0;
   std::vector<bool> here_;  // by layer
   std::optional<error> failure_;
+  std::thread from_file_;
 };
 
 }  // namespace weft::bench

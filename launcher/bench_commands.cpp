@@ -53,6 +53,8 @@ json json_of(const bench::report_row& row) {
   put(out, "load_ms", row.load_ms);
   put(out, "rotate_ms", row.rotate_ms);
   put(out, "compute_ms", row.compute_ms);
+  if (!row.source.empty()) out["source"] = row.source;
+  put(out, "waited_ms", row.waited_ms);
   put(out, "hidden", row.hidden);
   put(out, "us_p50", row.us_p50);
   put(out, "us_p99", row.us_p99);
@@ -94,12 +96,13 @@ std::string other_figure(const bench::report_row& row) {
 // " (load 12.1, rotate 5.0, compute 101.2 ms)"
 std::string parts_of(const bench::report_row& row) {
   char text[128] = "";
-  if (row.load_ms && row.rotate_ms && row.compute_ms)
+  if (row.hidden && row.waited_ms && row.load_ms)
+    std::snprintf(text, sizeof text,
+                  "   %.0f %% of the shorter of transfer and computing hidden, waited %.1f of %.1f ms",
+                  100 * *row.hidden, *row.waited_ms, *row.load_ms);
+  else if (row.load_ms && row.rotate_ms && row.compute_ms)
     std::snprintf(text, sizeof text, "   load %.1f, rotate %.1f, compute %.1f ms", *row.load_ms,
                   *row.rotate_ms, *row.compute_ms);
-  else if (row.hidden)
-    std::snprintf(text, sizeof text, "   %.0f %% of the shorter of transfer and computing hidden",
-                  100 * *row.hidden);
   return text;
 }
 
@@ -217,6 +220,9 @@ void add_ttft(CLI::App& group, command_context& context) {
       ->check(CLI::IsMember({"shm", "tcp"}))
       ->delimiter(',')
       ->capture_default_str();
+  ttft->add_option("--folder", options->folder,
+                   "keep a file of the blocks in this folder and measure first tokens out of it, too")
+      ->type_name("FOLDER");
   ttft->add_option("--threads", options->threads, "threads (0: one for each CPU of this process)")
       ->check(CLI::Range(0U, 1024U))
       ->capture_default_str();

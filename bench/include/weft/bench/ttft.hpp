@@ -18,6 +18,8 @@ struct ttft_options {
   unsigned rounds = 1;   // in each, every way is measured several times around one recomputing
   std::vector<std::string> transports = {"shm", "tcp"};
   std::vector<std::uint32_t> document_tokens = {512, 1024, 2048, 4096, 8192};  // multiples of 512
+  std::filesystem::path
+      folder;  // where the owner keeps a file of the blocks, to read from it, too; empty: not
   std::filesystem::path model;  // a model folder, measured up to its context; empty: none
   bool llama = true;            // the shape of Llama-3.2-1B with random weights
   // Called with every row as it is ready, on the calling thread. May be empty.
