@@ -81,6 +81,7 @@ struct block_store::intake {
   std::vector<errc> outcomes;                   // by block
   std::vector<std::size_t> fetched;             // block of each range
   std::vector<machines::reservation> reserved;  // by range
+  std::vector<machines::announced> announced;   // early
   std::uint64_t announced_epoch = 0;
   bool heard = true;  // by every shard
   unsigned open = 1;  // of the fetch and the announcement
@@ -93,16 +94,6 @@ struct block_store::intake {
     done(std::move(reply));
   }
 };
-
-// What is there, or will be when its bytes have come in.
-std::vector<machines::announced> block_store::news_of(const intake& job) {
-  std::vector<machines::announced> news;
-  for (std::size_t i = 0; i < job.outcomes.size(); ++i) {
-    const auto& block = job.what.blocks[i];
-    if (job.outcomes[i] == errc::ok) news.push_back({block.key, block.kind});
-  }
-  return news;
-}
 
 std::vector<id128> block_store::announced_in_vain(const intake& job) {
   std::vector<id128> keys;
@@ -220,8 +211,14 @@ void block_store::fetch(const intake_ptr& job, fetch_order order) {
 // While the bytes come in, so that the writer does not wait for one after the other. Who asks meanwhile is
 // told by this store that it is not there yet.
 void block_store::announce_early(const intake_ptr& job) {
+  for (std::size_t i = 0; i < job->outcomes.size(); ++i) {
+    const auto& block = job->what.blocks[i];
+    if (job->outcomes[i] != errc::ok) continue;
+    job->announced.push_back({block.key, block.kind});
+    ++coming_[block.key].offers;
+  }
   job->announced_epoch = shards_.epoch();
-  announce(news_of(*job), [store = weak_from_this(), job](bool heard) {
+  announce(job->announced, [store = weak_from_this(), job](bool heard) {
     const auto alive = store.lock();
     if (!alive) return;
     alive->on_strand([here = alive.get(), job, heard] {
@@ -229,6 +226,18 @@ void block_store::announce_early(const intake_ptr& job) {
       here->close_one(job);
     });
   });
+}
+
+// Whether any of it was withdrawn since: another offer of the same block failed, or an older copy was
+// evicted.
+bool block_store::end_of_coming(const std::vector<machines::announced>& blocks) {
+  bool withdrawn = false;
+  for (const auto& block : blocks) {
+    const auto at = coming_.find(block.key);
+    withdrawn = withdrawn || at->second.withdrawn;
+    if (--at->second.offers == 0) coming_.erase(at);
+  }
+  return withdrawn;
 }
 
 void block_store::admit_all(const intake_ptr& job, const fetch_outcome& fetched) {
@@ -244,13 +253,15 @@ void block_store::admit_all(const intake_ptr& job, const fetch_outcome& fetched)
   }
 }
 
-// What is a shard only since then is told before the writer is; one that did not hear it hears it again, and
-// if not that, then everything.
+// What is a shard only since then, or was told otherwise, is told before the writer is; one that did not hear
+// it hears it again, and if not that, then everything.
 void block_store::close_one(const intake_ptr& job) {
   if (--job->open != 0) return;
+  const bool withdrawn = end_of_coming(job->announced);
   withdraw_absent(announced_in_vain(*job));
-  if (job->announced_epoch != shards_.epoch()) return announce(news_of(*job), [job](bool) { job->answer(); });
-  if (!job->heard) announce(news_of(*job), [](bool) {});
+  if (withdrawn || job->announced_epoch != shards_.epoch())
+    return announce(held_of(job->announced), [job](bool) { job->answer(); });
+  if (!job->heard) announce(held_of(job->announced), [](bool) {});
   job->answer();
 }
 

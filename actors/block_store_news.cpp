@@ -14,8 +14,20 @@ constexpr auto announce_timeout = std::chrono::milliseconds{500};
 
 }  // namespace
 
+bool block_store::holds(const id128& key) const {
+  return slots_.holds(key) || (below_ && below_->books().holds(key));
+}
+
+std::vector<machines::announced> block_store::held_of(std::vector<machines::announced> blocks) const {
+  std::erase_if(blocks, [&](const machines::announced& block) { return !holds(block.key); });
+  return blocks;
+}
+
 void block_store::withdraw(const std::vector<id128>& keys) {
   if (keys.empty() || shards_.empty()) return;
+  for (const auto& key : keys) {
+    if (const auto at = coming_.find(key); at != coming_.end()) at->second.withdrawn = true;
+  }
   const auto parts = shards_.split(keys);
   for (std::size_t shard = 0; shard < parts.size(); ++shard) {
     if (parts[shard].empty()) continue;
@@ -45,7 +57,7 @@ void block_store::withdraw_unheard() {
 void block_store::withdraw_absent(const std::vector<id128>& keys) {
   std::vector<id128> gone;
   for (const auto& key : keys) {
-    if (!slots_.holds(key) && !(below_ && below_->books().holds(key))) gone.push_back(key);
+    if (!holds(key)) gone.push_back(key);
   }
   withdraw(gone);
 }

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <random>
 #include <set>
+#include <string>
 #include <thread>
 
 using namespace weft;
@@ -62,6 +63,7 @@ class load {
   std::uint64_t wrong() const { return wrong_; }
   std::uint64_t gets() const { return gets_; }
   std::uint64_t failed_gets() const { return failed_gets_; }
+  const std::string& last_failure() const { return last_failure_; }
   std::chrono::nanoseconds longest_get() const { return longest_get_; }
 
  private:
@@ -79,7 +81,10 @@ class load {
     longest_get_ = std::max<std::chrono::nanoseconds>(longest_get_, std::chrono::steady_clock::now() - start);
     ++gets_;
     if (got && got->bytes != payload_of(key)) ++wrong_;
-    if (!got && acknowledged_.contains(key)) ++failed_gets_;
+    if (!got && acknowledged_.contains(key)) {
+      ++failed_gets_;
+      last_failure_ = to_string(got.error());
+    }
   }
 
   client::connection connection_;
@@ -88,6 +93,7 @@ class load {
   std::uint64_t wrong_ = 0;
   std::uint64_t gets_ = 0;
   std::uint64_t failed_gets_ = 0;
+  std::string last_failure_;
   std::chrono::nanoseconds longest_get_{};
   std::mutex putting_;
   std::atomic<bool> puts_held_ = false;
@@ -172,7 +178,8 @@ TEST_CASE("nodes killed and frozen under load: nothing wrong, nothing lost") {
     REQUIRE_MESSAGE(got, to_string(got.error()));
     CHECK(got->bytes == payload_of(key));
   }
-  MESSAGE("gets " << clients.gets() << ", without an answer " << clients.failed_gets() << ", longest ms "
+  MESSAGE("gets " << clients.gets() << ", without an answer " << clients.failed_gets() << ' '
+                  << clients.last_failure() << ", longest ms "
                   << std::chrono::duration_cast<std::chrono::milliseconds>(clients.longest_get()).count());
   CHECK(cluster.stop() == 0);
   CHECK(launcher::abandoned_memory_since(abandoned_before).empty());

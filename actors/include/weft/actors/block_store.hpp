@@ -80,6 +80,11 @@ class block_store : public std::enable_shared_from_this<block_store> {
  private:
   struct intake;
   using intake_ptr = std::shared_ptr<intake>;
+  // A block that is announced and may not be there yet.
+  struct coming_block {
+    unsigned offers = 0;
+    bool withdrawn = false;
+  };
 
   void on_strand(std::function<void()> what);
   void make_tier();
@@ -87,6 +92,8 @@ class block_store : public std::enable_shared_from_this<block_store> {
   errc prove_and_stamp(std::span<std::byte> bytes, const id128& key, std::uint64_t generation);
 
   void withdraw(const std::vector<id128>& keys);
+  bool holds(const id128& key) const;
+  std::vector<machines::announced> held_of(std::vector<machines::announced> blocks) const;
   void withdraw_absent(const std::vector<id128>& keys);
   void withdraw_unheard();
   void announce(const std::vector<machines::announced>& items, std::function<void(bool heard)> done);
@@ -95,11 +102,11 @@ class block_store : public std::enable_shared_from_this<block_store> {
   void tell_shard(const machines::node_ref& shard, announcement news, std::function<void(bool heard)> done);
   void restamp_all();
 
-  static std::vector<machines::announced> news_of(const intake& job);
   static std::vector<id128> announced_in_vain(const intake& job);
   void reserve(const intake_ptr& job);
   void fetch(const intake_ptr& job, fetch_order order);
   void announce_early(const intake_ptr& job);
+  bool end_of_coming(const std::vector<machines::announced>& blocks);
   void close_one(const intake_ptr& job);
   void admit_all(const intake_ptr& job, const fetch_outcome& fetched);
   errc admit(const offered_block& block, const machines::reservation& place, bool replace);
@@ -122,9 +129,10 @@ class block_store : public std::enable_shared_from_this<block_store> {
   cluster_ptr now_;
   machines::shard_map shards_;
   std::map<machines::node_ref, std::uint64_t> announced_to_;  // epoch of the last full announcement, by shard
-  std::set<id128> unheard_;                                   // withdrawals that no shard has confirmed
-  std::uint64_t said_ = 0;                                    // announcements and withdrawals of this process
-  std::uint64_t rotten_copies_ = 0;                           // in memory
+  std::map<id128, coming_block> coming_;
+  std::set<id128> unheard_;          // withdrawals that no shard has confirmed
+  std::uint64_t said_ = 0;           // announcements and withdrawals of this process
+  std::uint64_t rotten_copies_ = 0;  // in memory
 };
 
 }  // namespace weft::actors
