@@ -444,7 +444,8 @@ void open_session(self_pointer self, const asking_ptr& job) {
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return read_indexes(self, job);
   open_engine(self, job,
-              session_for({job->documents, job->bands, job->plan, job->asked.max_tokens}, context.shape));
+              session_for({job->documents, job->bands, job->plan, job->asked.max_tokens}, context.shape,
+                          !self->state.parts.grouped));
 }
 
 void answer_densely(self_pointer self, const asking_ptr& job) {
@@ -492,6 +493,11 @@ result<void> prepare(self_pointer self, asking& job) {
     if (!links) return tl::make_unexpected(links.error());
     job.links = std::move(*links);
   }
+  if (self->state.parts.grouped && (!job.asked.retrieval.empty() || job.asked.retrieve != 0))
+    return fail(
+        errc::unsupported,
+        "a group of nodes decodes densely, the documents that it is told; ask without --retrieval and "
+        "--retrieve, or give the cluster a decode node without `group`");
   if (!job.asked.retrieval.empty()) {
     const auto how = retrieval_options(job.asked, job.policy, context.cut.block_tokens);
     if (!how) return tl::make_unexpected(how.error());

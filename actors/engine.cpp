@@ -13,6 +13,8 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "group/rank_lead.hpp"
+
 #include <algorithm>
 #include <chrono>
 #include <iterator>
@@ -27,6 +29,9 @@
 namespace weft::actors {
 
 namespace {
+
+// Other ranks look whether they are still wanted each time this one says that it lives.
+constexpr auto beat_interval = std::chrono::milliseconds{250};
 
 // Bytes that count against the node's KV cache, for as long as this lives.
 class cache_charge {
@@ -82,6 +87,7 @@ struct engine_state {
   static inline const char* name = "engine";
 
   std::shared_ptr<engine::runner> model;
+  std::shared_ptr<rank_lead> lead;  // of the group whose first rank this engine is; null: none
   std::shared_ptr<const model_context> context;
   std::optional<engine::decode_batch> decoding;
   std::optional<engine::row_scorer> scorer;       // made when it is first needed
@@ -192,6 +198,15 @@ result<load_outcome> load(engine_state& state, const load_order& order) {
     }
     if (!views) return tl::make_unexpected(views.error());
     auto& s = found->second;
+    if (state.lead) {
+      if (auto loaded = state.lead->load(order.session, *s.cache, document, *views); !loaded) {
+        if (!in_place(document) || loaded.error().code != errc::corrupt)
+          return tl::make_unexpected(loaded.error());
+        outcome.to_read_again.push_back(i);
+      }
+      outcome.rotate_microseconds += watch.microseconds();
+      continue;
+    }
     auto& cache = s.base ? *s.base : *s.cache;
     bool stored = !document.blocks.empty();
     auto loaded = stored ? scatter(state, cache, document, *views) : load_computed(state, cache, document);
@@ -282,7 +297,7 @@ result<opened_session> open_loading(engine_state& state, const session_order& or
 
 result<opened_session> open_alone(engine_state& state, const session_order& order) {
   const engine::kv_shape shape = state.model->cache_shape();
-  auto bytes = bytes_of(state, order.capacity_rows);
+  auto bytes = bytes_of(state, own_rows(*state.model, order.capacity_rows));
   if (order.remote) {
     const auto& plan = order.remote->plan();
     if (!state.may_wait)
@@ -294,6 +309,12 @@ result<opened_session> open_alone(engine_state& state, const session_order& orde
   if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
   session s;
   s.charge = {state.charged_bytes, bytes};
+  if (state.lead) {
+    auto cache = state.lead->open(state.next_session, order);
+    if (!cache) return tl::make_unexpected(cache.error());
+    s.cache.emplace(std::move(*cache));
+    return opened_session{keep(state, std::move(s)), false};
+  }
   s.cache.emplace(shape, order.capacity_rows);
   if (const auto reserved = engine::reserve_computed_rows(*s.cache, *order.plan); !reserved)
     return tl::make_unexpected(reserved.error());
@@ -362,6 +383,7 @@ void close(self_pointer self, std::uint64_t number) {
   if (const auto found = state.sessions.find(number); found != state.sessions.end()) {
     auto& s = found->second;
     if (s.listener) self->demonitor(s.listener.address());
+    if (state.lead) state.lead->close(number);
     const auto abandoned = s.base ? std::optional{s.order.base->key} : std::nullopt;
     state.sessions.erase(found);
     if (abandoned) abandon_base(state, *abandoned);
@@ -409,7 +431,8 @@ void keep_stepping(self_pointer self) {
 void step(self_pointer self) {
   auto& state = self->state;
   state.stepping = false;
-  const auto tokens = state.decoding->step();
+  const auto given = state.lead ? state.lead->step() : result<void>{};
+  const auto tokens = given ? state.decoding->step() : tl::make_unexpected(given.error());
   if (tokens) {
     const std::vector<engine::generated_token> made{tokens->begin(), tokens->end()};
     for (const auto& token : made)
@@ -434,6 +457,8 @@ result<engine::generated_token> start(engine_state& state, session& s, const gen
   s.outcome.cache_bytes =
       s.cache->allocated_bytes() + (s.cache->base() != nullptr ? s.cache->base()->allocated_bytes() : 0);
   if (s.sparse) s.sparse->open(*s.remote);
+  if (state.lead)
+    if (const auto given = state.lead->generate(order); !given) return tl::make_unexpected(given.error());
   if (const auto done = engine::prefill(*state.model, *s.cache, *order.plan, logits, s.sparse.get()); !done)
     return tl::make_unexpected(done.error());
   if (s.sparse)
@@ -477,13 +502,27 @@ void listener_gone(self_pointer self, const caf::actor_addr& who) {
   }
 }
 
+// Without its group an engine is of no use: its caches hold some of the heads.
+void leave_lost_group(self_pointer self) {
+  if (self->state.lead && self->state.lead->lost()) self->quit(caf::exit_reason::remote_link_unreachable);
+}
+
+void beat(self_pointer self) {
+  if (!self->state.lead) return;
+  self->state.lead->beat();
+  leave_lost_group(self);
+  self->delayed_send(self, beat_interval, tick_atom_v);
+}
+
 engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::runner> model,
                                    std::shared_ptr<const model_context> context, const engine_memory& memory,
-                                   engine_thread thread) {
+                                   engine_thread thread, std::shared_ptr<rank_lead> lead) {
   self->state.limit_bytes = memory.limit_bytes;
   self->state.bases.emplace(memory.idle_base_bytes);
   self->state.may_wait = thread == engine_thread::own;
   self->state.model = std::move(model);
+  self->state.lead = std::move(lead);
+  if (self->state.lead) self->send(self, tick_atom_v);
   self->state.context = std::move(context);
   self->state.decoding.emplace(*self->state.model);
   self->set_down_handler([self](const caf::down_msg& down) { listener_gone(self, down.source); });
@@ -509,7 +548,11 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
       [self](status_atom) -> caf::result<std::uint64_t> {
         return std::uint64_t{self->state.sessions.size()};
       },
-      [self](step_atom) { step(self); },
+      [self](step_atom) {
+        step(self);
+        leave_lost_group(self);
+      },
+      [self](tick_atom) { beat(self); },
   };
 }
 
@@ -517,10 +560,11 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
 
 engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
                           std::shared_ptr<const model_context> context, engine_thread thread,
-                          const engine_memory& memory) {
+                          const engine_memory& memory, std::shared_ptr<rank_lead> lead) {
   return thread == engine_thread::own
-             ? system.spawn<caf::detached>(behave, std::move(model), std::move(context), memory, thread)
-             : system.spawn(behave, std::move(model), std::move(context), memory, thread);
+             ? system.spawn<caf::detached>(behave, std::move(model), std::move(context), memory, thread,
+                                           std::move(lead))
+             : system.spawn(behave, std::move(model), std::move(context), memory, thread, std::move(lead));
 }
 
 }  // namespace weft::actors

@@ -12,6 +12,7 @@
 #include "opaque_blocks.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -25,6 +26,12 @@ constexpr auto lease_timeout = std::chrono::milliseconds{500};
 // So that a request with the tokens of a whole document stays below the largest message.
 constexpr std::size_t most_document_tokens = 200'000;
 
+// A question at a decode node. What becomes of one whose node dies, nobody else says.
+struct question_under_way {
+  decode_actor by;
+  caf::typed_response_promise<answer> promise;
+};
+
 struct gateway_state {
   static inline const char* name = "gateway";
 
@@ -34,6 +41,8 @@ struct gateway_state {
   std::uint32_t replicas = 1;
   manifest_cache manifests;
   std::uint64_t turn = 0;
+  std::map<std::uint64_t, question_under_way> questions;
+  std::uint64_t next_question = 1;
 };
 
 using self_pointer = gateway_actor::stateful_pointer<gateway_state>;
@@ -367,6 +376,41 @@ caf::result<block_list> look_up(self_pointer self, const key_list& keys) {
   return promise;
 }
 
+// -- questions --
+
+template <class Outcome>
+void end_question(gateway_state& state, std::uint64_t number, Outcome outcome) {
+  auto found = state.questions.extract(number);
+  if (found) found.mapped().promise.deliver(std::move(outcome));
+}
+
+caf::result<answer> pass_on(self_pointer self, const question& asked, const answer_listener& listener) {
+  auto& state = self->state;
+  if (!state.now) return not_joined();
+  const auto decode = choose(state, &role_handles::decode);
+  if (!decode) return nobody_has("decode");
+  auto promise = self->make_response_promise<answer>();
+  const auto number = state.next_question++;
+  state.questions.emplace(number, question_under_way{decode, promise});
+  self->request(decode, caf::infinite, ask_atom_v, asked, listener)
+      .then([self, number](answer given) { end_question(self->state, number, std::move(given)); },
+            [self, number](const caf::error& e) { end_question(self->state, number, e); });
+  return promise;
+}
+
+void give_up_lost_questions(gateway_state& state) {
+  const auto lives = [&](const decode_actor& decode) {
+    return std::ranges::any_of(state.now->handles,
+                               [&](const auto& node) { return node.second.decode == decode; });
+  };
+  std::vector<std::uint64_t> lost;
+  for (const auto& [number, under_way] : state.questions)
+    if (!lives(under_way.by)) lost.push_back(number);
+  for (const auto number : lost)
+    end_question(state, number,
+                 to_caf({errc::unreachable, "the decode node that was answering is lost; ask again"}));
+}
+
 gateway_actor::behavior_type behave(self_pointer self, const node_config& config, work_parts parts) {
   self->state.parts = std::move(parts);
   self->state.read_deadline = config.read_deadline;
@@ -378,11 +422,8 @@ gateway_actor::behavior_type behave(self_pointer self, const node_config& config
       [self](encode_atom, const std::string& name, const text_ptr& text, const scoring_wish& scoring) {
         return ingest(self, name, *text, scoring);
       },
-      [self](ask_atom, const question& asked, const answer_listener& listener) -> caf::result<answer> {
-        if (!self->state.now) return not_joined();
-        const auto decode = choose(self->state, &role_handles::decode);
-        if (!decode) return nobody_has("decode");
-        return self->delegate(decode, ask_atom_v, asked, listener);
+      [self](ask_atom, const question& asked, const answer_listener& listener) {
+        return pass_on(self, asked, listener);
       },
       [self](list_atom) -> caf::result<document_list> {
         if (!self->state.now) return not_joined();
@@ -393,7 +434,10 @@ gateway_actor::behavior_type behave(self_pointer self, const node_config& config
       [self](locate_atom, const key_list& keys) { return look_up(self, keys); },
       [self](put_atom, const opaque_block_ptr& b) { return put(self, b); },
       [self](get_atom, const id128& client_key) { return get(self, client_key); },
-      [self](cluster_atom, const cluster_ptr& now) { self->state.now = now; },
+      [self](cluster_atom, const cluster_ptr& now) {
+        self->state.now = now;
+        give_up_lost_questions(self->state);
+      },
   };
 }
 

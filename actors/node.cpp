@@ -7,6 +7,8 @@
 #include <caf/send.hpp>
 #include <spdlog/spdlog.h>
 
+#include "node_model.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -26,15 +28,9 @@ std::uint64_t incarnation_from_wall_clock() {
 }
 
 result<std::shared_ptr<engine::runner>> load_model(const node_config& config) {
-  engine::runner_options options;
-  options.threads = config.threads;
-  if (config.cache_dtype != "auto") {
-    options.cache_dtype = kernels::dtype_from_name(config.cache_dtype);
-    if (!options.cache_dtype)
-      return fail(errc::invalid_argument,
-                  "unknown cache_dtype `" + config.cache_dtype + "`; auto, f32, bf16 or f16");
-  }
-  auto loaded = engine::runner::load(config.model_folder, options);
+  auto options = runner_options_of(config);
+  if (!options) return tl::make_unexpected(options.error());
+  auto loaded = engine::runner::load(config.model_folder, *options);
   if (!loaded) return tl::make_unexpected(loaded.error());
   return std::make_shared<engine::runner>(std::move(*loaded));
 }
@@ -110,7 +106,7 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
     environment.candidate_address = [config](unsigned rank) { return read_address(config, rank); };
   if (!environment.network) environment.network = make_middleman_remoting(system, config.tls);
   if (environment.incarnation == 0) environment.incarnation = incarnation_from_wall_clock();
-  if (!environment.model && needs_model(config)) {
+  if (!environment.model && runs_whole_model(config)) {
     auto model = load_model(config);
     if (!model) return tl::make_unexpected(model.error());
     environment.model = std::move(*model);

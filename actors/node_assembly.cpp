@@ -11,6 +11,8 @@
 #include <caf/actor_cast.hpp>
 #include <openssl/evp.h>
 
+#include "group/decode_group.hpp"
+#include "node_model.hpp"
 #include "rescoring.hpp"
 #include "tenants.hpp"
 #include <unistd.h>
@@ -39,20 +41,29 @@ id128 id_of(const std::string& name) {
   return id;
 }
 
+result<engine::model_outline> outline_for(const node_config& config, const engine::runner* model) {
+  if (model != nullptr) return engine::outline_of(*model);
+  const auto options = runner_options_of(config);
+  if (!options) return tl::make_unexpected(options.error());
+  return engine::outline_of(config.model_folder, options->cache_dtype);
+}
+
 result<std::shared_ptr<const model_context>> describe_model(const node_config& config,
-                                                            const engine::runner& model) {
+                                                            const engine::runner* model) {
+  auto outline = outline_for(config, model);
+  if (!outline) return tl::make_unexpected(outline.error());
   auto tokens = engine::tokenizer::load(config.model_folder);
   if (!tokens) return tl::make_unexpected(tokens.error());
-  auto format = engine::prompt_format::for_model(model.config(), *tokens);
+  auto format = engine::prompt_format::for_model(outline->config, *tokens);
   if (!format) return tl::make_unexpected(format.error());
   return std::make_shared<const model_context>(
-      model_context{.config = model.config(),
+      model_context{.config = std::move(outline->config),
                     .tokens = std::move(*tokens),
                     .format = std::move(*format),
-                    .shape = model.cache_shape(),
-                    .scope = {.tenant_salt = config.tenant, .fingerprint = block::fingerprint(model.spec())},
+                    .shape = outline->shape,
+                    .scope = {.tenant_salt = config.tenant, .fingerprint = block::fingerprint(outline->spec)},
                     .cut = {.block_tokens = config.block_tokens, .shard = {}},
-                    .frequencies = {model.rope_frequencies().begin(), model.rope_frequencies().end()}});
+                    .frequencies = std::move(outline->frequencies)});
 }
 
 machines::member describe_self(const node_config& config, const node_environment& environment) {
@@ -136,6 +147,10 @@ bool has(const node_config& config, role r) {
   return (bits(config.roles) & bit(r)) != 0;
 }
 
+bool runs_whole_model(const node_config& config) {
+  return has(config, role::prefill) || (has(config, role::decode) && config.group.empty());
+}
+
 bool needs_model(const node_config& config) {
   return has(config, role::prefill) || has(config, role::decode) || has(config, role::gateway);
 }
@@ -144,7 +159,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
                                   const node_environment& environment) {
   std::shared_ptr<const model_context> context;
   if (needs_model(config)) {
-    auto described = describe_model(config, *environment.model);
+    auto described = describe_model(config, environment.model.get());
     if (!described) return tl::make_unexpected(described.error());
     context = std::move(*described);
   }
@@ -182,7 +197,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
                   .room = room,
                   .clock = environment.clock,
                   .fabric = parts.fabric};
-  if (has(config, role::prefill) || has(config, role::decode)) {
+  if (runs_whole_model(config)) {
     work.engine = spawn_engine(system, environment.model, context, environment.thread,
                                {.limit_bytes = config.cache_bytes, .idle_base_bytes = config.base_bytes});
   }
@@ -192,9 +207,14 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
     if (!config.background_importance.empty())
       parts.rescoring = spawn_rescoring(system, config, work, prefill);
   }
-  if (has(config, role::decode)) {
+  if (has(config, role::decode) && config.group.empty()) {
     parts.decode = spawn_decode(system, config, work);
     parts.roles.decode = parts.decode;
+  } else if (has(config, role::decode)) {
+    const auto place = spawn_decode_group(system, config, work);
+    parts.decode = place;
+    parts.roles.decode = place;
+    parts.roles.group = place;
   }
   if (has(config, role::retrieval))
     parts.roles.retrieval =

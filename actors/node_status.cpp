@@ -96,6 +96,11 @@ void add(node_report& report, const decode_report& decode) {
   add(report, "decode.shared_sessions", decode.shared_sessions);
   add(report, "decode.bytes_read", decode.bytes_read);
   add(report, "decode.bytes_left_out", decode.bytes_left_out);
+  if (!decode.grouped) return;
+  add(report, "group.ranks", decode.group_ranks);
+  add(report, "group.rank", decode.group_rank);
+  add(report, "group.made", decode.groups_made);
+  add(report, "group.asked_again", decode.asked_again);
 }
 
 void add(node_report& report, const rescoring_report& rescoring) {

@@ -57,14 +57,14 @@ id128 base_key(const asked_rows& job) {
 
 }  // namespace
 
-session_order session_for(const asked_rows& job, const engine::kv_shape& shape) {
+session_order session_for(const asked_rows& job, const engine::kv_shape& shape, bool shares) {
   const auto heads = std::size_t{shape.layers} * shape.kv_heads;
   const auto all = job.plan->prompt_tokens + job.max_tokens;
   const auto added = static_cast<std::uint32_t>(job.plan->rows.size()) + job.max_tokens;
   auto documents = document_rows(job, heads);
   session_order order{
       .capacity_rows = std::vector<std::uint32_t>(heads, added), .base = {}, .plan = job.plan};
-  if (loads_all_rows(*job.plan)) {
+  if (shares && loads_all_rows(*job.plan)) {
     order.base = {base_key(job), std::move(documents), coding_of(job)};
     return order;
   }

@@ -19,7 +19,8 @@ struct asked_rows {
   std::uint32_t max_tokens = 0;
 };
 
-// Room for the wanted bands, and for all that the plan and the answer add to them.
-session_order session_for(const asked_rows& job, const engine::kv_shape& shape);
+// Room for the wanted bands, and for all that the plan and the answer add to them. `shares`: what others may
+// read as well is asked for as a base.
+session_order session_for(const asked_rows& job, const engine::kv_shape& shape, bool shares);
 
 }  // namespace weft::actors

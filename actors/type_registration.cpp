@@ -1,3 +1,4 @@
+#include <weft/actors/answer_listener.hpp>
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/system_config.hpp>
 
@@ -12,6 +13,8 @@ namespace weft::actors {
 
 void register_types(caf::actor_system_config& config) {
   config.add_message_types<caf::id_block::weft>();
+  // A message's own field, where the gateway and the decode node are not one process.
+  config.add_message_type<answer_listener>("weft::answer_listener");
   config.add_error_category(
       caf::atom("weft"), [](std::uint8_t code, caf::atom_value, const caf::message& context) {
         const std::string what{name_of(static_cast<errc>(code))};

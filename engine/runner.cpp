@@ -1,8 +1,8 @@
 #include <weft/engine/runner.hpp>
-#include <weft/kernels/rope.hpp>
 
 #include "forward_pass.hpp"
 #include "group_sums.hpp"
+#include "model_specs.hpp"
 #include "model_weights.hpp"
 #include "row_groups.hpp"
 #include "row_selection.hpp"
@@ -19,43 +19,8 @@ namespace {
 
 constexpr std::uint32_t most_chunk_rows = 32768;  // rows of a pass are numbered in 16 bits
 
-std::string_view name_of(architecture arch) {
-  switch (arch) {
-    case architecture::llama:
-      return "llama";
-    case architecture::qwen2:
-      return "qwen2";
-    case architecture::qwen3:
-      return "qwen3";
-  }
-  return "unknown";
-}
-
-kernels::rope_parameters rope_parameters_of(const block::rope_spec& rope) {
-  using kind = block::rope_spec::scaling_kind;
-  return {.theta = rope.theta,
-          .scaling = rope.scaling == kind::llama3   ? kernels::rope_scaling::llama3
-                     : rope.scaling == kind::linear ? kernels::rope_scaling::linear
-                                                    : kernels::rope_scaling::none,
-          .factor = rope.factor,
-          .low_freq_factor = rope.low_freq_factor,
-          .high_freq_factor = rope.high_freq_factor,
-          .original_context_tokens = rope.original_context_tokens};
-}
-
 kernels::products products_of(arithmetic products) {
   return products == arithmetic::f32 ? kernels::products::f32 : kernels::products::automatic;
-}
-
-block::model_spec spec_of(const model_config& config, kernels::dtype cache_dtype, const id128& digest) {
-  return {.architecture = std::string{name_of(config.arch)},
-          .layers = config.layers,
-          .query_heads = config.query_heads,
-          .kv_heads = config.kv_heads,
-          .head_dim = config.head_dim,
-          .cache_dtype = cache_dtype,
-          .rope = config.rope,
-          .weights_digest = digest};
 }
 
 }  // namespace
@@ -153,7 +118,7 @@ result<runner> runner::make(std::unique_ptr<state> s, weight_source& source) {
   s->config = config_of(s->config, s->shard);
   s->shape = {s->config.layers, s->config.kv_heads, s->config.head_dim, cache_dtype};
   s->sums = group_sums(group);
-  s->frequencies = kernels::rope_frequencies(rope_parameters_of(s->config.rope), s->config.head_dim);
+  s->frequencies = rope_frequencies_of(s->config);
   s->pass.emplace(s->config, s->weights, s->shape, products_of(s->options.products), s->frequencies, s->pool,
                   group);
   return runner(std::move(s));

@@ -42,10 +42,10 @@ constexpr std::array<std::string_view, 17> cluster_keys{"model",
                                                         "low_watermark_percent",
                                                         "quotas",
                                                         "namespaces"};
-constexpr std::array<std::string_view, 15> node_keys{
-    "cache",          "name",    "roles",    "host",     "control_port",           "fabric_port",
-    "dram",           "staging", "threads",  "eviction", "high_watermark_percent", "low_watermark_percent",
-    "document_cache", "file",    "file_size"};
+constexpr std::array<std::string_view, 16> node_keys{
+    "cache",          "name",    "roles",     "host",     "control_port",           "fabric_port",
+    "dram",           "staging", "threads",   "eviction", "high_watermark_percent", "low_watermark_percent",
+    "document_cache", "file",    "file_size", "group"};
 constexpr std::array<std::string_view, 1> namespace_keys{"replicas"};
 constexpr std::array<std::string_view, 2> gateway_keys{"listen", "token_file"};
 constexpr std::array<std::string_view, 3> tls_keys{"certificate", "key", "authority"};
@@ -267,6 +267,7 @@ class cluster_reader {
     }
     if (const auto n = node.number("threads", 0, 1024)) config.threads = static_cast<unsigned>(*n);
     read_memory(node, config);
+    read_group(node, config);
     check_ports(node, config);
     cluster_.nodes.push_back(std::move(config));
     tables_.push_back(&table);
@@ -360,6 +361,22 @@ class cluster_reader {
     }
   }
 
+  static void read_group(table_reader& node, actors::node_config& config) {
+    const auto name = node.text("group");
+    if (!name) return;
+    config.group = *name;
+    if (name->empty()) node.mistake_at("group", "`group` is empty; name the group, or remove the line");
+    if (!node.has("roles")) return;
+    if (!has_role(config, role::decode))
+      node.mistake_at("group", "`group` is for nodes with the decode role; add the role or remove the line");
+    if (has_role(config, role::prefill))
+      node.mistake_at("group",
+                      "a node of a group keeps a part of the model, and prefill needs all of it; give the "
+                      "prefill role to another node");
+    if (config.base_bytes > 0)
+      node.mistake_at("group", "a node of a group keeps no documents; remove the line `document_cache`");
+  }
+
   void read_file_tier(table_reader& node, actors::node_config& config) {
     const auto folder = node.text("file");
     const auto bytes = node.size("file_size", least_file_bytes);
@@ -395,6 +412,7 @@ class cluster_reader {
 
   // What can only be said of all nodes together.
   void check_whole() {
+    gather_groups();
     check_roles_present();
     check_replicas();
     check_candidates();
@@ -433,6 +451,14 @@ class cluster_reader {
       top_.mistake_at("namespaces", "`replicas` of the namespace `" + tenant + "` is " +
                                         std::to_string(copies) + " but only " + std::to_string(stores) +
                                         " of the nodes store; lower it or give more nodes the storage role");
+    }
+  }
+
+  void gather_groups() {
+    for (auto& node : cluster_.nodes) {
+      if (node.group.empty()) continue;
+      for (const auto& other : cluster_.nodes)
+        if (other.group == node.group) node.group_nodes.push_back(other.name);
     }
   }
 

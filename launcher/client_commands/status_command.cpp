@@ -52,6 +52,16 @@ void print_importance(const schema::node_status& node) {
   std::cout << "\n";
 }
 
+void print_group(const schema::node_status& node) {
+  const auto made = std::ranges::find(node.counters, "group.made", &schema::counter::name);
+  if (made == node.counters.end()) return;
+  if (const auto ranks = counted(node, "group.ranks"); ranks > 0)
+    std::cout << "    group  rank " << counted(node, "group.rank") << " of " << ranks
+              << (counted(node, "group.rank") == 0 ? ", leads" : "") << "\n";
+  else
+    std::cout << "    group  not in one now\n";
+}
+
 void print_node(const schema::node_status& node, bool counters) {
   std::cout << "  " << node.name << "  " << (node.alive ? "alive" : "dead") << "  pid " << node.pid << "  "
             << joined(node.roles) << "\n";
@@ -59,6 +69,7 @@ void print_node(const schema::node_status& node, bool counters) {
   print_pool("file", node.file);
   print_bands(node);
   print_importance(node);
+  print_group(node);
   for (const auto& p : node.peers) {
     std::cout << "    to " << p.name << " by " << p.transport << " (" << p.path << ")";
     if (p.gb_per_s > 0) std::cout << "  " << p.gb_per_s << " GB/s";

@@ -270,6 +270,25 @@ TEST_CASE_FIXTURE(cluster_fixture, "a namespace has a number of copies of its ow
   CHECK(!check(std::string(valid) + "\n[namespaces]\nteam = 2\n").cluster);
 }
 
+TEST_CASE_FIXTURE(cluster_fixture,
+                  "decode nodes with one group's name are a group, in the order of the file") {
+  const auto third = "\n[[node]]\nname = \"c\"\nroles = [\"decode\"]\ngroup = \"pair\"\n";
+  const auto checked = check(with("\"gateway\"]\n", "\"gateway\"]\ngroup = \"pair\"\n") + third);
+  REQUIRE(checked.cluster);
+  CHECK(checked.cluster->nodes.at(0).group_nodes.empty());
+  for (const auto i : {1, 2}) {
+    CHECK(checked.cluster->nodes.at(i).group == "pair");
+    CHECK(checked.cluster->nodes.at(i).group_nodes == std::vector<std::string>{"b", "c"});
+  }
+  const auto store = "\n[[node]]\nname = \"c\"\nroles = [\"storage\"]\ndram = \"8 MiB\"\ngroup = \"pair\"\n";
+  CHECK(has(only_mistake(std::string(valid) + store), "`group` is for nodes with the decode role"));
+  CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\", \"prefill\"]\ngroup = \"pair\"")),
+            "needs all of it; give the prefill role to another node"));
+  CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\"]\ngroup = \"\"")), "`group` is empty"));
+  CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\"]\ngroup = \"p\"\ndocument_cache = \"8 MiB\"")),
+            "remove the line `document_cache`"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a file tier has a folder and a size, and one node") {
   const auto tier =
       with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\nfile = \"tier\"\nfile_size = \"2 GiB\"\n");

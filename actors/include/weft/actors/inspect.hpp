@@ -71,6 +71,8 @@ WEFT_INSPECT_MESSAGE(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_row
                      x.decode_microseconds, x.transfers, x.misses, x.cache_bytes, x.full_bytes, x.sparse,
                      x.retrieved, x.ranked_documents, x.unranked_documents, x.retrieve_microseconds)
 WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
+WEFT_INSPECT_MESSAGE(group_round, x.leader, x.number)
+WEFT_INSPECT_MESSAGE(group_roster, x.round, x.rank, x.addresses)
 WEFT_INSPECT(peer_report, x.name, x.transport, x.path, x.bytes, x.nanoseconds)
 WEFT_INSPECT(counter, x.name, x.value)
 WEFT_INSPECT_MESSAGE(node_report, x.name, x.pid, x.alive, x.incarnation, x.roles, x.dram_used_bytes,

@@ -130,7 +130,9 @@ using engine_actor = caf::typed_actor<
     // How many sessions are open.
     caf::replies_to<status_atom>::with<std::uint64_t>,
     // One step of all sessions that are decoding (sent to itself).
-    caf::reacts_to<step_atom>>;
+    caf::reacts_to<step_atom>,
+    // Time to show the other ranks of its group that this one lives (sent to itself).
+    caf::reacts_to<tick_atom>>;
 
 // Encodes documents and puts them into the pool.
 using prefill_actor = caf::typed_actor<
@@ -196,6 +198,13 @@ using context_actor = caf::typed_actor<
 // The same for its own node (local).
 using local_decode_actor = decode_actor::extend<caf::replies_to<status_atom>::with<decode_report>>;
 
+// A decode node's place in a group that computes together.
+using group_actor = caf::typed_actor<
+    // The address of a new seat. Whatever group the node was in has ended.
+    caf::replies_to<seat_atom, group_round>::with<std::string>,
+    // Join these, who took a seat in that round.
+    caf::reacts_to<join_atom, group_roster>>;
+
 // The actors of one node that others speak to; null where the node does not have the role.
 struct role_handles {
   membership_actor membership;
@@ -205,12 +214,13 @@ struct role_handles {
   decode_actor decode;
   care_actor care;
   retrieval_actor retrieval = {};
+  group_actor group = {};
 };
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, role_handles& x) {
   return f(caf::meta::type_name("weft::role_handles"), x.membership, x.directory, x.storage, x.prefill,
-           x.decode, x.care, x.retrieval);
+           x.decode, x.care, x.retrieval, x.group);
 }
 
 // Everything that clients can ask of a cluster (local: the RPC server and embedding programs speak to it).

@@ -262,6 +262,11 @@ struct decode_report {
   std::uint64_t shared_sessions = 0;  // that read rows which another one had loaded
   std::uint64_t bytes_read = 0;       // of documents' blocks
   std::uint64_t bytes_left_out = 0;   // of bands that a ratio left where they are
+  bool grouped = false;               // the node belongs to a group; the rest is of that
+  std::uint64_t group_ranks = 0;      // that compute together with this one; 0: there is no group just now
+  std::uint64_t group_rank = 0;
+  std::uint64_t groups_made = 0;  // that this node was in
+  std::uint64_t asked_again = 0;  // questions whose group was lost before they were answered
 };
 
 // -- gateway --

@@ -212,6 +212,21 @@ struct answer_piece {
   std::string text;
 };
 
+// -- groups of decode nodes that compute together --
+
+// One try to make a group.
+struct group_round {
+  machines::node_ref leader;
+  std::uint64_t number = 0;  // of the leader's tries
+};
+
+// Who computes together.
+struct group_roster {
+  group_round round;
+  std::uint32_t rank = 0;              // of the node that it is sent to
+  std::vector<std::string> addresses;  // of the seats, by rank
+};
+
 // -- retrieval: who ranks the blocks of a context for a reader. Floats travel as their bytes --
 
 struct retrieval_document {

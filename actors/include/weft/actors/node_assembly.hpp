@@ -60,6 +60,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
 
 std::uint32_t bits(const std::vector<role>& roles);
 bool has(const node_config& config, role r);
-bool needs_model(const node_config& config);
+bool needs_model(const node_config& config);       // or to know of it
+bool runs_whole_model(const node_config& config);  // by itself
 
 }  // namespace weft::actors

@@ -73,6 +73,11 @@ struct node_config {
   // 0: sessions share them only while they run.
   std::uint64_t base_bytes = 0;
 
+  // decode: the nodes that compute together, this one among them, in the cluster file's order; the first that
+  // lives leads. Empty name: this node alone.
+  std::string group;
+  std::vector<std::string> group_nodes;
+
   // prefill: documents that were stored whole are scored by that policy while there is nothing else to do,
   // and put in bands that end at these ratios. Empty: they stay as they are.
   std::string background_importance;

@@ -26,6 +26,8 @@ struct document_products;
 struct document_queries;
 struct document_summary;
 struct encode_request;
+struct group_roster;
+struct group_round;
 struct heartbeat;
 struct held_sizes;
 struct join_request;
@@ -130,5 +132,8 @@ CAF_BEGIN_TYPE_ID_BLOCK(weft, caf::first_custom_type_id)
   CAF_ADD_ATOM(weft, weft::actors, size_atom, "size")
   CAF_ADD_TYPE_ID(weft, (weft::actors::document_queries))
   CAF_ADD_TYPE_ID(weft, (weft::actors::document_products))
+  CAF_ADD_TYPE_ID(weft, (weft::actors::group_round))
+  CAF_ADD_TYPE_ID(weft, (weft::actors::group_roster))
+  CAF_ADD_ATOM(weft, weft::actors, seat_atom, "seat")
 CAF_END_TYPE_ID_BLOCK(weft)
 // clang-format on

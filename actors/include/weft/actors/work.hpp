@@ -22,9 +22,12 @@ struct engine_memory {
   std::uint64_t idle_base_bytes = 0;  // of documents' rows that no session uses any more and the next one may
 };
 
+// With a `lead`, of whose rank `model` then is the shard, the other ranks do what this one does. It ends when
+// the group does.
+class rank_lead;
 engine_actor spawn_engine(caf::actor_system& system, std::shared_ptr<engine::runner> model,
                           std::shared_ptr<const model_context> context, engine_thread thread,
-                          const engine_memory& memory);
+                          const engine_memory& memory, std::shared_ptr<rank_lead> lead = nullptr);
 
 // What the actors of one node that has a model share.
 struct work_parts {
@@ -34,6 +37,7 @@ struct work_parts {
   std::shared_ptr<staging> room;
   clock_source clock;
   fabric_actor fabric;
+  bool grouped = false;  // the engine is one of a group: sessions share no rows, and decode densely
 };
 
 local_prefill_actor spawn_prefill(caf::actor_system& system, const node_config& config, work_parts parts);
