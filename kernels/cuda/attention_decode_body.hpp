@@ -8,7 +8,7 @@
 // and each of these row teams keeps its own running softmax until the end.
 #pragma once
 
-#include "cuda/elements.hpp"
+#include "cuda/stored_rows.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,6 @@
 namespace weft::kernels::cuda {
 
 inline constexpr std::uint32_t warp_lanes = 32;
-inline constexpr int lane_elements = 8;
 inline constexpr std::uint32_t largest_head_dim = warp_lanes * lane_elements;
 // Of a row that is not there: small, and finite so that differences stay numbers.
 inline constexpr float hidden_score = -1e30F;
@@ -35,11 +34,10 @@ WEFT_BOTH_SIDES constexpr std::size_t partial_floats(std::uint32_t head_dim) {
   return std::size_t{head_dim} + 2;
 }
 
-template <class Elements, int Group, class Warp>
+template <int Group, class Warp>
 class warp_attention {
   using f32 = typename Warp::f32;
   using mask = typename Warp::mask;
-  using storage = typename Elements::storage;
 
  public:
   // `factor`: the scores' scale, in base 2.
@@ -61,21 +59,24 @@ class warp_attention {
 
   WEFT_BOTH_SIDES std::uint32_t rows_at_once() const { return warp_lanes / team_; }
 
-  // `count` rows from [row][head_dim] k and v, in passes of rows_at_once().
-  WEFT_BOTH_SIDES void attend(const std::byte* k, const std::byte* v, std::uint32_t count) {
-    const auto* keys = reinterpret_cast<const storage*>(k);
-    const auto* values = reinterpret_cast<const storage*>(v);
+  // `count` rows of a run from `first_row` on, in passes of rows_at_once().
+  template <class Rows, class Run>
+  WEFT_BOTH_SIDES void attend(const Run& run, std::uint32_t first_row, std::uint32_t count) {
+    const std::size_t row_bytes = Rows::row_bytes(head_dim_);
+    const std::size_t scales = Rows::scales(head_dim_);
 #if defined(__CUDA_ARCH__)
 #pragma unroll 4  // rows of several passes are on their way together
 #endif
     for (std::uint32_t row = 0; row < count; row += rows_at_once()) {
-      const std::size_t offset = std::size_t{row} * head_dim_;
+      const std::size_t at = std::size_t{first_row} + row;
       const mask present = warp_.team_below(team_, count - row);
+      const mask on = warp_.both(present, has_elements_);
       f32 key[lane_elements];
       f32 value[lane_elements];
-      warp_.template load<Elements>(keys + offset, team_, head_dim_, warp_.both(present, has_elements_), key);
-      warp_.template load<Elements>(values + offset, team_, head_dim_, warp_.both(present, has_elements_),
-                                    value);
+      warp_.template load<Rows>(run.k + at * row_bytes, run.k_scales + at * scales, team_, head_dim_, on,
+                                key);
+      warp_.template load<Rows>(run.v + at * row_bytes, run.v_scales + at * scales, team_, head_dim_, on,
+                                value);
       for (int line = 0; line < Group; ++line)
         add_row(line, key, value, present);
     }
@@ -121,12 +122,12 @@ class warp_attention {
   f32 sums_[Group][lane_elements];
 };
 
-// One warp: the rows [first_row, first_row + rows) of a head, wherever its runs have them.
+// One warp: the rows [first_row, first_row + rows) of a head, wherever its runs have them. Runs that are raw
+// are of `Elements`.
 template <class Elements, int Group, class Warp, class Head>
 WEFT_BOTH_SIDES void attend_piece(const Warp& warp, const Head& head, std::uint32_t first_row,
                                   std::uint32_t rows, float factor, std::uint32_t head_dim, float* partial) {
-  warp_attention<Elements, Group, Warp> attention(warp, head.q, factor, head_dim);
-  const std::size_t row_bytes = head_dim * sizeof(typename Elements::storage);
+  warp_attention<Group, Warp> attention(warp, head.q, factor, head_dim);
   for (std::uint32_t i = 0; i < head.run_count && rows > 0; ++i) {
     const auto& run = head.runs[i];
     if (first_row >= run.rows) {
@@ -134,7 +135,12 @@ WEFT_BOTH_SIDES void attend_piece(const Warp& warp, const Head& head, std::uint3
       continue;
     }
     const std::uint32_t here = run.rows - first_row < rows ? run.rows - first_row : rows;
-    attention.attend(run.k + first_row * row_bytes, run.v + first_row * row_bytes, here);
+    if (run.coding == row_codec::int8)
+      attention.template attend<int8_rows>(run, first_row, here);
+    else if (run.coding == row_codec::int4)
+      attention.template attend<int4_rows>(run, first_row, here);
+    else
+      attention.template attend<raw_rows<Elements>>(run, first_row, here);
     rows -= here;
     first_row = 0;
   }

@@ -22,7 +22,7 @@ __global__ void rotate_items(const scatter_rows* items, std::uint32_t count, std
   for (std::uint64_t unit = blockIdx.x; unit < work; unit += gridDim.x) {
     const scatter_rows item = items[unit / row_groups];
     const auto row = static_cast<std::uint32_t>(unit % row_groups) * rows_at_once + row_in_group;
-    if (row < item.rows) rotate_part<Elements, Width>(item, row, threadIdx.x % parts, head_dim);
+    if (row < item.rows) rotate_stored_part<Elements, Width>(item, row, threadIdx.x % parts, head_dim);
   }
 }
 

@@ -1,7 +1,7 @@
 // What one thread does for rotate_scatter: `Width` pairs of one row's key, and the same part of its value.
 #pragma once
 
-#include "cuda/elements.hpp"
+#include "cuda/stored_rows.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -49,6 +49,57 @@ WEFT_BOTH_SIDES void rotate_part(const Rows& item, std::uint32_t row, std::uint3
   }
   *reinterpret_cast<pack*>(k_out) = low_out;
   *reinterpret_cast<pack*>(k_out + half) = high_out;
+}
+
+// The same of an item in a codec: keys are decoded, rotated and rounded once, values decoded and rounded.
+template <class Elements, int Width, class Codes, class Rows>
+WEFT_BOTH_SIDES void rotate_coded_part(const Rows& item, std::uint32_t row, std::uint32_t part,
+                                       std::uint32_t head_dim) {
+  using storage = typename Elements::storage;
+  using pack = element_pack<Elements, Width>;
+  const std::uint32_t half = head_dim / 2;
+  const std::uint32_t first = part * Width;
+  const std::size_t codes_at = std::size_t{row} * Codes::row_bytes(head_dim);
+  const std::size_t scales_at = std::size_t{row} * Codes::scales(head_dim);
+  const std::byte* const k = item.k + codes_at;
+  const std::byte* const v = item.v + codes_at;
+  const std::uint16_t* const k_scales = item.k_scales + scales_at;
+  const std::uint16_t* const v_scales = item.v_scales + scales_at;
+  const std::size_t to = std::size_t{row} * head_dim + first;
+  auto* const k_out = reinterpret_cast<storage*>(item.k_out) + to;
+  auto* const v_out = reinterpret_cast<storage*>(item.v_out) + to;
+  const std::size_t entry = item.entries != nullptr ? item.entries[row] : row;
+  const float* const cosines = item.rotations + entry * head_dim + first;
+  const float* const sines = cosines + half;
+  pack k_low;
+  pack k_high;
+  pack v_low;
+  pack v_high;
+  for (std::uint32_t i = 0; i < Width; ++i) {
+    const std::uint32_t low = first + i;
+    const float x = Codes::widen_channel(k, k_scales, low, head_dim);
+    const float y = Codes::widen_channel(k, k_scales, low + half, head_dim);
+    k_low.at[i] = Elements::narrow(rotated(x, y, cosines[i], sines[i]));
+    k_high.at[i] = Elements::narrow(rotated(y, x, cosines[i], -sines[i]));
+    v_low.at[i] = Elements::narrow(Codes::widen_channel(v, v_scales, low, head_dim));
+    v_high.at[i] = Elements::narrow(Codes::widen_channel(v, v_scales, low + half, head_dim));
+  }
+  *reinterpret_cast<pack*>(k_out) = k_low;
+  *reinterpret_cast<pack*>(k_out + half) = k_high;
+  *reinterpret_cast<pack*>(v_out) = v_low;
+  *reinterpret_cast<pack*>(v_out + half) = v_high;
+}
+
+// One thread's part of an item, whatever it is stored in.
+template <class Elements, int Width, class Rows>
+WEFT_BOTH_SIDES void rotate_stored_part(const Rows& item, std::uint32_t row, std::uint32_t part,
+                                        std::uint32_t head_dim) {
+  if (item.coding == row_codec::int8)
+    rotate_coded_part<Elements, Width, int8_rows>(item, row, part, head_dim);
+  else if (item.coding == row_codec::int4)
+    rotate_coded_part<Elements, Width, int4_rows>(item, row, part, head_dim);
+  else
+    rotate_part<Elements, Width>(item, row, part, head_dim);
 }
 
 }  // namespace weft::kernels::cuda

@@ -45,18 +45,17 @@ class device_warp {
     for (int i = 0; i < lane_elements; ++i)
       to[i] = on ? from[lane_ % team * lane_elements + i] : 0.0F;
   }
-  // Team t reads row t, of `head_dim` elements.
-  template <class Elements>
-  __device__ void load(const typename Elements::storage* from, std::uint32_t team, std::uint32_t head_dim,
-                       mask on, f32 (&to)[lane_elements]) const {
-    constexpr int width = 16 / sizeof(typename Elements::storage);
-    using pack = element_pack<Elements, width>;
-    const auto* const mine = from + std::size_t{lane_ / team} * head_dim + lane_ % team * lane_elements;
-    for (int part = 0; part < lane_elements / width; ++part) {
-      pack packed{};
-      if (on) packed = *(reinterpret_cast<const pack*>(mine) + part);
-      for (int i = 0; i < width; ++i)
-        to[part * width + i] = Elements::widen(packed.at[i]);
+  // Team t reads row t, of `head_dim` channels.
+  template <class Rows>
+  __device__ void load(const std::byte* codes, const std::uint16_t* scales, std::uint32_t team,
+                       std::uint32_t head_dim, mask on, f32 (&to)[lane_elements]) const {
+    const std::size_t row = lane_ / team;
+    if (on) {
+      Rows::widen(codes + row * Rows::row_bytes(head_dim), scales + row * Rows::scales(head_dim),
+                  lane_ % team * lane_elements, head_dim, to);
+    } else {
+      for (int i = 0; i < lane_elements; ++i)
+        to[i] = 0.0F;
     }
   }
   __device__ void store_first(f32 x, float* to) const {

@@ -89,15 +89,18 @@ class host_warp {
       to[e] = by_lane(
           [&](auto i) { return on[i] ? from[i % team * cuda::lane_elements + std::uint32_t(e)] : 0.0F; });
   }
-  template <class Elements>
-  void load(const typename Elements::storage* from, std::uint32_t team, std::uint32_t head_dim,
+  template <class Rows>
+  void load(const std::byte* codes, const std::uint16_t* scales, std::uint32_t team, std::uint32_t head_dim,
             const mask& on, elements& to) const {
-    for (int e = 0; e < cuda::lane_elements; ++e)
-      to[e] = by_lane([&](auto i) {
-        if (!on[i]) return 0.0F;
-        return Elements::widen(
-            from[std::size_t{i / team} * head_dim + i % team * cuda::lane_elements + std::uint32_t(e)]);
-      });
+    for (std::uint32_t i = 0; i < lanes; ++i) {
+      float channels[cuda::lane_elements] = {};
+      const std::size_t row = i / team;
+      if (on[i])
+        Rows::widen(codes + row * Rows::row_bytes(head_dim), scales + row * Rows::scales(head_dim),
+                    i % team * cuda::lane_elements, head_dim, channels);
+      for (int e = 0; e < cuda::lane_elements; ++e)
+        to[e].lane[i] = channels[e];
+    }
   }
   void store_first(const f32& x, float* to) const { *to = x.lane[0]; }
   void store_team(const elements& from, std::uint32_t team, const mask& on, float* to) const {

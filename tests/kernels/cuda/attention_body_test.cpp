@@ -3,6 +3,7 @@
 #include <weft/kernels/aligned_buffer.hpp>
 #include <weft/kernels/convert.hpp>
 #include <weft/kernels/cuda/decode_plan.hpp>
+#include <weft/kernels/row_codec.hpp>
 
 #include <doctest/doctest.h>
 
@@ -20,6 +21,9 @@ struct run {
   const std::byte* k;
   const std::byte* v;
   std::uint32_t rows;
+  row_codec coding;
+  const std::uint16_t* k_scales;
+  const std::uint16_t* v_scales;
 };
 
 struct head {
@@ -36,38 +40,60 @@ std::vector<float> noise(std::size_t count, float scale, std::mt19937& random) {
   return values;
 }
 
-// As the cache would hold it, and what it is worth.
+// As the cache would hold them, and what they are worth.
 struct stored_rows {
+  row_codec coding;
+  std::uint32_t head_dim;
+  std::size_t row_bytes;
   aligned_buffer bytes;
+  std::vector<std::uint16_t> scales;
   std::vector<float> values;
 
-  stored_rows(dtype type, std::size_t count, std::mt19937& random)
-      : bytes(std::max<std::size_t>(count, 1) * size_bytes(type)), values(noise(count, 1, random)) {
-    from_f32(type, values.data(), bytes.data(), count);
-    to_f32(type, bytes.data(), values.data(), count);
+  stored_rows(dtype type, row_codec codec, std::uint32_t rows, std::uint32_t dim, std::mt19937& random)
+      : coding(codec),
+        head_dim(dim),
+        row_bytes(code_bytes(codec, type, dim)),
+        bytes(std::max<std::size_t>(rows, 1) * row_bytes),
+        scales(rows * scales_per_row(codec, dim)),
+        values(noise(std::size_t{rows} * dim, 1, random)) {
+    if (codec == row_codec::raw) {
+      from_f32(type, values.data(), bytes.data(), values.size());
+      to_f32(type, bytes.data(), values.data(), values.size());
+    } else {
+      encode_rows(codec, dtype::f32, reinterpret_cast<const std::byte*>(values.data()), dim, rows, dim,
+                  bytes.data(), scales.data());
+      decode_rows(codec, bytes.data(), scales.data(), rows, dim, dtype::f32,
+                  reinterpret_cast<std::byte*>(values.data()));
+    }
+  }
+
+  const std::uint16_t* scales_of(std::uint32_t row) const {
+    return scales.data() + row * scales_per_row(coding, head_dim);
   }
 };
 
 // `rows` rows, cut into runs at random.
-std::vector<run> cut(const stored_rows& k, const stored_rows& v, std::uint32_t rows, std::size_t row_bytes,
-                     std::mt19937& random) {
+std::vector<run> cut(const stored_rows& k, const stored_rows& v, std::uint32_t rows, std::mt19937& random) {
   std::vector<run> runs;
   for (std::uint32_t row = 0; row < rows;) {
     const auto count = std::min<std::uint32_t>(static_cast<std::uint32_t>(random() % 100), rows - row);
-    runs.push_back({k.bytes.data() + row * row_bytes, v.bytes.data() + row * row_bytes, count});
+    runs.push_back({k.bytes.data() + row * k.row_bytes, v.bytes.data() + row * v.row_bytes, count, k.coding,
+                    k.scales_of(row), v.scales_of(row)});
     row += count;
   }
   return runs;
 }
 
 template <class Elements, int Group>
-void check(std::uint32_t head_dim, std::uint32_t rows, std::mt19937& random) {
+void check(std::uint32_t head_dim, std::uint32_t rows, std::mt19937& random,
+           row_codec coding = row_codec::raw) {
+  CAPTURE(name_of(coding));
   CAPTURE(head_dim);
   CAPTURE(rows);
-  const stored_rows k(Elements::type, std::size_t{rows} * head_dim, random);
-  const stored_rows v(Elements::type, std::size_t{rows} * head_dim, random);
+  const stored_rows k(Elements::type, coding, rows, head_dim, random);
+  const stored_rows v(Elements::type, coding, rows, head_dim, random);
   const auto q = noise(std::size_t{Group} * head_dim, 2, random);
-  const auto runs = cut(k, v, rows, head_dim * size_bytes(Elements::type), random);
+  const auto runs = cut(k, v, rows, random);
   const head described{q.data(), runs.data(), static_cast<std::uint32_t>(runs.size())};
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
 
@@ -106,4 +132,19 @@ TEST_CASE("warps and their merge give attention, for any rows, runs and head siz
     check<cuda::f16_elements, 8>(8, rows, random);
     check<cuda::bf16_elements, 7>(40, rows, random);
   }
+}
+
+TEST_CASE("rows in a codec are attended to as they are") {
+  std::mt19937 random(6);
+  for (const auto coding : {row_codec::int8, row_codec::int4})
+    for (const std::uint32_t rows : {0U, 1U, 5U, 64U, 333U}) {
+      check<cuda::bf16_elements, 4>(128, rows, random, coding);
+      check<cuda::f16_elements, 1>(64, rows, random, coding);
+      check<cuda::f32_elements, 3>(96, rows, random, coding);
+      check<cuda::bf16_elements, 2>(256, rows, random, coding);
+      check<cuda::f16_elements, 8>(8, rows, random, coding);
+      check<cuda::bf16_elements, 7>(40, rows, random, coding);
+      check<cuda::bf16_elements, 2>(48, rows, random, coding);
+      check<cuda::bf16_elements, 2>(88, rows, random, coding);
+    }
 }

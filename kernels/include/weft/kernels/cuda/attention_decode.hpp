@@ -3,6 +3,7 @@
 
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/cuda/decode_plan.hpp>
+#include <weft/kernels/row_codec.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -11,11 +12,15 @@
 
 namespace weft::kernels::cuda {
 
-// Consecutive rows: [rows][head_dim] each, 16-byte aligned.
+// Consecutive rows: [rows][head_dim] each, or the codes of `coding`, which are read as they are. 16-byte
+// aligned.
 struct kv_run {
   const std::byte* k = nullptr;
   const std::byte* v = nullptr;
   std::uint32_t rows = 0;
+  row_codec coding = row_codec::raw;
+  const std::uint16_t* k_scales = nullptr;  // [rows][scales_per_row], where it is not raw
+  const std::uint16_t* v_scales = nullptr;
 };
 
 // One KV head of one session: its group of query heads over its rows, which are the runs one after the other.
