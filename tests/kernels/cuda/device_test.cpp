@@ -149,8 +149,14 @@ TEST_CASE("rotated rows are the CPU's, byte for byte") {
       table.assign(rope_frequencies({}, head_dim), 77, rows);
       shared_array<float> rotations{std::span(table.cosines(0), std::size_t{rows} * head_dim)};
       shared_array<cuda::scatter_rows> items(1);
-      items[0] = {k.data(), v.data(),         head_dim,   nullptr,
-                  rows,     rotations.data(), out.data(), out.data() + bytes};
+      items[0] = {.k = k.data(),
+                  .v = v.data(),
+                  .source_row_stride = head_dim,
+                  .entries = nullptr,
+                  .rows = rows,
+                  .rotations = rotations.data(),
+                  .k_out = out.data(),
+                  .v_out = out.data() + bytes};
       REQUIRE(cuda::rotate_scatter(items.data(), 1, rows, head_dim, type, nullptr) == cudaSuccess);
       REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
 
