@@ -239,8 +239,9 @@ void add_ttft(CLI::App& group, command_context& context) {
 
 void add_scoring(CLI::App& group, command_context& context) {
   auto options = std::make_shared<bench::scoring_options>();
-  auto* scoring = add_command(group, "scoring", "kvzip scores beside the prefill of what they score",
-                              "weft bench scoring --tokens 8192", context);
+  auto* scoring =
+      add_command(group, "scoring", "kvzip and kvzap scores beside the prefill of what they score",
+                  "weft bench scoring --tokens 8192", context);
   scoring->add_option("--tokens", options->tokens, "lengths of the context")
       ->delimiter(',')
       ->check(CLI::Range(16U, 131072U))

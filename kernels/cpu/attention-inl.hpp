@@ -249,6 +249,32 @@ HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles,
   return before;
 }
 
+// One line's weights relative to a base that need not be its largest score, and their sums by lane; `excess`:
+// how far above it the scores are, by lane.
+template <class Tiles>
+HWY_INLINE f32_vector weigh_above(const float* scores, const subtile_list& subtiles, f32_vector base,
+                                  typename Tiles::weight* weights, f32_vector& excess) {
+  const f32_tag tag;
+  f32_vector sums[2] = {hn::Zero(tag), hn::Zero(tag)};
+  f32_vector largest[2] = {hn::Set(tag, hidden_score), hn::Set(tag, hidden_score)};
+  for (std::size_t i = 0; i < subtiles.count; ++i) {
+    const std::size_t first = subtiles.index[i] * tile_columns;
+    for (std::size_t column = first; column < first + tile_columns; column += 2 * lanes) {
+      const f32_vector low = hn::Sub(hn::LoadU(tag, scores + column), base);
+      const f32_vector high = hn::Sub(hn::LoadU(tag, scores + column + lanes), base);
+      largest[0] = hn::Max(largest[0], low);
+      largest[1] = hn::Max(largest[1], high);
+      const f32_vector low_weight = exp2_of<Tiles::quick_exponential>(low);
+      const f32_vector high_weight = exp2_of<Tiles::quick_exponential>(high);
+      sums[0] = hn::Add(sums[0], low_weight);
+      sums[1] = hn::Add(sums[1], high_weight);
+      Tiles::store_weights(low_weight, high_weight, weights + column);
+    }
+  }
+  excess = hn::Max(largest[0], largest[1]);
+  return hn::Add(sums[0], sums[1]);
+}
+
 // out = out * factor + weights * values, per line; out: [lines][columns].
 template <class Tiles, int lines>
 HWY_INLINE void add_values(const typename Tiles::weight* weights, std::size_t weights_stride,

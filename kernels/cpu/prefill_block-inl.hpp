@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
@@ -27,6 +28,9 @@ struct key_tile {
   std::size_t packed = 0;    // those up to the last one that some line sees
   row_bounds bounds[subtiles_per_tile];
 };
+
+// How far above its base (in base 2) a line's score may be.
+constexpr float most_excess = 8.0F;
 
 // A row of scores for each line: of one tile, or of all columns that are counted.
 struct score_rows {
@@ -88,12 +92,16 @@ class block_attention {
       store_query<Tiles>(block_.query(line), factor, head_dim_, queries() + line * q_stride_);
       memory_.positions[line] = block_.queries->positions[block_.row(line)];
       memory_.segments[line] = block_.queries->segments[block_.row(line)];
-      states(line) = {hidden_score, 0.0F};
+      memory_.bases[line] = hidden_score;
     }
+    std::fill_n(memory_.totals, block_.lines() * most_lanes, 0.0F);
     std::fill_n(memory_.sums, block_.lines() * columns_, 0.0F);
   }
 
-  line_state& states(std::size_t line) { return reinterpret_cast<line_state*>(memory_.states)[line]; }
+  float* totals(std::size_t line) { return memory_.totals + line * most_lanes; }
+  float total(std::size_t line) {
+    return hn::GetLane(hn::SumOfLanes(f32_tag(), hn::LoadU(f32_tag(), totals(line))));
+  }
 
   void add_all_of(const prefill_kv_head& source) {
     if (source.before != nullptr) add_all_of(*source.before);
@@ -158,10 +166,9 @@ class block_attention {
   // Base 2. So large for a line that is not counted or saw nothing that it has no part in any column.
   float log_sum(std::size_t line) {
     const column_count& count = *block_.counting->count;
-    const line_state& state = states(line);
-    if (block_.row(line) < count.first_query || state.maximum < nothing_seen) return -hidden_score;
+    if (block_.row(line) < count.first_query || memory_.bases[line] < nothing_seen) return -hidden_score;
     const float more = count.log_weights.empty() ? 0.0F : count.log_weights[block_.row(line)];
-    return state.maximum + std::log2(state.sum) + more * log2_e;
+    return memory_.bases[line] + std::log2(total(line)) + more * log2_e;
   }
 
   // Packs the subtiles of rows [first, end) that any line of the block sees.
@@ -249,17 +256,35 @@ class block_attention {
       }
     }
     if (seen.count == 0) return;
-    // All maxima first: exponentials wait for theirs.
-    float largest[lines];
-    for (int i = 0; i < lines; ++i)
-      largest[i] = largest_score(to.scores + i * to.stride, seen);
     float factors[lines];
     for (int i = 0; i < lines; ++i)
-      factors[i] = weigh_scores<Tiles>(to.scores + i * to.stride, seen, largest[i], weights() + i * tile_keys,
-                                       states(line + i));
+      factors[i] = weigh(line + i, to.scores + i * to.stride, seen, weights() + i * tile_keys);
     if (block_.out == nullptr) return;
     add_values<Tiles, lines>(weights(), tile_keys, seen, memory_.values, value_bytes_, columns_, factors,
                              memory_.sums + line * columns_);
+  }
+
+  // Turns a line's scores into weights and returns the factor for what was summed before. They are relative
+  // to the base that the line has, unless one of them is too far above it: then the largest is the new base.
+  HWY_INLINE float weigh(std::size_t line, const float* scores, const subtile_list& seen, weight* weights) {
+    const f32_tag tag;
+    float& base = memory_.bases[line];
+    f32_vector excess;
+    if (base > nothing_seen) {
+      const f32_vector sums = weigh_above<Tiles>(scores, seen, hn::Set(tag, base), weights, excess);
+      if (hn::AllTrue(tag, hn::Le(excess, hn::Set(tag, most_excess)))) {
+        hn::StoreU(hn::Add(hn::LoadU(tag, totals(line)), sums), tag, totals(line));
+        return 1.0F;
+      }
+    }
+    const float largest = largest_score(scores, seen);
+    const float before = std::exchange(base, std::max(base, largest));
+    // Of a line that has seen nothing yet every weight is zero, whatever is subtracted.
+    const f32_vector subtracted = hn::Set(tag, base < nothing_seen ? 0.0F : base);
+    const f32_vector factor = exp2_of<false>(hn::Sub(hn::Set(tag, before), subtracted));
+    const f32_vector sums = weigh_above<Tiles>(scores, seen, subtracted, weights, excess);
+    hn::StoreU(hn::MulAdd(hn::LoadU(tag, totals(line)), factor, sums), tag, totals(line));
+    return hn::GetLane(factor);
   }
 
   template <int lines>
@@ -270,7 +295,7 @@ class block_attention {
 
   void store_results() {
     for (std::size_t line = 0; line < block_.lines(); ++line) {
-      const float sum = states(line).sum;
+      const float sum = total(line);
       const float factor = sum > 0.0F ? 1.0F / sum : 0.0F;
       const float* sums = memory_.sums + line * columns_;
       float* out = block_.result(line);

@@ -61,6 +61,9 @@ struct prefill_block {
   float* result(std::size_t line) const { return out + row(line) * out_stride + offset_in_row(line); }
 };
 
+// Elements of the widest vector.
+inline constexpr std::size_t most_lanes = 16;
+
 // Where a block keeps what it works on.
 struct prefill_memory {
   explicit prefill_memory(const prefill_block& block)
@@ -79,7 +82,8 @@ struct prefill_memory {
   std::byte* values;
   std::byte* decoded;  // rows of a subtile
   float* sums;         // [lines][padded_head_dim]
-  std::byte* states;   // [lines] of 8 bytes
+  float* bases;        // [lines]: what a line's weights are relative to, hidden_score if it saw nothing
+  float* totals;       // [lines][most_lanes]: sums of its weights, by lane
   float* scores;       // [tile_rows][tile_keys]
   std::byte* weights;  // [tile_rows][tile_keys] of at most 4 bytes
   std::int32_t* positions;
@@ -95,7 +99,8 @@ struct prefill_memory {
     values = take(subtiles_per_tile * value_subtile_bytes(shape.head_dim));
     decoded = take(tile_columns * shape.head_dim * sizeof(float));
     sums = reinterpret_cast<float*>(take(lines * padded_head_dim(shape.head_dim) * sizeof(float)));
-    states = take(lines * 2 * sizeof(float));
+    bases = reinterpret_cast<float*>(take(lines * sizeof(float)));
+    totals = reinterpret_cast<float*>(take(lines * most_lanes * sizeof(float)));
     scores = reinterpret_cast<float*>(take(tile_rows * tile_keys * sizeof(float)));
     weights = take(tile_rows * tile_keys * sizeof(float));
     positions = reinterpret_cast<std::int32_t*>(take(lines * sizeof(std::int32_t)));

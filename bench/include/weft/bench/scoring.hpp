@@ -1,5 +1,5 @@
-// What KVzip's scores cost beside the prefill of what they score: layers of Llama-3.2-1B's shape with random
-// bf16 weights, where products of weights take most of the time, as in real models.
+// What KVzip's and KVzap's scores cost beside the prefill of what they score: layers of Llama-3.2-1B's shape
+// with random bf16 weights, where products of weights take most of the time, as in real models.
 #pragma once
 
 #include <weft/bench/report.hpp>
@@ -19,7 +19,8 @@ struct scoring_options {
   std::function<void(const report_row&)> progress;
 };
 
-// Each row's ratio: the prefill's time / the time that scoring takes beyond it.
+// Each row's ratio: the prefill's processor time / what scoring takes of it beyond the prefill. KVzap's
+// guesses are timed one by one within a prefill.
 report run_scoring(const scoring_options& options);
 
 }  // namespace weft::bench
