@@ -124,7 +124,7 @@ void adaptive_session::passive_pages::bounds_of(const head_pages& own, const flo
 
 void adaptive_session::passive_pages::begin(std::uint32_t layer,
                                             std::span<const std::vector<kernels::kv_run>> runs,
-                                            const float* q, adaptive::cache_policy& policy) {
+                                            const float* q, bool ahead, adaptive::cache_policy& policy) {
   const std::size_t first = std::size_t{layer} * kv_heads_;
   const auto query_of = [&](std::size_t h) { return q + h * group_ * head_dim_; };
   weighed_.clear();
@@ -141,7 +141,7 @@ void adaptive_session::passive_pages::begin(std::uint32_t layer,
   for (std::size_t h = 0; h < kv_heads_; ++h)
     known_.push_back({lines_[h].logits, lines_[h].stride, std::span(log_sums_).subspan(h * group_, group_)});
 
-  begun_ahead_ = layer > 0;
+  begun_ahead_ = ahead;
   loads_.clear();
   for (const auto& page : policy.recall(layer, known_)) {
     const std::size_t rows = page_sizes_[page.head][page.page];
@@ -158,7 +158,7 @@ void adaptive_session::passive_pages::begin(std::uint32_t layer,
 
 void adaptive_session::passive_pages::finish(std::span<paged_rows> heads, adaptive::cache_policy& policy) {
   if (coming_ == 0) return;
-  // What the first layer asks for is asked for when it is needed.
+  // What a layer asks for itself is asked for when it is needed.
   const bool on_time = begun_ahead_ && store_.arrived();
   const auto missing = store_.wait();
   for (const auto& back : std::span(returning_).first(coming_)) {

@@ -27,9 +27,10 @@ class adaptive_session::passive_pages {
   // Stores pages that are not full.
   void flush(policies::adaptive::cache_policy& policy);
 
-  // Begins to load what the policy wants for a layer whose resident rows are `runs`, by KV head.
+  // Begins to load what the policy wants for a layer whose resident rows are `runs`, by KV head. ahead: the
+  // layer has not begun; what is there when it does came on time.
   void begin(std::uint32_t layer, std::span<const std::vector<kernels::kv_run>> runs, const float* q,
-             policies::adaptive::cache_policy& policy);
+             bool ahead, policies::adaptive::cache_policy& policy);
   // What was begun goes into the heads' rows.
   void finish(std::span<paged_rows> heads, policies::adaptive::cache_policy& policy);
 

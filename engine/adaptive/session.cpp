@@ -122,6 +122,7 @@ result<void> adaptive_session::step(token_id token, std::uint8_t kind, std::span
   batch_.add(token, static_cast<std::int32_t>(tokens_), 0);
   if (!logits.empty()) batch_.logits_rows.push_back(0);
   kv_cache* const caches[] = {&staged_};
+  next_layer_ = asked_layers_ = 0;
   if (auto done = model_.forward(batch_, caches, logits, this); !done) return done;
   keep_staged_rows();
   ++tokens_;
@@ -138,26 +139,32 @@ void adaptive_session::layer_input(std::uint32_t layer, std::uint32_t, std::uint
 
 void adaptive_session::layer_queries(std::uint32_t layer, std::uint32_t, std::uint32_t, const float* q,
                                      std::size_t) {
-  // The first layer has none before it to look ahead from.
-  if (passive_ && layer == 0) recall(layer, q);
+  next_layer_ = layer + 1;
+  if (passive_ && asked_layers_ <= layer) recall(layer, q, false);
   if (passive_) finish_recall();
   add_staged_row(layer);
   choose_runs(layer, q);
-  if (needs_.weights) observe(layer, q);
+  if (needs_.weights && policy_->watches(layer)) observe(layer, q);
   if (everything_ != nullptr) measure(layer, q);
+}
+
+// Asked once a layer, for the one behind it.
+bool adaptive_session::wants_queries_ahead() const {
+  return passive_ && policy_->looks_ahead(next_layer_);
 }
 
 void adaptive_session::queries_ahead(std::uint32_t layer, std::uint32_t, std::uint32_t, const float* q,
                                      std::size_t) {
-  recall(layer, q);
+  recall(layer, q, true);
 }
 
-void adaptive_session::recall(std::uint32_t layer, const float* q) {
+void adaptive_session::recall(std::uint32_t layer, const float* q, bool ahead) {
+  asked_layers_ = layer + 1;
   for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
     runs_[head_of(layer, h)].clear();
     heads_[head_of(layer, h)].add_runs(runs_[head_of(layer, h)]);
   }
-  passive_->begin(layer, std::span(runs_).subspan(head_of(layer, 0), shape_.kv_heads), q, *policy_);
+  passive_->begin(layer, std::span(runs_).subspan(head_of(layer, 0), shape_.kv_heads), q, ahead, *policy_);
 }
 
 void adaptive_session::finish_recall() {

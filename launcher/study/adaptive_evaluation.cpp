@@ -87,7 +87,9 @@ result<std::unique_ptr<adaptive::cache_policy>> policy_of(const adaptive::sessio
                                     .passive = run.passive,
                                     .sketch_bits = run.sketch_bits,
                                     .recall_share = run.recall_share,
-                                    .recall_room = run.recall_room},
+                                    .recall_room = run.recall_room,
+                                    .turn_part = run.turn_part,
+                                    .ahead_part = run.ahead_part},
                                    predictor->second);
   if (!made) return tl::unexpected(made.error());
   return std::unique_ptr<adaptive::cache_policy>(std::move(*made));

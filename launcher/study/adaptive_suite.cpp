@@ -210,6 +210,8 @@ result<suite_results> measure(const eval_input& input, const adaptive_suite_opti
   auto runs = adaptive_runs(options.ratios, options.methods);
   for (auto& run : runs) {
     run.recall_room = options.recall_room;
+    run.turn_part = options.turn_part;
+    run.ahead_part = options.ahead_part;
     if (run.sketch_bits > 0) run.sketch_bits = options.sketch_bits;
     run.page_rows = options.page_rows;
   }

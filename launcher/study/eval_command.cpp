@@ -251,6 +251,16 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->check(CLI::Range(0.0, 0.9))
       ->capture_default_str();
   command
+      ->add_option("--turn-part", options->adaptive.turn_part,
+                   "of the suite: part of the layers that a step of atskv decides on; they take turns")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--ahead-part", options->adaptive.ahead_part,
+                   "of the suite: part of the layers whose queries atskv estimates one layer ahead")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
       ->add_option("--sketch-bits", options->adaptive.sketch_bits,
                    "of the suite: bits for each channel by which atskv estimates the logits of rows in the "
                    "passive store; 0: bounds of their pages")

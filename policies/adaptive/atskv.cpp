@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <utility>
 
 namespace weft::policies::adaptive {
 
 namespace {
 
+constexpr std::uint64_t least_recall_rows = 32;
 constexpr std::size_t relevance_tiers = 4;   // of pages that come back whole
 constexpr std::uint32_t replayed_rows = 32;  // as many as `attention_trace` remembers
 
@@ -36,6 +38,11 @@ class adaptive_policy final : public atskv_policy {
       : shape_(shape), options_(options), books_(shape, predictor, options.passive) {
     for (const auto& group : budget_groups(shape, options.scope, options.rows))
       groups_.push_back({group.first, group.end, threshold_controller(predictor->beta())});
+    turns_.assign(shape.layers, 1);
+    ahead_.assign(shape.layers, 0);
+    brought_.assign(shape.layers, 0.0F);
+    by_return_.resize(shape.layers - 1);
+    std::iota(by_return_.begin(), by_return_.end(), 1U);
   }
 
   policy_needs needs() const override {
@@ -65,29 +72,34 @@ class adaptive_policy final : public atskv_policy {
     in_prompt_ = false;
     books_.begin_removal();
     for (auto& group : groups_) {
-      count(group);
       group.controller.start();
-      choose(group, group.controller.threshold(counts_, most_rows(group)), true);
+      choose(group, true);
       trim(group, false);
     }
     books_.sort_leaving(by_row() ? 1 : relevance_tiers);
     books_.forget_entered();
+    choose_layers();
   }
 
+  bool watches(std::uint32_t layer) const override { return turns_.at(layer) != 0; }
   void observe(std::uint32_t layer, std::span<const head_weights> seen) override {
     books_.add_attention(layer, seen);
-    if (!in_prompt_) books_.predict(layer);
+    if (in_prompt_)
+      books_.next_row(layer);
+    else
+      books_.predict(layer);
   }
 
   std::span<const removed_row> decide() override {
     books_.begin_removal();
     for (auto& group : groups_) {
-      count(group);
-      choose(group, group.controller.threshold(counts_, most_rows(group)), false);
+      choose(group, false);
       trim(group, true);
       group.returned = group.pending = 0;
     }
+    books_.next_row();
     books_.forget_entered();
+    choose_layers();
     return books_.removed();
   }
 
@@ -97,6 +109,7 @@ class adaptive_policy final : public atskv_policy {
     books_.store(head, tokens.size());
   }
   std::span<const std::uint32_t> leaving(std::uint32_t head) const override { return books_.leaving(head); }
+  bool looks_ahead(std::uint32_t layer) const override { return ahead_.at(layer) != 0; }
   std::span<const passive_page> recall(std::uint32_t layer, std::span<const passive_logits> known) override;
   std::span<const std::uint32_t> recalled(const passive_page& page) override {
     const auto tokens = books_.take_back(page);
@@ -140,12 +153,18 @@ class adaptive_policy final : public atskv_policy {
   bool by_row() const { return options_.sketch_bits > 0; }
   std::uint64_t budget(const shared_budget& group) const { return options_.rows * group.heads(); }
 
+  // A small budget's part is more than its share: fewer rows than that bring nothing back.
+  std::uint64_t recall_room(const shared_budget& group) const {
+    if (!options_.passive || options_.recall_room <= 0) return 0;
+    const std::uint64_t all = budget(group);
+    return std::max(static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(all)),
+                    std::min<std::uint64_t>(all / 4, least_recall_rows));
+  }
+
   // Rows that stay free: for the next token of each head, and for what comes back.
   std::uint64_t most_rows(const shared_budget& group) const {
     const std::uint64_t all = budget(group);
-    const auto reserve =
-        options_.passive ? static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(all)) : 0;
-    const std::uint64_t free = group.heads() + reserve;
+    const std::uint64_t free = group.heads() + recall_room(group);
     return all > free ? all - free : 0;
   }
 
@@ -164,39 +183,66 @@ class adaptive_policy final : public atskv_policy {
     return rows;
   }
 
-  void count(const shared_budget& group) {
+  bool has_turn(std::uint32_t head) const { return turns_[head / shape_.kv_heads] != 0; }
+
+  // Of the rows in the store, those of layers that have their turn are counted and decided on: how many rows
+  // each of them stands for.
+  std::uint32_t rows_each(const shared_budget& group) const {
+    std::uint64_t absent = 0;
+    std::uint64_t counted = 0;
+    for (std::uint32_t head = group.first; head < group.end; ++head) {
+      const auto rows =
+          static_cast<std::uint64_t>(std::ranges::count(books_.head(head).states, stored_state::absent));
+      absent += rows;
+      counted += has_turn(head) ? rows : 0;
+    }
+    return counted == 0 ? 1 : static_cast<std::uint32_t>((absent + counted / 2) / counted);
+  }
+
+  void count(const shared_budget& group, std::uint32_t each) {
     counts_.clear();
     for (std::uint32_t head = group.first; head < group.end; ++head) {
       const auto& own = books_.head(head);
       for (const float relevance : own.slots.relevance)
         counts_.add(relevance);
+      if (!has_turn(head)) continue;
       for (std::size_t row = 0; row < own.states.size(); ++row)
-        if (own.states[row] == stored_state::absent) counts_.add(own.stored.relevance[row]);
+        if (own.states[row] == stored_state::absent) counts_.add(own.stored.relevance[row], each);
     }
   }
 
-  void choose(shared_budget& group, float threshold, bool first_time) {
+  void choose(shared_budget& group, bool first_time) {
+    const std::uint32_t each = rows_each(group);
+    count(group, each);
+    const float threshold = group.controller.threshold(counts_, most_rows(group));
     std::uint64_t wanted = 0;
-    const auto decide = [&](smoothed_choice& choice, float relevance) {
-      const bool above = relevance > threshold;
-      if (first_time)
-        choice.value = above ? 1.0F : 0.0F;
-      else
-        choice.add(above);
-      wanted += above ? 1 : 0;
-    };
     for (std::uint32_t head = group.first; head < group.end; ++head) {
       auto& own = books_.head(head);
+      if (!has_turn(head)) {
+        wanted += static_cast<std::uint64_t>(
+            std::ranges::count_if(own.slots.relevance, [&](float r) { return r > threshold; }));
+        continue;
+      }
+      const float kept =
+          first_time ? 0.0F
+                     : smoothed_choice::kept_after((books_.rows_shown(head / shape_.kv_heads) + 1) / 2);
+      const auto decide = [&](row_books& rows, std::size_t row) {
+        const bool above = rows.relevance[row] > threshold;
+        rows.choices[row].add(above, kept);
+        return above;
+      };
       for (std::size_t slot = 0; slot < own.slots.size(); ++slot)
-        decide(own.slots.choices[slot], own.slots.relevance[slot]);
+        wanted += decide(own.slots, slot) ? 1 : 0;
       for (std::size_t row = 0; row < own.states.size(); ++row)
-        if (own.states[row] == stored_state::absent)
-          decide(own.stored.choices[row], own.stored.relevance[row]);
+        if (own.states[row] == stored_state::absent) wanted += decide(own.stored, row) ? each : 0;
     }
     group.controller.wanted(wanted);
   }
 
+  void choose_layers();
+
   void list_wishes(std::uint32_t head, std::span<const float> shares, float cut);
+  void list_urgent(std::uint32_t head, std::span<const float> logits);
   void sort_wishes(std::size_t most);
   bool grant(const wish& wanted, shared_budget& group, std::uint32_t layer);
   void grant_wishes(std::uint32_t layer);
@@ -216,6 +262,10 @@ class adaptive_policy final : public atskv_policy {
   std::vector<std::uint32_t> slots_;
   std::vector<wish> wanted_;
   std::vector<passive_page> chosen_pages_;
+  std::vector<std::uint8_t> turns_, ahead_;  // by layer: of the coming step
+  std::uint32_t next_turn_ = 0;
+  std::vector<float> brought_;            // by layer: pages that came back in a step, as a moving mean
+  std::vector<std::uint32_t> by_return_;  // layers but the first
 };
 
 // How late a row leaves: from 0 to 1 what the smoothed threshold gave up, then the others, then sinks and
@@ -310,6 +360,19 @@ void adaptive_policy::list_wishes(std::uint32_t head, std::span<const float> sha
   }
 }
 
+// As above, of single rows that could matter now only; nothing is worked out for the others.
+void adaptive_policy::list_urgent(std::uint32_t head, std::span<const float> logits) {
+  if (options_.recall_share >= 1) return;
+  const float least = std::log(options_.recall_share / (1 - options_.recall_share));
+  const auto& own = books_.head(head);
+  for (std::uint32_t row = 0; row < logits.size(); ++row) {
+    if (logits[row] < least || own.states[row] != stored_state::absent) continue;
+    const auto page = std::ranges::upper_bound(own.page_ends, row) - own.page_ends.begin();
+    const float share = 1 / (1 + std::exp(-logits[row]));
+    wanted_.push_back({1 + share, head, static_cast<std::uint32_t>(page), row, row + 1, 1});
+  }
+}
+
 void adaptive_policy::sort_wishes(std::size_t most) {
   const auto before = [](const wish& a, const wish& b) {
     if (a.urgency != b.urgency) return a.urgency > b.urgency;
@@ -329,8 +392,7 @@ bool adaptive_policy::grant(const wish& wanted, shared_budget& group, std::uint3
   // Layers that come later find their part.
   const std::uint64_t layers = std::max<std::uint64_t>(1, group.heads() / shape_.kv_heads);
   const std::uint64_t part = layers == 1 ? 1 : layer + 1;
-  const auto room = static_cast<std::uint64_t>(options_.recall_room * static_cast<double>(budget(group)));
-  if (group.returned + wanted.rows > room * part / layers) return false;
+  if (group.returned + wanted.rows > recall_room(group) * part / layers) return false;
   group.returned += wanted.rows;
   return true;
 }
@@ -352,6 +414,27 @@ void adaptive_policy::grant_wishes(std::uint32_t layer) {
   chosen_pages_.erase(twice.begin(), twice.end());
 }
 
+// Which layers the coming step decides on, and which it looks ahead to.
+void adaptive_policy::choose_layers() {
+  const auto part_of = [&](double part) {
+    const auto layers = static_cast<std::uint32_t>(std::ceil(part * shape_.layers));
+    return std::clamp(layers, 1U, shape_.layers);
+  };
+  std::ranges::fill(turns_, std::uint8_t{0});
+  for (std::uint32_t i = part_of(options_.turn_part); i > 0; --i) {
+    turns_[next_turn_] = 1;
+    next_turn_ = (next_turn_ + 1) % shape_.layers;
+  }
+  if (!options_.passive) return;
+  std::ranges::stable_sort(by_return_, std::greater<>(),
+                           [&](std::uint32_t layer) { return brought_[layer]; });
+  std::ranges::fill(ahead_, std::uint8_t{0});
+  // The first layer has none before it to look ahead from.
+  const std::size_t count = std::min<std::size_t>(part_of(options_.ahead_part), by_return_.size());
+  for (const std::uint32_t layer : std::span(by_return_).first(count))
+    ahead_[layer] = 1;
+}
+
 std::span<const passive_page> adaptive_policy::recall(std::uint32_t layer,
                                                       std::span<const passive_logits> known) {
   wanted_.clear();
@@ -359,15 +442,21 @@ std::span<const passive_page> adaptive_policy::recall(std::uint32_t layer,
   for (auto& group : groups_)
     if (group.first < first + shape_.kv_heads && group.end > first) group.resident = resident_rows(group);
   std::uint64_t most = 0;
+  const bool turn = turns_[layer] != 0;
   for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
     const auto& group = group_of(first + h);
     const std::uint64_t held = group.resident + group.pending;
-    list_wishes(first + h, books_.shares(h, first + h, known[h], by_row()), group.cut);
+    if (turn || !by_row())
+      list_wishes(first + h, books_.shares(h, first + h, known[h], by_row()), group.cut);
+    else
+      list_urgent(first + h, books_.best_logits(first + h, known[h], true));
     most += budget(group) - std::min(held, budget(group));
   }
   sort_wishes(most);
   grant_wishes(layer);
-  books_.predict_stored(layer);
+  brought_[layer] = smoothed_choice::smoothing * brought_[layer] +
+                    (1 - smoothed_choice::smoothing) * static_cast<float>(chosen_pages_.size());
+  if (turn) books_.predict_stored(layer);
   return chosen_pages_;
 }
 
@@ -378,6 +467,11 @@ result<void> check(const session_shape& shape, const atskv_options& options,
   if (!(options.recall_room >= 0 && options.recall_room <= 0.9))
     return fail(errc::invalid_argument,
                 "the room for rows that come back must be from 0 to 0.9 of the budget");
+  for (const double part : {options.turn_part, options.ahead_part})
+    if (!(part >= 0 && part <= 1))
+      return fail(errc::invalid_argument,
+                  "the part of the layers that a step decides on, or looks ahead to, must "
+                  "be from 0 to 1");
   if (options.sketch_bits > 4)
     return fail(errc::invalid_argument,
                 "sketches have from 1 to 4 bits for each channel, or 0: bounds of pages");

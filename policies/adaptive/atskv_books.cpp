@@ -13,6 +13,9 @@ namespace weft::policies::adaptive {
 namespace {
 
 constexpr std::uint32_t most_remembered_tokens = 65536;
+// Until it is predicted, a row that has just come in is to stay.
+constexpr float unknown_relevance = 1;
+
 float norm_of(std::span<const float> vector) {
   float sum = 0;
   for (const float value : vector)
@@ -51,6 +54,7 @@ atskv_books::atskv_books(const session_shape& shape, std::shared_ptr<const relev
       passive_(passive),
       heads_(shape.heads(), head_rows(predictor_->lines())),
       query_rows_(shape.layers, 0),
+      shown_(shape.layers),
       projected_(shape.layers),
       shares_(shape.kv_heads) {}
 
@@ -90,6 +94,7 @@ void atskv_books::add_row(std::uint32_t head, std::uint32_t token, const constan
   const std::uint32_t layer = head / shape_.kv_heads;
   const auto& projected = projected_[layer];
   own.slots.add(token);
+  own.slots.relevance.back() = unknown_relevance;
   own.copies.push_back(head_rows::no_copy);
   const auto lines = own.slots.lines_of(own.slots.size() - 1);
   const std::size_t offset = std::size_t{token - projected.first_token} * lines_;
@@ -107,13 +112,21 @@ void atskv_books::forget_entered() {
 }
 
 void atskv_books::add_attention(std::uint32_t layer, std::span<const head_weights> seen) {
-  const std::uint32_t row = query_rows_[layer]++;
+  const std::uint32_t row = query_rows_[layer];
+  auto& shown = shown_[layer];
+  shown.rows = std::max(1U, row + 1 - shown.end);
+  shown.end = row + 1;
   for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
     auto& slots = heads_[layer * shape_.kv_heads + h].slots;
     weights_.resize(slots.size());
     largest_weights(seen[h].weights, shape_.group(), weights_);
-    add_to_traces(weights_, row, slots.traces);
+    add_to_traces(weights_, row, slots.traces, shown.rows);
   }
+}
+
+void atskv_books::next_row() {
+  for (std::uint32_t& row : query_rows_)
+    ++row;
 }
 
 // A layer's stored rows are predicted before its resident ones, where there is a store.
@@ -146,18 +159,24 @@ void atskv_books::predict(std::uint32_t layer) {
   if (layer + 1 == shape_.layers) entered_ = UINT32_MAX;
 }
 
-std::span<const float> atskv_books::shares(std::uint32_t kv_head, std::uint32_t head,
-                                           const passive_logits& known, bool by_row) {
-  const auto& own = heads_[head];
-  auto& shares = shares_[kv_head];
-  shares.resize(own.stored.size());
-  const std::size_t count = by_row ? shares.size() : own.page_ends.size();
+std::span<const float> atskv_books::best_logits(std::uint32_t head, const passive_logits& known,
+                                                bool by_row) {
+  const std::size_t count = by_row ? heads_[head].stored.size() : heads_[head].page_ends.size();
   weights_.assign(count, -std::numeric_limits<float>::infinity());
   for (std::size_t g = 0; g < known.log_sums.size(); ++g) {
     const float* const line = known.logits.data() + g * known.stride;
     for (std::size_t i = 0; i < count; ++i)
       weights_[i] = std::max(weights_[i], line[i] - known.log_sums[g]);
   }
+  return weights_;
+}
+
+std::span<const float> atskv_books::shares(std::uint32_t kv_head, std::uint32_t head,
+                                           const passive_logits& known, bool by_row) {
+  const auto& own = heads_[head];
+  auto& shares = shares_[kv_head];
+  shares.resize(own.stored.size());
+  const std::size_t count = best_logits(head, known, by_row).size();
   to_shares(weights_);
   if (by_row) {
     std::ranges::copy(weights_, shares.begin());
@@ -170,13 +189,14 @@ std::span<const float> atskv_books::shares(std::uint32_t kv_head, std::uint32_t 
 
 void atskv_books::predict_stored(std::uint32_t layer) {
   enter(layer);
+  const std::uint32_t since = std::max(1U, query_rows_[layer] + 1 - shown_[layer].end);
   for (std::uint32_t h = 0; h < shape_.kv_heads; ++h) {
     auto& own = heads_[layer * shape_.kv_heads + h];
     // What is coming will be seen with the attention that it really gets; what is resident has other books.
     coming_.clear();
     for (std::size_t i = 0; i < own.stored.size(); ++i)
       if (own.states[i] == stored_state::coming) coming_.emplace_back(i, own.stored.traces[i]);
-    add_to_traces(shares_[h], query_rows_[layer], own.stored.traces);
+    add_to_traces(shares_[h], query_rows_[layer], own.stored.traces, since);
     for (const auto& [row, trace] : coming_)
       own.stored.traces[row] = trace;
     predict_rows(layer, own.stored);
@@ -247,6 +267,7 @@ std::span<const std::uint32_t> atskv_books::take_back(const passive_page& which)
     returned_.push_back(own.stored.tokens[row]);
     own.slots.add(own.stored, row);
     own.slots.choices.back().value = smoothed_choice::promote_above;
+    own.slots.relevance.back() = unknown_relevance;
     own.copies.push_back(row);
   }
   return returned_;

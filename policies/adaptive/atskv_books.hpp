@@ -35,11 +35,19 @@ class atskv_books {
   // Forgets what was kept for rows that have entered all their heads by now.
   void forget_entered();
 
+  // Stands for all query rows since the layer was shown the last time.
   void add_attention(std::uint32_t layer, std::span<const head_weights> seen);
+  // How many those were.
+  std::uint32_t rows_shown(std::uint32_t layer) const { return shown_[layer].rows; }
+  // The layer's next query row; that of all layers.
+  void next_row(std::uint32_t layer) { ++query_rows_[layer]; }
+  void next_row();
   void predict(std::uint32_t layer);
   // What each stored row of the head could get of the coming attention; valid until the next call.
   std::span<const float> shares(std::uint32_t kv_head, std::uint32_t head, const passive_logits& known,
                                 bool by_row);
+  // The largest logarithm of what a stored row could get beside all resident ones, by row.
+  std::span<const float> best_logits(std::uint32_t head, const passive_logits& known, bool by_row);
   // Those that are not coming were seen with the shares that were worked out last.
   void predict_stored(std::uint32_t layer);
 
@@ -77,7 +85,12 @@ class atskv_books {
   std::size_t lines_;
   bool passive_;
   std::vector<head_rows> heads_;
-  std::vector<std::uint32_t> query_rows_;    // by layer: seen so far
+  struct shown_rows {
+    std::uint32_t end = 0;   // behind the query row that was shown last
+    std::uint32_t rows = 1;  // that it stood for
+  };
+  std::vector<std::uint32_t> query_rows_;    // by layer: behind this one
+  std::vector<shown_rows> shown_;            // by layer
   std::vector<projected_tokens> projected_;  // by layer: of rows that are entering
   std::uint32_t first_kind_ = 0;
   std::vector<std::uint8_t> kinds_;

@@ -92,14 +92,23 @@ float attention_trace::maximum() const {
   return static_cast<float>(largest_of(maxima)) / 255.0F;
 }
 
-void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces) {
+void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces,
+                   std::uint32_t rows) {
   const std::uint32_t bucket = row / attention_trace::bucket_rows % 4;
-  const std::uint8_t keep = row % attention_trace::bucket_rows == 0 ? 0 : 255;
+  // The buckets that these rows begin.
+  std::array<std::uint8_t, 4> keep{255, 255, 255, 255};
+  const std::uint32_t first = row + 1 - std::min({rows, row + 1, 4 * attention_trace::bucket_rows});
+  for (std::uint32_t begun = first; begun <= row; ++begun)
+    if (begun % attention_trace::bucket_rows == 0) keep[begun / attention_trace::bucket_rows % 4] = 0;
+  const auto kept = std::bit_cast<std::uint32_t>(keep);
+  const float decay =
+      rows == 1 ? attention_trace::decay : std::pow(attention_trace::decay, static_cast<float>(rows));
   for (std::size_t i = 0; i < weights.size(); ++i) {
     attention_trace& trace = traces[i];
-    trace.mean = attention_trace::decay * trace.mean + (1 - attention_trace::decay) * weights[i];
-    const std::uint8_t before = trace.maxima[bucket] & keep;
-    trace.maxima[bucket] = std::max(before, step_of(weights[i]));
+    trace.mean = decay * trace.mean + (1 - decay) * weights[i];
+    trace.maxima =
+        std::bit_cast<std::array<std::uint8_t, 4>>(std::bit_cast<std::uint32_t>(trace.maxima) & kept);
+    trace.maxima[bucket] = std::max(trace.maxima[bucket], step_of(weights[i]));
   }
 }
 

@@ -66,7 +66,9 @@ TEST_CASE("bounded sessions hold less, and a passive store brings back what is n
   CHECK(atskv.answers.score >= full.answers.score * 0.85);
   CHECK(atskv.answers.score >= cell(*found, "atskv without store").answers.score + 30);
   CHECK(atskv.answers.score >= cell(*found, "bounds").answers.score + 30);
-  CHECK(atskv.resident_bytes < full.resident_bytes * 0.26);
+  // The budget's rows, and sketches.
+  CHECK(atskv.resident_bytes - atskv.summary_bytes < full.resident_bytes * 0.22);
+  CHECK(atskv.resident_bytes < full.resident_bytes * 0.3);
   CHECK(atskv.promotions > 0);
   CHECK(atskv.moved_bytes > 0);
   CHECK(cell(*found, "oracle").attention > streaming.attention);

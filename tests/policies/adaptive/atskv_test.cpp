@@ -5,6 +5,7 @@
 
 #include "scripted_session.hpp"
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <map>
@@ -125,7 +126,7 @@ class adaptive_session {
       seen.push_back({weights[h]});
     }
     check_budget();
-    policy->observe(layer, seen);
+    if (policy->watches(layer)) policy->observe(layer, seen);
   }
 
   void recall(std::uint32_t layer) {
@@ -355,6 +356,33 @@ TEST_CASE("rows that could matter come back in the same step, alone or with thei
   }
 }
 
+TEST_CASE("layers take turns at being watched, and the first one is never looked ahead to") {
+  const scripted_session script;
+  for (const double part : {0.0, 0.25, 0.5, 1.0}) {
+    adaptive_session session(script, {.rows = 30, .turn_part = part, .ahead_part = part},
+                             predictor_of(script.shape, 0, 6, -3));
+    session.begin();
+    const auto layers = script.shape.layers;
+    const auto wanted = std::max(1U, static_cast<std::uint32_t>(std::ceil(part * layers)));
+    std::vector<std::uint32_t> watched(layers, 0);
+    for (std::uint32_t i = 0; i < layers; ++i) {
+      std::uint32_t turns = 0;
+      std::uint32_t ahead = 0;
+      for (std::uint32_t layer = 0; layer < layers; ++layer) {
+        turns += session.policy->watches(layer) ? 1 : 0;
+        watched[layer] += session.policy->watches(layer) ? 1 : 0;
+        ahead += session.policy->looks_ahead(layer) ? 1 : 0;
+      }
+      CHECK(turns == wanted);
+      CHECK(ahead == std::min(wanted, layers - 1));
+      CHECK(!session.policy->looks_ahead(0));
+      session.step();
+    }
+    for (const std::uint32_t times : watched)
+      CHECK(times == wanted);
+  }
+}
+
 TEST_CASE("without a store only the cap takes rows away") {
   scripted_session script;
   script.prompt_tokens = 20;
@@ -379,4 +407,5 @@ TEST_CASE("predictors of another model are refused") {
   CHECK(!make_atskv(other, {}, predictor));
   CHECK(!make_atskv(script.shape, {.rows = 0}, predictor));
   CHECK(!make_atskv(script.shape, {.sketch_bits = 5}, predictor));
+  CHECK(!make_atskv(script.shape, {.turn_part = 1.5}, predictor));
 }

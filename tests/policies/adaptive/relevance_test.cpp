@@ -92,6 +92,25 @@ TEST_CASE("attention is remembered as a mean and as the maximum of the last rows
   CHECK(unseen.maximum() == 1);
 }
 
+TEST_CASE("one weight stands for the rows since the last one") {
+  for (const std::uint32_t gap : {2U, 3U, 4U, 7U, 40U}) {
+    attention_trace each;
+    attention_trace some;
+    for (std::uint32_t row = 0; row < 10 * gap; ++row) {
+      const float weight = row / gap % 3 == 0 ? 0.4F : 1e-3F;
+      each.add(weight, row);
+      if (row % gap == gap - 1) add_to_traces({&weight, 1}, row, {&some, 1}, gap);
+    }
+    CAPTURE(gap);
+    CHECK(some.mean == doctest::Approx(each.mean).epsilon(1e-4));
+    CHECK(some.maximum() <= each.maximum());
+    // What was large long ago is forgotten, though no row between was shown.
+    const float nothing = 0;
+    add_to_traces({&nothing, 1}, 10 * gap + 39, {&some, 1}, 40);
+    CHECK(some.maximum() == 0);
+  }
+}
+
 TEST_CASE("many rows at once are predicted as each alone") {
   std::mt19937 random(9);
   std::normal_distribution<float> normal(0, 1);

@@ -111,7 +111,7 @@ class adaptive_session final : public forward_observer {
                    const float* normed) override;
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override;
-  bool wants_queries_ahead() const override { return needs_.recalls; }
+  bool wants_queries_ahead() const override;
   void queries_ahead(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override;
   std::span<const kernels::kv_run> more_rows(std::uint32_t layer, const kv_cache& cache,
@@ -126,7 +126,7 @@ class adaptive_session final : public forward_observer {
   void choose_runs(std::uint32_t layer, const float* q);
   void observe(std::uint32_t layer, const float* q);
   void measure(std::uint32_t layer, const float* q);
-  void recall(std::uint32_t layer, const float* q);
+  void recall(std::uint32_t layer, const float* q, bool ahead);
   void finish_recall();
   void keep_staged_rows();
   void carry_out(std::span<const policies::adaptive::removed_row> removed);
@@ -141,6 +141,8 @@ class adaptive_session final : public forward_observer {
   kv_cache staged_;  // the row of the running step
   std::unique_ptr<passive_pages> passive_;
   std::uint32_t tokens_ = 0;
+  std::uint32_t next_layer_ = 0;    // of the running step: the first whose queries are not there
+  std::uint32_t asked_layers_ = 0;  // of the running step: whose passive rows were looked at
   row_batch batch_;
   std::vector<std::vector<kernels::kv_run>> runs_;  // [head], without the staged row
   std::vector<std::vector<std::uint32_t>> slots_;   // by KV head

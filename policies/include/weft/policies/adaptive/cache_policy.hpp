@@ -143,6 +143,8 @@ class cache_policy {
   // `needs().attends`.
   virtual void attended(std::uint32_t /*layer*/, std::span<const float> /*queries*/,
                         std::span<std::vector<std::uint32_t>> /*slots*/) {}
+  // Whether the running step is to show `observe` the layer, where `needs().weights`.
+  virtual bool watches(std::uint32_t /*layer*/) const { return true; }
   // By KV head of the layer.
   virtual void observe(std::uint32_t /*layer*/, std::span<const head_weights> /*seen*/) {}
 
@@ -156,6 +158,9 @@ class cache_policy {
   // numbered in the order in which they are stored. Behind the prompt: its rows that go there, in this order.
   virtual std::span<const std::uint32_t> leaving(std::uint32_t /*head*/) const { return {}; }
   virtual void stored(std::uint32_t /*head*/, std::span<const std::uint32_t> /*tokens*/) {}
+  // Whether the running step is to estimate the layer's queries before they are computed, so that `recall`
+  // can be asked early; where not, it is asked with the queries themselves.
+  virtual bool looks_ahead(std::uint32_t /*layer*/) const { return true; }
   // Pages of a layer with rows that the coming query should find resident. known: by KV head.
   virtual std::span<const passive_page> recall(std::uint32_t /*layer*/,
                                                std::span<const passive_logits> /*known*/) {

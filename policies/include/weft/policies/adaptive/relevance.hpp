@@ -122,8 +122,10 @@ class relevance_predictor {
 // Without training: a row is as relevant as the attention that it received.
 relevance_predictor attention_predictor(const session_shape& shape);
 
-// What `add` of each row's trace does with its weight; shares of attention from logits: 1 / (1 + exp(-x)).
-void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces);
+// What `add` of each row's trace does with its weight, which stands for the last `rows` query rows, where not
+// every one was looked at; shares of attention from logits: 1 / (1 + exp(-x)).
+void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<attention_trace> traces,
+                   std::uint32_t rows = 1);
 void to_shares(std::span<float> logits);
 
 // `invalid_argument` if the predictor was made for another model.

@@ -56,7 +56,16 @@ struct smoothed_choice {
 
   float value = 1;
 
-  void add(bool wanted) { value = smoothing * value + (1 - smoothing) * (wanted ? 1.0F : 0.0F); }
+  void add(bool wanted, float kept = smoothing) {
+    value = kept * value + (1 - kept) * (wanted ? 1.0F : 0.0F);
+  }
+  // What is left of a value after so many decisions.
+  static float kept_after(std::uint32_t decisions) {
+    float kept = 1;
+    for (; decisions > 0 && kept > 1e-3F; --decisions)
+      kept *= smoothing;
+    return kept;
+  }
   bool promotes() const { return value > promote_above; }
   bool demotes() const { return value < demote_below; }
 };
