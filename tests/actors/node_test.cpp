@@ -1,6 +1,7 @@
 // One process that has every role: the shortest way from a document to an answer, over real UCX and real CAF.
 #include <weft/actors/errors.hpp>
 #include <weft/actors/node.hpp>
+#include <weft/actors/node_passive_store.hpp>
 #include <weft/actors/system_config.hpp>
 
 #include <caf/actor_system.hpp>
@@ -32,6 +33,13 @@ node_config lone_node() {
 }
 
 constexpr auto patience = std::chrono::seconds{60};
+
+std::vector<std::byte> page_of(std::uint64_t number) {
+  std::vector<std::byte> bytes(1000 + 37 * (number % 50));
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::byte>(number * 31 + i * i);
+  return bytes;
+}
 
 }  // namespace
 
@@ -97,4 +105,50 @@ TEST_CASE("a node alone encodes documents and answers from them in another order
         .receive([&](const answer&) { FAIL("answered from a dropped document"); },
                  [&](const caf::error& e) { CHECK(from_caf(e, "ask").code == errc::not_found); });
   }
+}
+
+TEST_CASE("a session's passive pages come back from the pool, in batches; what nobody holds is missing") {
+  system_with_weft config;
+  caf::actor_system system{config};
+  auto started = node::start(system, lone_node());
+  REQUIRE_MESSAGE(started, to_string(started.error()));
+  auto& here = **started;
+  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
+  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+
+  // More pages than there is staging room for at once.
+  constexpr std::uint64_t pages = 3000;
+  node_passive_store store(here.blocks(), here.room(), {.session = 7, .patience = std::chrono::seconds{20}});
+  for (std::uint64_t page = 0; page < pages; ++page)
+    REQUIRE(store.put(page, page_of(page)));
+  const auto read = [&store](const std::vector<std::uint64_t>& wanted, std::size_t more_bytes) {
+    std::vector<std::vector<std::byte>> bytes;
+    std::vector<weft::engine::page_load> loads;
+    for (const std::uint64_t page : wanted)
+      bytes.emplace_back(page_of(page).size() + more_bytes);
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+      loads.push_back({wanted[i], bytes[i]});
+    store.begin(loads);
+    const auto missing = store.wait();
+    CHECK(store.arrived());
+    const std::vector<std::uint64_t> lost(missing.begin(), missing.end());
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+      if (std::ranges::find(lost, wanted[i]) == lost.end()) CHECK(bytes[i] == page_of(wanted[i]));
+    return lost;
+  };
+  CHECK(read({pages - 1, 0}, 0).empty());
+  CHECK(store.flush() == 0);
+  std::vector<std::uint64_t> many;
+  for (std::uint64_t page = 0; page < pages; page += 11)
+    many.push_back(page);
+  CHECK(read(many, 0).empty());
+  CHECK(read({5, pages + 1, 6}, 0) == std::vector<std::uint64_t>{pages + 1});
+  CHECK(read({5}, 1) == std::vector<std::uint64_t>{5});
+
+  // Another session has none of them.
+  node_passive_store other(here.blocks(), here.room(), {.session = 8, .patience = std::chrono::seconds{20}});
+  std::vector<std::byte> bytes(page_of(5).size());
+  const weft::engine::page_load load{5, bytes};
+  other.begin({&load, 1});
+  CHECK(other.wait().size() == 1);
 }
