@@ -65,7 +65,7 @@ class warp_attention {
     const std::size_t row_bytes = Rows::row_bytes(head_dim_);
     const std::size_t scales = Rows::scales(head_dim_);
 #if defined(__CUDA_ARCH__)
-#pragma unroll 4  // rows of several passes are on their way together
+#pragma unroll(Rows::passes_together)
 #endif
     for (std::uint32_t row = 0; row < count; row += rows_at_once()) {
       const std::size_t at = std::size_t{first_row} + row;

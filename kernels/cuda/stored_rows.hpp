@@ -17,6 +17,7 @@ inline constexpr int lane_elements = 8;
 template <class Elements>
 struct raw_rows {
   static constexpr row_codec coding = row_codec::raw;
+  static constexpr int passes_together = 4;  // whose rows are on their way at the same time
 
   WEFT_BOTH_SIDES static std::size_t row_bytes(std::uint32_t head_dim) {
     return head_dim * sizeof(typename Elements::storage);
@@ -41,6 +42,7 @@ struct raw_rows {
 // value = code * scale, one scale a row.
 struct int8_rows {
   static constexpr row_codec coding = row_codec::int8;
+  static constexpr int passes_together = 2;
 
   WEFT_BOTH_SIDES static std::size_t row_bytes(std::uint32_t head_dim) { return head_dim; }
   WEFT_BOTH_SIDES static std::size_t scales(std::uint32_t) { return 1; }
@@ -65,6 +67,7 @@ struct int8_rows {
 // in its low bits and the one half a group further in its high bits.
 struct int4_rows {
   static constexpr row_codec coding = row_codec::int4;
+  static constexpr int passes_together = 1;
   static constexpr std::uint32_t group = int4_group_channels;
 
   WEFT_BOTH_SIDES static std::size_t row_bytes(std::uint32_t head_dim) { return (head_dim + 1) / 2; }
