@@ -24,7 +24,7 @@ TEST_CASE("everything of a question arrives, and everything of its answer comes 
   running_gateway gateway;
   auto cluster = gateway.connect();
   client::ask_request request{
-      "who was it?", {{1, 2}, {3, 4}}, "be brief", "full", "star", 0.5, 8, 0.7, 0.9, 42, 0.125, 3, 4, "dim"};
+      "who was it?", {{1, 2}, {3, 4}}, "be brief", "full", "star", 0.5, 8, 0.7, 0.9, 42, 0.125, 0, 4, "dim"};
   std::string streamed;
   std::vector<std::int32_t> tokens;
   const auto answer = cluster.ask(request, [&](const client::token_piece& piece) {
