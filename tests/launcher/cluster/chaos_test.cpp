@@ -178,7 +178,7 @@ TEST_CASE("nodes killed and frozen under load: nothing wrong, nothing lost") {
     REQUIRE_MESSAGE(got, (got ? "" : to_string(got.error())));
     CHECK(got->bytes == payload_of(key));
   }
-  MESSAGE("gets " << clients.gets() << ", without an answer " << clients.failed_gets() << ' '
+  MESSAGE("gets " << clients.gets() << ", without an answer " << clients.failed_gets() << " "
                   << clients.last_failure() << ", longest ms "
                   << std::chrono::duration_cast<std::chrono::milliseconds>(clients.longest_get()).count());
   CHECK(cluster.stop() == 0);
