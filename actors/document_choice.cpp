@@ -1,5 +1,6 @@
 #include "document_choice.hpp"
 
+#include <weft/actors/document_keys.hpp>
 #include <weft/actors/errors.hpp>
 #include <weft/policies/retrieval/document_ranking.hpp>
 
@@ -23,7 +24,6 @@ namespace {
 namespace retrieval = policies::retrieval;
 
 constexpr std::size_t manifests_at_once = 256;
-constexpr std::size_t most_products_bytes = max_mailbox_message_bytes / 2;
 
 using self_pointer = local_decode_actor::pointer;
 
@@ -120,7 +120,7 @@ void ask_node(self_pointer self, const choice_ptr& job, const retrieval_actor& n
 
 // Each document at the next node that has not failed it, until all are known or nobody is left.
 void ask_nodes(self_pointer self, const choice_ptr& job) {
-  const std::size_t most = std::max<std::size_t>(1, most_products_bytes / sizeof(float) / job->lines());
+  const std::size_t most = most_documents_ranked_at_once(job->lines());
   std::map<retrieval_actor, std::vector<std::size_t>> by_node;
   for (std::size_t i = 0; i < job->documents.size(); ++i) {
     const auto& document = job->documents[i];

@@ -26,7 +26,6 @@ namespace {
 namespace retrieval = policies::retrieval;
 
 constexpr std::size_t shelf_bytes = std::size_t{256} << 20;
-constexpr std::size_t most_products_bytes = max_mailbox_message_bytes / 2;
 
 using session_key = std::pair<machines::node_ref, std::uint64_t>;
 
@@ -348,9 +347,8 @@ result<void> check(const document_queries& asked) {
     return wrong("shape");
   const std::size_t row_bytes = sizeof(float) * asked.query_heads * asked.head_dim;
   if (asked.queries.empty() || asked.queries.size() % row_bytes != 0) return wrong("queries");
-  const std::size_t products_bytes = asked.queries.size() / asked.head_dim;
-  if (asked.documents.size() > std::max<std::size_t>(1, most_products_bytes / products_bytes))
-    return wrong("number of documents");
+  const std::size_t products = asked.queries.size() / asked.head_dim / sizeof(float);
+  if (asked.documents.size() > most_documents_ranked_at_once(products)) return wrong("number of documents");
   return {};
 }
 
