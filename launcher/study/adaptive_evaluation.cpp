@@ -6,6 +6,7 @@
 
 #include "by_task.hpp"
 #include "context_documents.hpp"
+#include "elapsed.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -23,10 +24,6 @@ namespace adaptive = policies::adaptive;
 using adaptive::method;
 using clock = std::chrono::steady_clock;
 using engine::token_id;
-
-double milliseconds_since(clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
-}
 
 struct adaptive_tally {
   std::vector<double> scores, attention, resident_bytes, summary_bytes, full_bytes, state_bytes, moved_bytes,

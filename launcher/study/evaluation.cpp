@@ -5,6 +5,7 @@
 
 #include "by_task.hpp"
 #include "context_documents.hpp"
+#include "elapsed.hpp"
 
 #include <chrono>
 #include <optional>
@@ -85,10 +86,6 @@ result<policies::stitch_plan> reader::plan(std::span<const token_id> question) c
                                          .question = question,
                                          .inserted = links_,
                                          .positions = options_.positions});
-}
-
-double milliseconds_since(clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
 }
 
 result<void> reader::put_together(const policies::stitch_plan& plan) {

@@ -5,6 +5,7 @@
 #include <weft/launcher/study/score.hpp>
 #include <weft/policies/budget.hpp>
 
+#include "elapsed.hpp"
 #include "process_memory.hpp"
 
 #include <algorithm>
@@ -19,10 +20,6 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 using engine::token_id;
-
-double milliseconds_since(clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
-}
 
 // What one policy, and one ratio of it, gave round by round.
 struct measured_scoring {

@@ -9,6 +9,7 @@
 
 #include "by_task.hpp"
 #include "context_documents.hpp"
+#include "elapsed.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -23,10 +24,6 @@ namespace {
 using engine::token_id;
 using clock = std::chrono::steady_clock;
 namespace retrieval = policies::retrieval;
-
-double milliseconds_since(clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
-}
 
 std::vector<std::string> parts_of(const std::string& answer) {
   constexpr std::string_view between = ", ";

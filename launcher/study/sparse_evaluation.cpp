@@ -7,6 +7,7 @@
 
 #include "by_task.hpp"
 #include "context_documents.hpp"
+#include "elapsed.hpp"
 
 #include <chrono>
 #include <memory>
@@ -20,10 +21,6 @@ namespace {
 using engine::token_id;
 using clock = std::chrono::steady_clock;
 namespace retrieval = policies::retrieval;
-
-double milliseconds_since(clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(clock::now() - started).count();
-}
 
 struct sparse_tally {
   std::vector<double> scores, bytes, resident_bytes, moved_bytes, late_loads, step_ms, ttft_ms;
