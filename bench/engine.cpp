@@ -4,16 +4,13 @@
 #include <weft/engine/stitch.hpp>
 #include <weft/kernels/products.hpp>
 
-#include "engine_adaptive.hpp"
 #include "kernels_run.hpp"
 #include "llama_layers.hpp"
 #include "llama_shape.hpp"
-#include "pool_cluster.hpp"
-#include "scratch_folder.hpp"
+#include "machine.hpp"
 
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -28,7 +25,6 @@ namespace {
 constexpr std::uint32_t model_layers = llama_3_2_1b_layers;
 constexpr std::uint32_t chunk_rows = 512;
 constexpr std::uint32_t deepest = 8192;
-constexpr std::uint64_t passive_bytes = std::uint64_t{512} << 20;  // of the other process
 
 // A measured thing that fails has no figure.
 template <class T>
@@ -39,22 +35,19 @@ T value_of(result<T> r) {
 
 class engine_run {
  public:
-  engine_run(const engine_options& options, pool_holder& holder)
+  explicit engine_run(const engine_options& options)
       : options_(options),
-        holder_(holder),
         model_(value_of(engine::runner::with_random_weights(
             llama_3_2_1b(), {.threads = options.threads, .chunk_rows = chunk_rows}, 1))),
         cache_(model_.cache_shape(), deepest + 1),
         logits_(llama_layers::vocabulary) {}
 
   report run() {
-    report_.machine = {"", model_.threads().threads(), kernels::native_bf16_products()};
+    report_.machine = {cpu_name(), model_.threads().threads(), kernels::native_bf16_products()};
     for (const std::uint32_t rows : {512U, 2048U})
       measure_prefill(rows);
     for (const std::uint32_t depth : {0U, 2048U, deepest})
       measure_decode(depth);
-    add(measure_adaptive_step(model_, options_.rounds));
-    add(measure_promotions(model_, holder_, options_.rounds));
     measure_load(2048);
     return std::move(report_);
   }
@@ -196,7 +189,6 @@ class engine_run {
   }
 
   const engine_options& options_;
-  pool_holder& holder_;
   engine::runner model_;
   engine::kv_cache cache_;
   engine::row_batch batch_;
@@ -207,11 +199,7 @@ class engine_run {
 }  // namespace
 
 report run_engine(const engine_options& options) {
-  const scratch_folder folder(std::filesystem::temp_directory_path(), "weft-bench-engine-");
-  // Before there are threads.
-  auto holder =
-      value_of(pool_holder::fork({.transport = "shm", .dram_bytes = passive_bytes, .folder = folder.path()}));
-  return engine_run(options, holder).run();
+  return engine_run(options).run();
 }
 
 }  // namespace weft::bench

@@ -14,8 +14,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace weft::launcher {
@@ -88,7 +90,7 @@ std::string other_figure(const bench::report_row& row) {
   add(row.per_second, 1e-6, "million/s");
   add(row.bytes_per_entry, 1, "bytes/entry");
   add(row.lost_fraction, 100, "% lost");
-  add(row.hit_rate, 100, "% hits");
+  if (row.operation != "promotion") add(row.hit_rate, 100, "% hits");
   add(row.saved_cost, 100, "% cost");
   return all;
 }
@@ -134,6 +136,11 @@ void print_row(std::ostream& out, const bench::report_row& row) {
     out << "   no limit: " << row.limit_name;
   }
   out << parts_of(row);
+  if (row.operation == "promotion" && row.hit_rate && row.batch) {
+    std::snprintf(text, sizeof text, "   %.1f %% of %zu pages a step on time", *row.hit_rate * 100,
+                  *row.batch);
+    out << text;
+  }
   if (row.us_p50 && row.us_p99) {
     std::snprintf(text, sizeof text, "   p50 %.1f us, p99 %.1f us", *row.us_p50, *row.us_p99);
     out << text;
@@ -161,22 +168,34 @@ int finish(const bench::report& report, const command_context& context) {
   return exit_done;
 }
 
+struct engine_part {
+  std::string_view name;
+  bench::report (*run)(const bench::engine_options&);
+};
+constexpr engine_part engine_parts[] = {{"adaptive", bench::run_adaptive}, {"engine", bench::run_engine}};
+
 std::vector<std::string> names_of_groups() {
   std::vector<std::string> names(std::begin(bench::kernel_groups), std::end(bench::kernel_groups));
-  names.emplace_back("engine");
+  for (const auto& part : engine_parts)
+    names.emplace_back(part.name);
   return names;
 }
 
-// Every figure of the kernels, then those of the whole engine that is made of them.
+// The parts of the whole engine first fork, so they come before the kernels' threads.
 int bench_kernels(const bench_options& options, const command_context& context) {
   const auto show = shower(context);
+  const auto is_wanted = [&](std::string_view group) {
+    return options.only.empty() || std::ranges::find(options.only, group) != options.only.end();
+  };
   bench::report report;
-  if (options.only != std::vector<std::string>{"engine"})
-    report = bench::run_kernels({options.threads, options.rounds, options.only, show});
-  if (!options.only.empty() && std::ranges::find(options.only, "engine") == options.only.end())
-    return finish(report, context);
-  const auto engine = bench::run_engine({options.threads, options.rounds, show});
-  report.rows.insert(report.rows.end(), engine.rows.begin(), engine.rows.end());
+  const auto add = [&report](bench::report part) {
+    report.machine = part.machine;
+    std::ranges::move(part.rows, std::back_inserter(report.rows));
+  };
+  for (const auto& part : engine_parts)
+    if (is_wanted(part.name)) add(part.run({options.threads, options.rounds, show}));
+  if (std::ranges::any_of(bench::kernel_groups, is_wanted))
+    add(bench::run_kernels({options.threads, options.rounds, options.only, show}));
   return finish(report, context);
 }
 

@@ -18,4 +18,10 @@ struct engine_options {
 // Takes about two minutes on two cores and 5 GiB of memory.
 report run_engine(const engine_options& options);
 
+// What ATSKV adds to a decode step behind 2048 tokens, 512 of which are resident: without a passive store,
+// with one in this process, and with one in the memory of another, by shared memory (hit_rate: the part of
+// the promotions that were there when their layer began to attend). Forks: before this process has threads.
+// Takes about a minute on two cores and 6 GiB of memory.
+report run_adaptive(const engine_options& options);
+
 }  // namespace weft::bench
