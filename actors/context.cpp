@@ -2,8 +2,6 @@
 #include <weft/actors/errors.hpp>
 #include <weft/actors/remote_context.hpp>
 #include <weft/block/layout.hpp>
-#include <weft/block/whole_layer.hpp>
-#include <weft/kernels/rotate_scatter.hpp>
 
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
@@ -11,6 +9,7 @@
 #include <caf/typed_response_promise.hpp>
 
 #include "float_bytes.hpp"
+#include "slot_writer.hpp"
 #include "transfers.hpp"
 
 #include <algorithm>
@@ -28,6 +27,7 @@ namespace {
 constexpr auto lease_timeout = std::chrono::milliseconds{500};
 constexpr auto opening_timeout = std::chrono::seconds{10};
 constexpr auto room_interval = std::chrono::milliseconds{2};
+constexpr auto call_interval = std::chrono::milliseconds{50};
 constexpr std::size_t most_scores_bytes = max_mailbox_message_bytes / 2;
 constexpr int most_attempts = 3;  // of one load, each at another holder
 
@@ -44,6 +44,7 @@ struct placement {
 // One node's part of the ranking; a node with many blocks has several.
 struct ranker {
   retrieval_actor node;
+  id128 id;  // of the node
   std::uint64_t session = 0;
   std::vector<retrieval_block> blocks;
   std::vector<std::uint32_t> held;
@@ -74,10 +75,10 @@ struct context_state {
   std::vector<ranker> rankers;
   std::deque<pending_load> waiting;
   std::size_t fetches = 0;  // on their way
+  bool starved = false;     // of room
   bool ticking = false;
-  kernels::thread_pool threads{1};
-  kernels::rotation_table rotations;
-  std::vector<kernels::scatter_rows> items;
+  std::size_t asked = 0;  // calls to rankers that are open
+  slot_writer slots;
   transfer_list moved;
 
   const sparse_context_plan& plan() const { return context->plan(); }
@@ -237,6 +238,12 @@ const role_handles* node_to_rank(const context_state& state, std::uint32_t block
   return all[block % all.size()];
 }
 
+id128 id_of(const cluster& now, const role_handles* wanted) {
+  const auto found =
+      std::ranges::find_if(now.handles, [wanted](const auto& node) { return &node.second == wanted; });
+  return found == now.handles.end() ? id128{} : found->first;
+}
+
 void assign_rankers(context_state& state) {
   std::vector<const role_handles*> all;
   for (const auto& [node, handles] : state.parts.now->handles)
@@ -252,6 +259,7 @@ void assign_rankers(context_state& state) {
     if (found == open.end() || state.rankers[found->second].blocks.size() == most) {
       open[node] = state.rankers.size();
       state.rankers.push_back({.node = node->retrieval,
+                               .id = id_of(*state.parts.now, node),
                                .session = state.number << 16U | state.rankers.size(),
                                .blocks = {},
                                .held = {}});
@@ -321,6 +329,10 @@ void take_scores(context_state& state, std::size_t number, std::uint64_t round,
   }
 }
 
+void keep_ticking(self_pointer self) {
+  if (!std::exchange(self->state.ticking, true)) self->delayed_send(self, call_interval, tick_atom_v);
+}
+
 void ask_ranker(self_pointer self, std::size_t number, const remote_queries& asked, std::size_t first,
                 std::size_t last) {
   auto& state = self->state;
@@ -333,14 +345,26 @@ void ask_ranker(self_pointer self, std::size_t number, const remote_queries& ask
                             .queries = {}};
   for (std::size_t i = first; i < last; ++i)
     message.queries += asked.queries[i];
-  self->request(r.node, state.parts.read_timeout, rank_atom_v, message)
-      .then([self, number, round = asked.round, layers = message.layers](
-                const retrieval_scores& scores) { take_scores(self->state, number, round, layers, scores); },
-            [self, number, round = asked.round, layers = message.layers](const caf::error& e) {
-              const auto why = from_caf(e, "ranking blocks").code;
-              if (why == errc::unreachable || why == errc::not_found) self->state.rankers[number].gone = true;
-              self->state.context->ranking_failed(round, number, layers);
-            });
+  ++state.asked;
+  keep_ticking(self);
+  const auto layers = message.layers;
+  state.parts.calls->rank(
+      r.id, std::move(message), state.parts.read_timeout,
+      [to = self->address(), number, round = asked.round, layers](result<retrieval_scores> scores) {
+        const auto alive = caf::actor_cast<context_actor>(to);
+        if (!alive) return;
+        caf::anon_send(alive, rank_atom_v,
+                       ranked_layers_ptr{std::make_shared<const ranked_layers>(
+                           ranked_layers{number, round, layers, std::move(scores)})});
+      });
+}
+
+void take_ranked(context_state& state, const ranked_layers& ranked) {
+  --state.asked;
+  if (ranked.scores) return take_scores(state, ranked.ranker, ranked.round, ranked.layers, *ranked.scores);
+  const auto why = ranked.scores.error().code;
+  if (why == errc::unreachable || why == errc::not_found) state.rankers[ranked.ranker].gone = true;
+  state.context->ranking_failed(ranked.round, ranked.ranker, ranked.layers);
 }
 
 void rank(self_pointer self, const remote_queries& asked) {
@@ -362,53 +386,12 @@ void rank(self_pointer self, const remote_queries& asked) {
 
 // -- blocks into slots --
 
-// The rows of one layer of a block to their place in its slot.
 result<void> put_in_slot(context_state& state, const pending_load& wanted, std::span<const std::byte> bytes) {
   const auto& load = wanted.load;
   const sparse_index& index = index_of(state, load.block);
-  const auto& plan = state.plan();
-  const block::shape shape{.layers = plan.shape.layers,
-                           .kv_heads = plan.shape.kv_heads,
-                           .head_dim = plan.shape.head_dim,
-                           .tokens = plan.how.block_tokens,
-                           .dtype = plan.shape.dtype};
-  std::vector<std::span<const std::byte>> bands;
-  std::size_t at = 0;
-  for (std::uint32_t band = 0; band < index.bands; ++band) {
-    const auto& range = state.placements[load.block].ranges[std::size_t{load.layer} * index.bands + band];
-    bands.push_back(bytes.subspan(at, range.bytes));
-    at += range.bytes;
-  }
-  const auto middle = plan.blocks.middle_blocks()[load.block];
-  const std::uint32_t number = middle.first_token / plan.how.block_tokens;
-  const auto found = block::whole_layer(shape, bands, index.checksums_of(number, load.layer));
-  if (!found) return tl::make_unexpected(found.error());
-  const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
-  state.rotations.assign(plan.frequencies, middle.start_position, shape.tokens);
-  state.items.clear();
-  for (const block::band_layer& rows : *found) {
-    std::uint32_t row = 0;
-    for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
-      const std::uint32_t end = row + rows.counts[head];
-      while (row < end) {
-        std::uint32_t run = 1;
-        while (row + run < end && rows.positions[row + run] == rows.positions[row] + run)
-          ++run;
-        const std::size_t to = head * load.head_stride_bytes + rows.positions[row] * row_bytes;
-        state.items.push_back({.k = rows.k + row * row_bytes,
-                               .v = rows.v + row * row_bytes,
-                               .source_row_stride = shape.head_dim,
-                               .entries = rows.positions + row,
-                               .rows = run,
-                               .rotations = &state.rotations,
-                               .k_out = load.k + to,
-                               .v_out = load.v + to});
-        row += run;
-      }
-    }
-  }
-  kernels::rotate_scatter(state.items, shape.dtype, state.threads);
-  return {};
+  const auto ranges = std::span(state.placements[load.block].ranges)
+                          .subspan(std::size_t{load.layer} * index.bands, index.bands);
+  return state.slots.put(state.plan(), index, load, ranges, bytes);
 }
 
 void pump(self_pointer self);
@@ -517,8 +500,8 @@ void pump(self_pointer self) {
   for (const auto& [holder, in] : by_holder)
     fetch(self, in);
   // Others fill staging: nothing of ours will come in and say that there is room again.
-  if (!state.waiting.empty() && state.fetches == 0 && !std::exchange(state.ticking, true))
-    self->delayed_send(self, room_interval, tick_atom_v);
+  if (!state.waiting.empty() && state.fetches == 0 && !std::exchange(state.starved, true))
+    self->delayed_send(self, room_interval, load_atom_v);
 }
 
 caf::result<std::uint64_t> open(self_pointer self) {
@@ -581,9 +564,16 @@ context_actor::behavior_type behave(self_pointer self, context_parts parts, remo
       },
       [self](rank_atom, const remote_queries_ptr& asked) { rank(self, *asked); },
       [self](status_atom) -> caf::result<transfer_list> { return self->state.moved; },
+      [self](rank_atom, const ranked_layers_ptr& ranked) { take_ranked(self->state, *ranked); },
+      [self](load_atom) {
+        self->state.starved = false;
+        pump(self);
+      },
       [self](tick_atom) {
         self->state.ticking = false;
-        pump(self);
+        if (self->state.asked == 0) return;
+        self->state.parts.calls->expire();
+        keep_ticking(self);
       },
   };
 }

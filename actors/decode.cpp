@@ -364,6 +364,7 @@ void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_i
                                {.pool = state.parts.pool,
                                 .fabric = state.parts.fabric,
                                 .room = state.parts.room,
+                                .calls = state.parts.calls,
                                 .now = state.now,
                                 .read_timeout = state.read_deadline,
                                 .owner = self->address()},

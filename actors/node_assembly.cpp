@@ -196,7 +196,8 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
                   .engine = {},
                   .room = room,
                   .clock = environment.clock,
-                  .fabric = parts.fabric};
+                  .fabric = parts.fabric,
+                  .calls = path.calls};
   if (runs_whole_model(config)) {
     work.engine = spawn_engine(system, environment.model, context, environment.thread,
                                {.limit_bytes = config.cache_bytes, .idle_base_bytes = config.base_bytes});
@@ -216,9 +217,12 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
     parts.roles.decode = place;
     parts.roles.group = place;
   }
-  if (has(config, role::retrieval))
-    parts.roles.retrieval =
+  if (has(config, role::retrieval)) {
+    const auto ranks =
         spawn_retrieval(system, {.pool = parts.pool, .room = room, .read_timeout = config.read_deadline});
+    parts.roles.retrieval = ranks;
+    path.calls->serve_ranking(ranking_of(ranks));
+  }
   if (context) parts.gateway = spawn_gateway(system, config, work);
 
   made.gateway = parts.gateway;

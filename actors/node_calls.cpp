@@ -117,6 +117,16 @@ void node_calls::serve(const std::shared_ptr<block_store>& store) {
                 });
 }
 
+void node_calls::serve_ranking(ranking here) {
+  ranking_ = std::move(here);
+  table_->serve(call_kind::rank,
+                [ranking = ranking_](std::span<const std::byte> body, call_table::responder respond) {
+                  auto asked = wire::parse_retrieval_queries(body);
+                  if (!asked) return respond(fail(errc::invalid_argument, "no such question"));
+                  ranking(std::move(*asked), answering<retrieval_scores>(std::move(respond)));
+                });
+}
+
 // -- asking ---------------------------------------------------------------------------------------
 
 void node_calls::locate(const id128& node, std::vector<id128> keys, duration timeout,
@@ -130,6 +140,16 @@ void node_calls::locate(const id128& node, std::vector<id128> keys, duration tim
   const key_list wanted{std::move(keys)};
   table_->ask(node, call_kind::locate, message_of(wanted), timeout,
               parsed<locate_reply>(std::move(done), wire::parse_locate_reply));
+}
+
+void node_calls::rank(const id128& node, retrieval_queries asked, duration timeout,
+                      answered<retrieval_scores> done) {
+  if (node == self_) {
+    if (ranking_) return ranking_(std::move(asked), std::move(done));
+    return done(fail(errc::not_found, "this node ranks nothing"));
+  }
+  table_->ask(node, call_kind::rank, message_of(asked), timeout,
+              parsed<retrieval_scores>(std::move(done), wire::parse_retrieval_scores));
 }
 
 void node_calls::lease(const id128& node, lease_request wanted, duration timeout,

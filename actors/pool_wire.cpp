@@ -73,6 +73,13 @@ class reader {
     failed_ = failed_ || bytes > rest_.size();
     if (!failed_) rest_ = rest_.subspan(bytes);
   }
+  // So many bytes, and what their number says.
+  std::string take_bytes() {
+    const std::size_t bytes = take_count(rest_.size(), 1);
+    std::string taken(reinterpret_cast<const char*>(rest_.data()), bytes);
+    rest_ = rest_.subspan(bytes);
+    return taken;
+  }
   // So many items of at least so many bytes each may follow.
   std::size_t take_count(std::size_t limit, std::size_t least_bytes) {
     const std::size_t count = take<std::uint32_t>();
@@ -94,6 +101,13 @@ result<Body> if_whole(const reader& in, Body&& body, const char* what) {
   return fail(errc::corrupt, std::string{what} +
                                  " of another form than the protocol's; do the nodes run the "
                                  "same version?");
+}
+
+void put_bytes(message& out, const std::string& bytes) {
+  put(out, static_cast<std::uint32_t>(bytes.size()));
+  const auto at = out.size();
+  out.resize(at + bytes.size());
+  std::memcpy(out.data() + at, bytes.data(), bytes.size());
 }
 
 void put_keys(message& out, const std::vector<id128>& keys) {
@@ -225,6 +239,25 @@ void append(message& out, const withdrawal& gone) {
   put_keys(out, gone.keys);
 }
 
+void append(message& out, const retrieval_queries& asked) {
+  out.reserve(out.size() + node_ref_bytes + 20 + asked.layers.size() * 4 + asked.queries.size());
+  put(out, asked.reader);
+  put(out, asked.number);
+  put(out, asked.steps);
+  put(out, static_cast<std::uint32_t>(asked.layers.size()));
+  for (const auto layer : asked.layers)
+    put(out, layer);
+  put_bytes(out, asked.queries);
+}
+
+void append(message& out, const retrieval_scores& scores) {
+  put(out, static_cast<std::uint32_t>(scores.sums.size()));
+  for (std::size_t i = 0; i < scores.sums.size(); ++i) {
+    put_bytes(out, scores.sums[i]);
+    put_bytes(out, scores.totals[i]);
+  }
+}
+
 void append_lease(message& out, std::uint64_t lease) {
   put(out, lease);
 }
@@ -337,6 +370,30 @@ result<withdrawal> parse_withdrawal(std::span<const std::byte> body) {
   gone.sequence = in.take<std::uint64_t>();
   gone.keys = take_keys(in);
   return if_whole(in, std::move(gone), "a withdrawal");
+}
+
+result<retrieval_queries> parse_retrieval_queries(std::span<const std::byte> body) {
+  reader in{body};
+  retrieval_queries asked;
+  asked.reader = in.take_ref();
+  asked.number = in.take<std::uint64_t>();
+  asked.steps = in.take<std::uint32_t>();
+  asked.layers.resize(in.take_count(max_items_per_call, sizeof(std::uint32_t)));
+  for (auto& layer : asked.layers)
+    layer = in.take<std::uint32_t>();
+  asked.queries = in.take_bytes();
+  return if_whole(in, std::move(asked), "queries");
+}
+
+result<retrieval_scores> parse_retrieval_scores(std::span<const std::byte> body) {
+  reader in{body};
+  retrieval_scores scores;
+  const auto layers = in.take_count(max_items_per_call, 2 * sizeof(std::uint32_t));
+  for (std::size_t i = 0; i < layers && !in.failed(); ++i) {
+    scores.sums.push_back(in.take_bytes());
+    scores.totals.push_back(in.take_bytes());
+  }
+  return if_whole(in, std::move(scores), "scores");
 }
 
 result<std::uint64_t> parse_lease(std::span<const std::byte> body) {

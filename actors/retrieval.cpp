@@ -66,7 +66,7 @@ struct retrieval_state {
   retrieval_report counters;
 };
 
-using self_pointer = retrieval_actor::stateful_pointer<retrieval_state>;
+using self_pointer = local_retrieval_actor::stateful_pointer<retrieval_state>;
 
 result<void> check(const retrieval_session& what) {
   const auto wrong = [](const char* which) {
@@ -308,17 +308,16 @@ caf::result<retrieval_held> open(self_pointer self, const retrieval_session& wha
   return promise;
 }
 
-caf::result<retrieval_scores> rank(self_pointer self, const retrieval_queries& asked) {
-  auto& state = self->state;
+result<retrieval_scores> rank(retrieval_state& state, const retrieval_queries& asked) {
   const auto found = state.sessions.find({asked.reader, asked.number});
   if (found == state.sessions.end())
-    return to_caf({errc::not_found, "there is no such retrieval session; open it"});
+    return fail(errc::not_found, "there is no such retrieval session; open it");
   const auto& what = found->second.what;
   const std::size_t width = std::size_t{what.query_heads} * what.head_dim;
   const auto queries = floats_of(asked.queries);
   if (asked.steps == 0 || queries.size() != asked.layers.size() * asked.steps * width ||
       std::ranges::any_of(asked.layers, [&](std::uint32_t layer) { return layer >= what.layers; }))
-    return to_caf({errc::invalid_argument, "queries of another shape than their retrieval session's"});
+    return fail(errc::invalid_argument, "queries of another shape than their retrieval session's");
   retrieval_scores scores;
   for (std::size_t i = 0; i < asked.layers.size(); ++i) {
     found->second.ranker->score(asked.layers[i],
@@ -438,11 +437,11 @@ void forget_gone(retrieval_state& state, const cluster& now) {
   });
 }
 
-retrieval_actor::behavior_type behave(self_pointer self, retrieval_parts parts) {
+local_retrieval_actor::behavior_type behave(self_pointer self, retrieval_parts parts) {
   self->state.parts = std::move(parts);
   return {
       [self](open_atom, const retrieval_session& what) { return open(self, what); },
-      [self](rank_atom, const retrieval_queries& asked) { return rank(self, asked); },
+      [self](rank_atom, const ranking_order_ptr& order) { order->answer(rank(self->state, order->asked)); },
       [self](rank_atom, const document_queries& asked) { return rank(self, asked); },
       [self](close_atom, const machines::node_ref& reader, std::uint64_t number) {
         self->state.sessions.erase({reader, number});
@@ -460,8 +459,18 @@ retrieval_actor::behavior_type behave(self_pointer self, retrieval_parts parts) 
 
 }  // namespace
 
-retrieval_actor spawn_retrieval(caf::actor_system& system, retrieval_parts parts) {
+local_retrieval_actor spawn_retrieval(caf::actor_system& system, retrieval_parts parts) {
   return system.spawn(behave, std::move(parts));
+}
+
+node_calls::ranking ranking_of(const local_retrieval_actor& actor) {
+  return [to = actor.address()](retrieval_queries asked, node_calls::answered<retrieval_scores> done) {
+    const auto alive = caf::actor_cast<local_retrieval_actor>(to);
+    if (!alive) return done(fail(errc::unreachable, "the node that ranks is going down"));
+    caf::anon_send(alive, rank_atom_v,
+                   ranking_order_ptr{std::make_shared<const ranking_order>(
+                       ranking_order{std::move(asked), std::move(done)})});
+  };
 }
 
 }  // namespace weft::actors

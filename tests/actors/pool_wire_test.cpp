@@ -52,7 +52,8 @@ TEST_CASE("a header tells call, kind, part and reason") {
   CHECK(header->part == wire::call_part::refusal);
   CHECK(header->why == errc::out_of_space);
 
-  for (const auto& [at, value] : {std::pair{8, 0}, {8, 8}, {9, 3}, {10, 13}}) {
+  for (const auto& [at, value] :
+       {std::pair{8, 0}, {8, static_cast<int>(wire::call_kinds)}, {9, 3}, {10, 13}}) {
     auto wrong = message;
     wrong[static_cast<std::size_t>(at)] = static_cast<std::byte>(value);
     CHECK_FALSE(wire::parse_header(wrong));
@@ -189,6 +190,33 @@ TEST_CASE("of very many holders some are told") {
   const auto reply = wire::parse_locate_reply(body);
   REQUIRE(reply);
   CHECK(reply->keys[0].holders.size() == wire::max_holders_per_key);
+}
+
+TEST_CASE("queries and scores survive the wire, and nothing else does") {
+  const retrieval_queries asked{.reader = {{1, 2}, 3},
+                                .number = 4,
+                                .steps = 2,
+                                .layers = {0, 7},
+                                .queries = std::string("qu\0eries!", 10)};
+  wire::message body;
+  wire::append(body, asked);
+  check_exact(body, [](auto bytes) { return wire::parse_retrieval_queries(bytes).has_value(); });
+  const auto read = wire::parse_retrieval_queries(body);
+  REQUIRE(read);
+  CHECK(read->reader == asked.reader);
+  CHECK(read->number == asked.number);
+  CHECK(read->steps == asked.steps);
+  CHECK(read->layers == asked.layers);
+  CHECK(read->queries == asked.queries);
+
+  const retrieval_scores scores{.sums = {"abc", ""}, .totals = {"", "de"}};
+  body.clear();
+  wire::append(body, scores);
+  check_exact(body, [](auto bytes) { return wire::parse_retrieval_scores(bytes).has_value(); });
+  const auto back = wire::parse_retrieval_scores(body);
+  REQUIRE(back);
+  CHECK(back->sums == scores.sums);
+  CHECK(back->totals == scores.totals);
 }
 
 TEST_CASE("counts that promise more than there is allocate nothing") {

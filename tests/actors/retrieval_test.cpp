@@ -15,6 +15,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <future>
 #include <map>
 #include <random>
 
@@ -157,6 +158,12 @@ std::vector<float> queries() {
   return noise(std::size_t{shape.layers} * steps * query_heads * shape.head_dim, 9);
 }
 
+result<retrieval_scores> ranked_by(const node_calls::ranking& ranking, const retrieval_queries& asked) {
+  std::promise<result<retrieval_scores>> answer;
+  ranking(asked, [&](result<retrieval_scores> scores) { answer.set_value(std::move(scores)); });
+  return answer.get_future().get();
+}
+
 // The scores of every layer, [layer][middle block], ranked by so many actors.
 std::vector<std::vector<float>> scores_of(caf::actor_system& system, const stored_document& stored,
                                           retrieval::policy policy, std::uint32_t nodes) {
@@ -164,7 +171,7 @@ std::vector<std::vector<float>> scores_of(caf::actor_system& system, const store
   const auto plan = retrieval::plan_blocks(documents, how_of(policy));
   caf::scoped_actor self{system};
   const auto pool = system.spawn([&](pool_actor::pointer) { return pool_of(stored.room, stored.blocks); });
-  std::vector<retrieval_actor> actors;
+  std::vector<local_retrieval_actor> actors;
   std::vector<std::vector<retrieval::shard_scores>> shards(shape.layers);
   for (std::uint32_t node = 0; node < nodes; ++node) {
     actors.push_back(spawn_retrieval(system, {.pool = pool, .room = stored.room, .read_timeout = patience}));
@@ -197,18 +204,12 @@ std::vector<std::vector<float>> scores_of(caf::actor_system& system, const store
                             .steps = steps,
                             .layers = {0, 1},
                             .queries = as_bytes(queries())};
-    self->request(actors.back(), patience, rank_atom_v, asked)
-        .receive(
-            [&](const retrieval_scores& scores) {
-              for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
-                shards[layer].push_back({held.blocks, from_bytes_of<float>(scores.sums[layer]),
-                                         from_bytes_of<kernels::softmax_total>(scores.totals[layer])});
-            },
-            [&](const caf::error& e) { FAIL(system.render(e)); });
+    const auto scores = ranked_by(ranking_of(actors.back()), asked).value();
+    for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+      shards[layer].push_back({held.blocks, from_bytes_of<float>(scores.sums[layer]),
+                               from_bytes_of<kernels::softmax_total>(scores.totals[layer])});
     asked.number = 77;
-    self->request(actors.back(), patience, rank_atom_v, asked)
-        .receive([&](const retrieval_scores&) { FAIL("ranked without a session"); },
-                 [&](const caf::error&) {});
+    CHECK(ranked_by(ranking_of(actors.back()), asked).error().code == errc::not_found);
   }
   for (const auto& actor : actors)
     caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);

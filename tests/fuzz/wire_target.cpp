@@ -143,6 +143,8 @@ bool read_pool_message(std::span<const std::byte> bytes) {
       return read_body(body, parse_withdrawal);
     case call_kind::touch:
       return read_body(body, parse_key_list);
+    case call_kind::rank:
+      return answers ? read_body(body, parse_retrieval_scores) : read_body(body, parse_retrieval_queries);
   }
   return false;
 }

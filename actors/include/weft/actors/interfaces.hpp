@@ -158,12 +158,11 @@ using rescoring_actor = caf::typed_actor<
     // Time to go on (sent to itself).
     caf::reacts_to<tick_atom>>;
 
-// Ranks the blocks of contexts for readers that decode sparsely: queries come here, blocks stay.
+// Ranks the blocks of contexts for readers that decode sparsely: queries come here, by the fabric, blocks
+// stay.
 using retrieval_actor = caf::typed_actor<
     // Answered when it knows them, with which it can rank.
     caf::replies_to<open_atom, retrieval_session>::with<retrieval_held>,
-    // Under some layers' queries. `not_found`: there is no such session, open it anew.
-    caf::replies_to<rank_atom, retrieval_queries>::with<retrieval_scores>,
     // The best products of documents' keys with a question's queries.
     caf::replies_to<rank_atom, document_queries>::with<document_products>,
     // The reader is done.
@@ -172,6 +171,11 @@ using retrieval_actor = caf::typed_actor<
     caf::replies_to<status_atom>::with<retrieval_report>,
     // The view has changed (local): sessions of who is gone end.
     caf::reacts_to<cluster_atom, cluster_ptr>>;
+
+// The same for its own node (local).
+using local_retrieval_actor = retrieval_actor::extend<
+    // Blocks under some layers' queries. `not_found`: there is no such session.
+    caf::reacts_to<rank_atom, ranking_order_ptr>>;
 
 // Answers questions over documents of the pool.
 using decode_actor =
@@ -190,9 +194,13 @@ using context_actor = caf::typed_actor<
     caf::reacts_to<load_atom, remote_loads_ptr>,
     // Queries to those who rank.
     caf::reacts_to<rank_atom, remote_queries_ptr>,
+    // What one of them says (sent to itself).
+    caf::reacts_to<rank_atom, ranked_layers_ptr>,
     // What came from whom so far.
     caf::replies_to<status_atom>::with<transfer_list>,
     // Room in staging may be free again (sent to itself).
+    caf::reacts_to<load_atom>,
+    // Calls may have run out of time (sent to itself).
     caf::reacts_to<tick_atom>>;
 
 // The same for its own node (local).

@@ -176,6 +176,22 @@ struct remote_queries;
 using remote_loads_ptr = std::shared_ptr<const remote_loads>;
 using remote_queries_ptr = std::shared_ptr<const remote_queries>;
 
+// Queries that came by the fabric, and where the scores go: called once, on the thread of who ranks.
+struct ranking_order {
+  retrieval_queries asked;
+  std::function<void(result<retrieval_scores>)> answer;
+};
+using ranking_order_ptr = std::shared_ptr<const ranking_order>;
+
+// What a retrieval node said to some layers' queries of a context.
+struct ranked_layers {
+  std::size_t ranker = 0;
+  std::uint64_t round = 0;
+  std::vector<std::uint32_t> layers;
+  result<retrieval_scores> scores;
+};
+using ranked_layers_ptr = std::shared_ptr<const ranked_layers>;
+
 // -- engine --
 
 using encoded_document_ptr = std::shared_ptr<const engine::banded_document>;
@@ -354,3 +370,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::block_list)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::transfer_list)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::remote_loads_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::remote_queries_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::ranking_order_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(weft::actors::ranked_layers_ptr)

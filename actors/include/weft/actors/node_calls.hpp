@@ -26,6 +26,11 @@ class node_calls {
   // Answers the others from now on; `store` may be null. Before the first connection.
   void serve(const std::shared_ptr<block_store>& store);
 
+  // Blocks are ranked by that, on whatever thread it likes. Before the first connection.
+  using ranking = std::function<void(retrieval_queries, answered<retrieval_scores>)>;
+  void serve_ranking(ranking here);
+
+  void rank(const id128& node, retrieval_queries asked, duration timeout, answered<retrieval_scores> done);
   void locate(const id128& node, std::vector<id128> keys, duration timeout, answered<locate_reply> done);
   void lease(const id128& node, lease_request wanted, duration timeout, answered<lease_reply> done);
   void release(const id128& node, std::uint64_t lease);
@@ -46,6 +51,7 @@ class node_calls {
   std::shared_ptr<call_table> table_;
   std::shared_ptr<directory_shard> shard_;
   std::weak_ptr<block_store> store_;
+  ranking ranking_;  // null: this node ranks nothing
 };
 
 }  // namespace weft::actors

@@ -25,8 +25,9 @@ enum class call_kind : std::uint8_t {
   announce = 5,
   withdraw = 6,
   touch = 7,  // without an answer
+  rank = 8,
 };
-inline constexpr std::size_t call_kinds = 8;  // with the one that is none
+inline constexpr std::size_t call_kinds = 9;  // with the one that is none
 
 enum class call_part : std::uint8_t { question = 0, answer = 1, refusal = 2 };
 
@@ -55,6 +56,8 @@ void append(message& out, const offer& what);
 void append(message& out, const offer_reply& reply);
 void append(message& out, const announcement& news);
 void append(message& out, const withdrawal& gone);
+void append(message& out, const retrieval_queries& asked);
+void append(message& out, const retrieval_scores& scores);
 void append_lease(message& out, std::uint64_t lease);
 // What a shard found of so many keys.
 void append(message& out, const machines::located& found, std::size_t keys);
@@ -67,6 +70,8 @@ result<offer> parse_offer(std::span<const std::byte> body);
 result<offer_reply> parse_offer_reply(std::span<const std::byte> body);
 result<announcement> parse_announcement(std::span<const std::byte> body);
 result<withdrawal> parse_withdrawal(std::span<const std::byte> body);
+result<retrieval_queries> parse_retrieval_queries(std::span<const std::byte> body);
+result<retrieval_scores> parse_retrieval_scores(std::span<const std::byte> body);
 result<std::uint64_t> parse_lease(std::span<const std::byte> body);
 result<locate_reply> parse_locate_reply(std::span<const std::byte> body);
 

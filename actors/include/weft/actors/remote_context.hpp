@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/actors/interfaces.hpp>
+#include <weft/actors/node_calls.hpp>
 #include <weft/base/time.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/policies/retrieval/shard_scores.hpp>
@@ -90,6 +91,7 @@ struct context_parts {
   pool_actor pool;
   fabric_actor fabric;
   std::shared_ptr<staging> room;
+  std::shared_ptr<node_calls> calls;
   cluster_ptr now;
   duration read_timeout{};
   caf::actor_addr owner;  // with whom it ends at the latest

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/actors/interfaces.hpp>
+#include <weft/actors/node_calls.hpp>
 #include <weft/actors/staging.hpp>
 #include <weft/base/time.hpp>
 
@@ -18,6 +19,10 @@ struct retrieval_parts {
   duration read_timeout{};
 };
 
-retrieval_actor spawn_retrieval(caf::actor_system& system, retrieval_parts parts);
+local_retrieval_actor spawn_retrieval(caf::actor_system& system, retrieval_parts parts);
+
+// Passes questions to that actor, and refuses them as `unreachable` once it has ended. Does not keep it
+// alive.
+node_calls::ranking ranking_of(const local_retrieval_actor& actor);
 
 }  // namespace weft::actors

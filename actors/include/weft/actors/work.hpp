@@ -4,6 +4,7 @@
 #include <weft/actors/control.hpp>
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/model_context.hpp>
+#include <weft/actors/node_calls.hpp>
 #include <weft/actors/node_config.hpp>
 #include <weft/engine/runner.hpp>
 
@@ -37,6 +38,7 @@ struct work_parts {
   std::shared_ptr<staging> room;
   clock_source clock;
   fabric_actor fabric;
+  std::shared_ptr<node_calls> calls;
   bool grouped = false;  // the engine is one of a group: sessions share no rows, and decode densely
 };
 
