@@ -8,6 +8,7 @@
 // and each of these row teams keeps its own running softmax until the end.
 #pragma once
 
+#include "cuda/lanes.hpp"
 #include "cuda/stored_rows.hpp"
 
 #include <cstddef>
@@ -15,7 +16,6 @@
 
 namespace weft::kernels::cuda {
 
-inline constexpr std::uint32_t warp_lanes = 32;
 inline constexpr std::uint32_t largest_head_dim = warp_lanes * lane_elements;
 // Of a row that is not there: small, and finite so that differences stay numbers.
 inline constexpr float hidden_score = -1e30F;
@@ -157,11 +157,7 @@ WEFT_BOTH_SIDES inline float merged_element(const float* first, std::size_t stri
   float sum = 0;
   for (std::uint32_t i = 0; i < pieces; ++i) {
     const float* const piece = first + i * stride;
-#if defined(__CUDA_ARCH__)
-    const float factor = exp2f(piece[0] - maximum);
-#else
-    const float factor = __builtin_exp2f(piece[0] - maximum);
-#endif
+    const float factor = power_of_two(piece[0] - maximum);
     weight += piece[1] * factor;
     sum += piece[2 + d] * factor;
   }

@@ -10,7 +10,50 @@ class device_warp {
   using f32 = float;
   using mask = bool;
 
+  // One for each lane; a body names its own lane only.
+  template <class T>
+  class each_lanes {
+   public:
+    __device__ T& operator[](std::uint32_t) { return value_; }
+    __device__ const T& operator[](std::uint32_t) const { return value_; }
+
+   private:
+    T value_{};
+  };
+
   __device__ device_warp() : lane_(threadIdx.x % warp_lanes) {}
+
+  template <class Function>
+  __device__ void each(const Function& function) const {
+    function(lane_);
+  }
+  // The lanes for which it is true, as bits.
+  template <class Function>
+  __device__ std::uint32_t ballot(const Function& function) const {
+    return __ballot_sync(every_lane, function(lane_));
+  }
+  // `add(key, how often)` for the keys of the first `count` lanes, once for each different key.
+  template <class Add>
+  __device__ void tally(const each_lanes<std::uint32_t>& keys, std::uint32_t count, const Add& add) const {
+    const unsigned present = __ballot_sync(every_lane, lane_ < count);
+    if (lane_ >= count) return;
+    const unsigned same = __match_any_sync(present, keys[lane_]);
+    if (lanes_before(same, lane_) == 0) add(keys[lane_], lanes_in(same));
+  }
+  // Of a lane and of all before it.
+  template <class T>
+  __device__ each_lanes<T> running_sums(const each_lanes<T>& values) const {
+    each_lanes<T> sums = values;
+    for (std::uint32_t step = 1; step < warp_lanes; step *= 2) {
+      const T other = __shfl_up_sync(every_lane, sums[lane_], step);
+      if (lane_ >= step) sums[lane_] += other;
+    }
+    return sums;
+  }
+  template <class T>
+  __device__ T of_lane(const each_lanes<T>& values, std::uint32_t lane) const {
+    return __shfl_sync(every_lane, values[lane_], static_cast<int>(lane));
+  }
 
   __device__ f32 all(float x) const { return x; }
   __device__ mask both(mask a, mask b) const { return a && b; }

@@ -34,7 +34,37 @@ class host_warp {
     }
   };
   using mask = std::array<bool, lanes>;
+  template <class T>
+  using each_lanes = std::array<T, lanes>;
   using elements = f32[cuda::lane_elements];
+
+  template <class Function>
+  void each(const Function& function) const {
+    for (std::uint32_t lane = 0; lane < lanes; ++lane)
+      function(lane);
+  }
+  template <class Function>
+  std::uint32_t ballot(const Function& function) const {
+    std::uint32_t bits = 0;
+    for (std::uint32_t lane = 0; lane < lanes; ++lane)
+      bits |= (function(lane) ? 1U : 0U) << lane;
+    return bits;
+  }
+  template <class Add>
+  void tally(const each_lanes<std::uint32_t>& keys, std::uint32_t count, const Add& add) const {
+    for (std::uint32_t lane = 0; lane < std::min(count, lanes); ++lane)
+      add(keys[lane], 1U);
+  }
+  template <class T>
+  each_lanes<T> running_sums(each_lanes<T> values) const {
+    for (std::uint32_t lane = 1; lane < lanes; ++lane)
+      values[lane] += values[lane - 1];
+    return values;
+  }
+  template <class T>
+  T of_lane(const each_lanes<T>& values, std::uint32_t lane) const {
+    return values[lane];
+  }
 
   f32 all(float x) const {
     return by_lane([&](auto) { return x; });

@@ -7,46 +7,16 @@
 
 #include <doctest/doctest.h>
 
+#include "device_memory.hpp"
+
 #include <cmath>
 #include <cstring>
 #include <random>
 
 using namespace weft::kernels;
+using namespace weft::kernels::testing;
 
 namespace {
-
-bool has_device() {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0) return true;
-  MESSAGE("no CUDA device: skipped");
-  return false;
-}
-
-// Memory that both sides read and write.
-template <class T>
-class shared_array {
- public:
-  explicit shared_array(std::size_t count) : count_(count) {
-    void* memory = nullptr;
-    if (cudaMallocManaged(&memory, std::max<std::size_t>(count, 1) * sizeof(T)) != cudaSuccess)
-      throw std::bad_alloc();
-    data_ = static_cast<T*>(memory);
-  }
-  explicit shared_array(std::span<const T> values) : shared_array(values.size()) {
-    std::copy(values.begin(), values.end(), data_);
-  }
-  ~shared_array() { cudaFree(data_); }
-  shared_array(const shared_array&) = delete;
-  shared_array& operator=(const shared_array&) = delete;
-
-  T* data() { return data_; }
-  std::size_t size() const { return count_; }
-  T& operator[](std::size_t i) { return data_[i]; }
-
- private:
-  T* data_ = nullptr;
-  std::size_t count_;
-};
 
 std::vector<float> noise(std::size_t count, std::mt19937& random) {
   std::normal_distribution<float> normal;
