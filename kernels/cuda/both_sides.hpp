@@ -6,3 +6,10 @@
 #else
 #define WEFT_BOTH_SIDES
 #endif
+
+// In front of a loop whose values must stay in registers.
+#if defined(__CUDA_ARCH__)
+#define WEFT_UNROLL _Pragma("unroll")
+#else
+#define WEFT_UNROLL
+#endif

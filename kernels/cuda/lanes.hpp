@@ -17,6 +17,14 @@ WEFT_BOTH_SIDES inline float power_of_two(float x) {
 #endif
 }
 
+WEFT_BOTH_SIDES inline float logarithm_2(float x) {
+#if defined(__CUDA_ARCH__)
+  return log2f(x);
+#else
+  return __builtin_log2f(x);
+#endif
+}
+
 // Lanes of a ballot that come before this one.
 WEFT_BOTH_SIDES inline std::uint32_t lanes_before(std::uint32_t ballot, std::uint32_t lane) {
   const std::uint32_t before = ballot & ((1U << lane) - 1U);

@@ -55,6 +55,63 @@ class device_warp {
     return __shfl_sync(every_lane, values[lane_], static_cast<int>(lane));
   }
 
+  // Of the lanes whose numbers differ in bit `step`.
+  template <class T>
+  __device__ each_lanes<T> other_lanes(each_lanes<T> values, std::uint32_t step) const {
+    values[lane_] = __shfl_xor_sync(every_lane, values[lane_], static_cast<int>(step));
+    return values;
+  }
+
+  // Of the four lanes of a quad, for each of them; of all quads, for each place in a quad.
+  __device__ each_lanes<float> sum_of_quad(const each_lanes<float>& values) const {
+    return folded(values, 1, 4, [](float a, float b) { return a + b; });
+  }
+  __device__ each_lanes<float> max_of_quad(const each_lanes<float>& values) const {
+    return folded(values, 1, 4, [](float a, float b) { return fmaxf(a, b); });
+  }
+  __device__ each_lanes<float> sum_over_quads(const each_lanes<float>& values) const {
+    return folded(values, 4, warp_lanes, [](float a, float b) { return a + b; });
+  }
+  __device__ each_lanes<float> max_over_quads(const each_lanes<float>& values) const {
+    return folded(values, 4, warp_lanes, [](float a, float b) { return fmaxf(a, b); });
+  }
+
+  // Four 8 x 8 matrices of 16-bit elements from the block's own memory: lane 8 m + r says where row r of
+  // matrix m begins, at a multiple of 16 bytes. A lane gets two neighbours of row lane / 4, or, transposed,
+  // of that column.
+  template <bool Transposed, class Address>
+  __device__ void load_matrices(const Address& address, each_lanes<std::uint32_t> (&to)[4]) const {
+    const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(address(lane_)));
+    if constexpr (Transposed)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0][lane_]), "=r"(to[1][lane_]), "=r"(to[2][lane_]), "=r"(to[3][lane_])
+                   : "r"(from)
+                   : "memory");
+    else
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0][lane_]), "=r"(to[1][lane_]), "=r"(to[2][lane_]), "=r"(to[3][lane_])
+                   : "r"(from)
+                   : "memory");
+  }
+  // c += a b; see tensor_tile.hpp for who has what.
+  template <class Elements>
+  __device__ void multiply_add(const each_lanes<std::uint32_t> (&a)[4], const each_lanes<std::uint32_t>& b0,
+                               const each_lanes<std::uint32_t>& b1, each_lanes<float> (&c)[4]) const {
+    static_assert(Elements::type == dtype::bf16 || Elements::type == dtype::f16);
+    if constexpr (Elements::type == dtype::bf16)
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+          "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+          : "+f"(c[0][lane_]), "+f"(c[1][lane_]), "+f"(c[2][lane_]), "+f"(c[3][lane_])
+          : "r"(a[0][lane_]), "r"(a[1][lane_]), "r"(a[2][lane_]), "r"(a[3][lane_]), "r"(b0[lane_]),
+            "r"(b1[lane_]));
+    else
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+          "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+          : "+f"(c[0][lane_]), "+f"(c[1][lane_]), "+f"(c[2][lane_]), "+f"(c[3][lane_])
+          : "r"(a[0][lane_]), "r"(a[1][lane_]), "r"(a[2][lane_]), "r"(a[3][lane_]), "r"(b0[lane_]),
+            "r"(b1[lane_]));
+  }
+
   __device__ f32 all(float x) const { return x; }
   __device__ mask both(mask a, mask b) const { return a && b; }
   __device__ f32 select(mask m, f32 yes, f32 no) const { return m ? yes : no; }
@@ -113,6 +170,16 @@ class device_warp {
 
  private:
   static constexpr unsigned every_lane = 0xFFFFFFFFU;
+
+  // Over lanes that differ in steps from `first` to `end`.
+  template <class Fold>
+  __device__ each_lanes<float> folded(each_lanes<float> values, std::uint32_t first, std::uint32_t end,
+                                      const Fold& fold) const {
+    for (std::uint32_t step = first; step < end; step *= 2)
+      values[lane_] = fold(values[lane_], __shfl_xor_sync(every_lane, values[lane_], static_cast<int>(step)));
+    return values;
+  }
+
   std::uint32_t lane_;
 };
 

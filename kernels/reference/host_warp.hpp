@@ -66,6 +66,61 @@ class host_warp {
     return values[lane];
   }
 
+  template <class T>
+  each_lanes<T> other_lanes(const each_lanes<T>& values, std::uint32_t step) const {
+    each_lanes<T> others{};
+    for (std::uint32_t lane = 0; lane < lanes; ++lane)
+      others[lane] = values[lane ^ step];
+    return others;
+  }
+
+  each_lanes<float> sum_of_quad(const each_lanes<float>& values) const {
+    return folded(values, 1, 4, [](float a, float b) { return a + b; });
+  }
+  each_lanes<float> max_of_quad(const each_lanes<float>& values) const {
+    return folded(values, 1, 4, [](float a, float b) { return std::max(a, b); });
+  }
+  each_lanes<float> sum_over_quads(const each_lanes<float>& values) const {
+    return folded(values, 4, lanes, [](float a, float b) { return a + b; });
+  }
+  each_lanes<float> max_over_quads(const each_lanes<float>& values) const {
+    return folded(values, 4, lanes, [](float a, float b) { return std::max(a, b); });
+  }
+
+  // As the PTX ISA describes `ldmatrix`.
+  template <bool Transposed, class Address>
+  void load_matrices(const Address& address, each_lanes<std::uint32_t> (&to)[4]) const {
+    for (std::uint32_t matrix = 0; matrix < 4; ++matrix)
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+        std::uint32_t pair = 0;
+        for (std::uint32_t i = 0; i < 2; ++i) {
+          const std::uint32_t row = Transposed ? 2 * (lane % 4) + i : lane / 4;
+          const std::uint32_t column = Transposed ? lane / 4 : 2 * (lane % 4) + i;
+          pair |= std::uint32_t{address(8 * matrix + row)[column]} << 16 * i;
+        }
+        to[matrix][lane] = pair;
+      }
+  }
+  // As the PTX ISA describes `mma.m16n8k16`: every element of C by definition.
+  template <class Elements>
+  void multiply_add(const each_lanes<std::uint32_t> (&a)[4], const each_lanes<std::uint32_t>& b0,
+                    const each_lanes<std::uint32_t>& b1, each_lanes<float> (&c)[4]) const {
+    float left[16][16];
+    float right[16][8];
+    for (std::uint32_t lane = 0; lane < lanes; ++lane)
+      for (std::uint32_t i = 0; i < 2; ++i) {
+        const std::uint32_t near = 2 * (lane % 4) + i;
+        for (std::uint32_t part = 0; part < 4; ++part)
+          left[lane / 4 + part % 2 * 8][near + part / 2 * 8] = element<Elements>(a[part][lane], i);
+        right[near][lane / 4] = element<Elements>(b0[lane], i);
+        right[near + 8][lane / 4] = element<Elements>(b1[lane], i);
+      }
+    for (std::uint32_t lane = 0; lane < lanes; ++lane)
+      for (std::uint32_t e = 0; e < 4; ++e)
+        for (std::uint32_t k = 0; k < 16; ++k)
+          c[e][lane] += left[lane / 4 + e / 2 * 8][k] * right[k][2 * (lane % 4) + e % 2];
+  }
+
   f32 all(float x) const {
     return by_lane([&](auto) { return x; });
   }
@@ -140,6 +195,20 @@ class host_warp {
   }
 
  private:
+  template <class Fold>
+  static each_lanes<float> folded(each_lanes<float> values, std::uint32_t first, std::uint32_t end,
+                                  const Fold& fold) {
+    for (std::uint32_t step = first; step < end; step *= 2) {
+      const auto before = values;
+      for (std::uint32_t lane = 0; lane < lanes; ++lane)
+        values[lane] = fold(before[lane], before[lane ^ step]);
+    }
+    return values;
+  }
+  template <class Elements>
+  static float element(std::uint32_t pair, std::uint32_t index) {
+    return Elements::widen(static_cast<std::uint16_t>(pair >> 16 * index));
+  }
   template <class Function>
   static f32 by_lane(const Function& function) {
     return f32::by_lane(function);
