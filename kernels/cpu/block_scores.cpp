@@ -14,6 +14,7 @@
 #include <hwy/highway.h>
 
 #include "cpu/numbers-inl.hpp"
+#include "cpu/score_piece.hpp"
 #include "cpu/tile-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -106,10 +107,20 @@ struct single_channels {
   }
 };
 
-// Products of some lines with one tile: out[line * out_stride + vector].
+// Asks memory for what is needed next, to the second level of caches: the first one has too few misses under
+// way.
+HWY_INLINE void ask_for(const std::byte* from, const std::byte* to) {
+  constexpr int second_level = 2;
+  for (; from < to; from += cache_line_bytes)
+    __builtin_prefetch(from, 0, second_level);
+}
+
+// Products of some lines with one tile: out[line * out_stride + vector], and the largest of each line and
+// lane. Asks for as much as half a tile from `next`, if that is any.
 template <class Channels, std::size_t lines>
 HWY_INLINE void tile_products(const std::byte* tile, std::size_t channels, const float* q, float* out,
-                              std::size_t out_stride) {
+                              std::size_t out_stride, f32_vector (&largest)[lines], const std::byte* next) {
+  constexpr std::size_t asked_bytes = asked_bytes_per_channel * Channels::together;
   const f32_tag tag;
   for (std::size_t part = 0; part < score_width; part += group_columns) {
     f32_vector acc[lines][group];
@@ -117,27 +128,42 @@ HWY_INLINE void tile_products(const std::byte* tile, std::size_t channels, const
       for (std::size_t v = 0; v < group; ++v)
         acc[line][v] = hn::Zero(tag);
     for (std::size_t channel = 0; channel < channels; channel += Channels::together) {
+      if (next != nullptr) {
+        ask_for(next, next + asked_bytes);
+        next += asked_bytes;
+      }
       typename Channels::keys keys[group];
       for (std::size_t v = 0; v < group; ++v)
         keys[v] = Channels::load(tile, channel, part + v * kernels::HWY_NAMESPACE::lanes);
       Channels::template add<lines>(keys, q + channel, channels, acc);
     }
+    next = nullptr;
     for (std::size_t line = 0; line < lines; ++line)
-      for (std::size_t v = 0; v < group; ++v)
+      for (std::size_t v = 0; v < group; ++v) {
         hn::StoreU(acc[line][v], tag, out + line * out_stride + part + v * kernels::HWY_NAMESPACE::lanes);
+        largest[line] = hn::Max(largest[line], acc[line][v]);
+      }
   }
 }
 
 template <class Channels>
 void products_of_lines(const std::byte* tiles, std::size_t tile_bytes, std::size_t count,
                        std::size_t channels, const float* q, std::size_t lines, float* out,
-                       std::size_t out_stride) {
+                       std::size_t out_stride, float* maxima, const std::byte* next) {
   std::size_t line = 0;
   const auto pass = [&]<std::size_t wide>() HWY_ATTR {
-    for (; line + wide <= lines; line += wide)
-      for (std::size_t i = 0; i < count; ++i)
+    for (; line + wide <= lines; line += wide) {
+      f32_vector largest[wide];
+      std::ranges::fill(largest, hn::Set(f32_tag(), least_product));
+      for (std::size_t i = 0; i < count; ++i) {
+        const bool asks = line == 0 && next != nullptr;
         tile_products<Channels, wide>(tiles + i * tile_bytes, channels, q + line * channels,
-                                      out + line * out_stride + i * score_width, out_stride);
+                                      out + line * out_stride + i * score_width, out_stride, largest,
+                                      asks ? next + i * channels * asked_bytes_per_channel : nullptr);
+      }
+      for (std::size_t i = 0; maxima != nullptr && i < wide; ++i)
+        maxima[line + i] = hn::GetLane(hn::MaxOfLanes(f32_tag(), largest[i]));
+    }
   };
   pass.template operator()<most_lines>();
   pass.template operator()<4>();
@@ -153,32 +179,34 @@ void prepare_queries([[maybe_unused]] dtype operands, [[maybe_unused]] float* q,
 #endif
 }
 
-// `q`: prepared for the same operands, [line][channel], padded to whole pairs.
+// `q`: prepared for the same operands, [line][channel], padded to whole pairs. `maxima`, [line], and `next`
+// may be null.
 void tiles_products(dtype type, [[maybe_unused]] dtype operands, const std::byte* tiles,
                     std::size_t tile_bytes, std::size_t count, std::size_t channels, const float* q,
-                    std::size_t lines, float* out, std::size_t out_stride) {
+                    std::size_t lines, float* out, std::size_t out_stride, float* maxima,
+                    const std::byte* next) {
   switch (type) {
     case dtype::f32:
       return products_of_lines<single_channels<f32_elements>>(tiles, tile_bytes, count, channels, q, lines,
-                                                              out, out_stride);
+                                                              out, out_stride, maxima, next);
     case dtype::f16:
       return products_of_lines<single_channels<f16_elements>>(tiles, tile_bytes, count, channels, q, lines,
-                                                              out, out_stride);
+                                                              out, out_stride, maxima, next);
     case dtype::bf16:
       break;
   }
 #if WEFT_KERNELS_NATIVE_BF16
   if (operands == dtype::bf16)
-    return products_of_lines<native_bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out,
-                                                out_stride);
+    return products_of_lines<native_bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride,
+                                                maxima, next);
 #endif
-  products_of_lines<bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride);
+  products_of_lines<bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride, maxima, next);
 }
 
 float largest(const float* values, std::size_t count) {
   const f32_tag tag;
   f32_vector found[4];  // a maximum waits for the one before it
-  std::ranges::fill(found, hn::Set(tag, -1e30F));
+  std::ranges::fill(found, hn::Set(tag, least_product));
   std::size_t i = 0;
   for (; i + 4 * lanes <= count; i += 4 * lanes)
     for (std::size_t v = 0; v < 4; ++v)
@@ -207,22 +235,17 @@ HWY_INLINE float exponentials(const float* values, std::size_t count, f32_vector
   return hn::GetLane(hn::SumOfLanes(tag, sum));
 }
 
-// One line's products of whole blocks: what each block sums to, and the line's maximum. Meanwhile memory
-// brings `next_bytes` from `next`, which it would not do by itself while nothing is read.
-float block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float* sums,
-                 const std::byte* next, std::size_t next_bytes) {
-  constexpr std::size_t line_bytes = 64;
-  const float maximum = largest(products, vectors);
+// One line's products of whole blocks: what each block sums to, over 2^maximum. Asks for memory from `next`
+// to `end`, so many bytes beside each block.
+void block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float maximum,
+                float* sums, const std::byte* next, const std::byte* end, std::size_t asked_bytes) {
   const f32_vector base = hn::Set(f32_tag(), maximum);
-  const std::size_t blocks = (vectors + block_vectors - 1) / block_vectors;
-  const std::size_t step = (next_bytes + blocks * line_bytes - 1) / (blocks * line_bytes) * line_bytes;
-  std::size_t asked = 0;
   for (std::size_t first = 0; first < vectors; first += block_vectors) {
-    for (const std::size_t end = std::min(next_bytes, asked + step); asked < end; asked += line_bytes)
-      hwy::Prefetch(next + asked);
+    const std::byte* const until = std::min(end, next + asked_bytes);
+    ask_for(next, until);
+    next = until;
     *sums++ = exponentials(products + first, std::min(block_vectors, vectors - first), base);
   }
-  return maximum;
 }
 
 // Brings the sums of a line's pieces to their common maximum, and returns that with the sum of all. `maxima`
@@ -285,6 +308,7 @@ namespace weft::kernels {
 HWY_EXPORT(prepare_queries);
 HWY_EXPORT(tiles_products);
 HWY_EXPORT(block_sums);
+HWY_EXPORT(largest);
 HWY_EXPORT(join_line);
 HWY_EXPORT(tile_bounds);
 
@@ -292,6 +316,7 @@ namespace {
 
 constexpr std::uint32_t tile_width = score_tiles::tile_vectors;
 constexpr std::uint32_t product_tiles = 64;         // of a task of plain products
+constexpr std::uint32_t task_pieces = 8;            // of sums
 constexpr std::uint32_t aimed_piece_vectors = 512;  // their products stay in the first-level cache
 
 std::uint32_t tiles_of(std::uint32_t vectors) {
@@ -317,59 +342,88 @@ void prepare(const score_tiles& keys, products allowed, const float* queries, st
 }
 
 void multiply_tiles(const score_tiles& keys, products allowed, std::uint32_t first_tile, std::uint32_t count,
-                    const float* prepared, std::uint32_t lines, float* products, std::size_t stride) {
+                    const float* prepared, std::uint32_t lines, float* products, std::size_t stride,
+                    float* maxima = nullptr, const std::byte* next = nullptr) {
   HWY_DYNAMIC_DISPATCH(tiles_products)
   (keys.type(), operand_dtype(allowed, keys.type()), keys.tile(first_tile), keys.tile_bytes(), count,
-   padded(keys.type(), keys.channels()), prepared, lines, products, stride);
+   padded(keys.type(), keys.channels()), prepared, lines, products, stride, maxima, next);
 }
 
-// A piece is made of whole blocks and whole tiles.
-std::uint32_t piece_vectors(std::uint32_t block_vectors) {
-  const std::uint32_t common = std::lcm(tile_width, block_vectors);
-  return common * std::max(1U, aimed_piece_vectors / common);
-}
+// Vectors are summed piece by piece, of whole blocks and whole tiles; a task takes several.
+struct piece_plan {
+  explicit piece_plan(const softmax_blocks& item) {
+    const std::uint32_t common = std::lcm(tile_width, item.block_vectors);
+    vectors = common * std::max(1U, aimed_piece_vectors / common);
+    pieces = (item.keys->vectors() + vectors - 1) / vectors;
+    piece_blocks = vectors / item.block_vectors;
+    blocks = (item.keys->vectors() + item.block_vectors - 1) / item.block_vectors;
+    tasks = (pieces + task_pieces - 1) / task_pieces;
+    width = padded(item.keys->type(), item.keys->channels());
+  }
 
-std::uint32_t pieces_of(const softmax_blocks& item) {
-  const std::uint32_t size = piece_vectors(item.block_vectors);
-  return (item.keys->vectors() + size - 1) / size;
-}
+  std::uint32_t vectors;       // of a piece
+  std::uint32_t piece_blocks;  // likewise
+  std::uint32_t pieces;
+  std::uint32_t blocks;
+  std::uint32_t tasks;
+  std::uint32_t width;  // of a prepared query
+};
 
-std::uint32_t blocks_of(const softmax_blocks& item) {
-  return (item.keys->vectors() + item.block_vectors - 1) / item.block_vectors;
-}
-
-// Every piece has a maximum of its own, so that pieces depend on nothing. The next piece of this thread is
-// likely so many pieces further on as there are threads.
-void sum_piece(const softmax_blocks& item, const float* prepared, std::uint32_t piece, unsigned threads,
-               float* maxima, workspace& memory) {
-  const std::uint32_t size = piece_vectors(item.block_vectors);
-  const std::uint32_t first = piece * size;
-  const std::uint32_t vectors = std::min(size, item.keys->vectors() - first);
-  const std::size_t stride = std::size_t{tiles_of(size)} * tile_width + tile_width;
-  auto* products = reinterpret_cast<float*>(memory.reserve(item.lines * stride * sizeof(float)).data());
-  multiply_tiles(*item.keys, item.allowed, first / tile_width, tiles_of(vectors), prepared, item.lines,
-                 products, stride);
+// Every piece has a maximum of its own, so that pieces depend on nothing. `next`: where this thread likely
+// goes on, with a whole piece, or null. `products` has room for `lines_at_once` lines of a piece and a tile
+// each.
+void sum_piece(const softmax_blocks& item, const piece_plan& plan, const float* prepared, std::uint32_t piece,
+               const std::byte* next, float* maxima, float* products) {
+  const score_tiles& keys = *item.keys;
+  const std::uint32_t first = piece * plan.vectors;
+  const std::uint32_t vectors = std::min(plan.vectors, keys.vectors() - first);
+  const std::uint32_t tiles = tiles_of(plan.vectors);
+  const std::size_t stride = std::size_t{plan.vectors} + tile_width;
+  const std::size_t asked_before = std::size_t{tiles} * plan.width * asked_bytes_per_channel;
+  const std::size_t share_bytes =
+      next == nullptr ? 0 : (tiles * keys.tile_bytes() - asked_before) / item.lines;
+  const std::size_t step_bytes =
+      (share_bytes / plan.piece_blocks + cache_line_bytes) & ~(cache_line_bytes - 1);
+  const std::byte* asked = next == nullptr ? keys.tile(0) : next + asked_before;
   auto* const sum = &HWY_DYNAMIC_DISPATCH(block_sums);
-  const std::uint32_t pieces = pieces_of(item);
-  const std::size_t piece_bytes = tiles_of(size) * item.keys->tile_bytes();
-  const bool more = piece + threads + 1 < pieces;  // a whole one
-  const std::size_t share_bytes = more ? piece_bytes / item.lines : 0;
-  const std::byte* next =
-      more ? item.keys->tile(first / tile_width) + threads * piece_bytes : item.keys->tile(0);
-  for (std::uint32_t line = 0; line < item.lines; ++line)
-    maxima[line * pieces + piece] =
-        sum(products + line * stride, vectors, item.block_vectors,
-            item.sums + std::size_t{line} * blocks_of(item) + first / item.block_vectors,
-            next + line * share_bytes, share_bytes);
+  float found[lines_at_once];
+  for (std::uint32_t line = 0; line < item.lines; ++line) {
+    const std::uint32_t in_group = line % lines_at_once;
+    const float* const own = products + in_group * stride;
+    if (in_group == 0)
+      multiply_tiles(keys, item.allowed, first / tile_width, tiles_of(vectors),
+                     prepared + std::size_t{line} * plan.width, std::min(lines_at_once, item.lines - line),
+                     products, stride, found, line == 0 ? next : nullptr);
+    // What fills the last tile is no product.
+    float& maximum = maxima[std::size_t{line} * plan.pieces + piece];
+    maximum = vectors % tile_width == 0 ? found[in_group] : HWY_DYNAMIC_DISPATCH(largest)(own, vectors);
+    sum(own, vectors, item.block_vectors, maximum,
+        item.sums + std::size_t{line} * plan.blocks + std::size_t{piece} * plan.piece_blocks, asked,
+        asked + share_bytes, step_bytes);
+    asked += share_bytes;
+  }
 }
 
-void join_pieces(const softmax_blocks& item, float* maxima, thread_pool& pool) {
+// The next task of this thread is likely so many tasks further on as there are threads.
+void sum_pieces(const softmax_blocks& item, const piece_plan& plan, const float* prepared, std::uint32_t task,
+                unsigned threads, float* maxima, workspace& memory) {
+  const std::size_t floats = lines_at_once * (std::size_t{plan.vectors} + tile_width);
+  auto* const products = reinterpret_cast<float*>(memory.reserve(floats * sizeof(float)).data());
+  const std::uint32_t first = task * task_pieces;
+  const std::uint32_t end = std::min(plan.pieces, first + task_pieces);
+  for (std::uint32_t piece = first; piece < end; ++piece) {
+    const std::uint32_t next = piece + 1 < end ? piece + 1 : first + threads * task_pieces;
+    const bool whole = next + 1 < plan.pieces;
+    sum_piece(item, plan, prepared, piece, whole ? item.keys->tile(next * tiles_of(plan.vectors)) : nullptr,
+              maxima, products);
+  }
+}
+
+void join_pieces(const softmax_blocks& item, const piece_plan& plan, float* maxima, thread_pool& pool) {
   auto* const join = &HWY_DYNAMIC_DISPATCH(join_line);
-  const std::size_t pieces = pieces_of(item);
-  const std::size_t blocks = blocks_of(item);
-  const std::size_t piece_blocks = piece_vectors(item.block_vectors) / item.block_vectors;
   pool.parallel_for(item.lines, [&](std::size_t line, unsigned) {
-    item.totals[line] = join(item.sums + line * blocks, blocks, piece_blocks, maxima + line * pieces, pieces);
+    item.totals[line] = join(item.sums + line * plan.blocks, plan.blocks, plan.piece_blocks,
+                             maxima + line * plan.pieces, plan.pieces);
   });
 }
 
@@ -404,38 +458,39 @@ void score_tiles::set(std::uint32_t vector, std::span<const float> values) {
 
 // Scratch memory: for each item the pieces' maxima, [line][piece], and its prepared queries.
 void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratch, thread_pool& pool) {
-  const auto floats_of = [](const softmax_blocks& item) {
-    return std::size_t{item.lines} * pieces_of(item) + prepared_floats(*item.keys, item.lines);
+  const auto maxima_of = [](const softmax_blocks& item) {
+    return std::size_t{item.lines} * piece_plan(item).pieces;
   };
   std::size_t floats = 0;
   std::size_t tasks = 0;
   for (const softmax_blocks& item : items) {
     check(item);
-    floats += floats_of(item);
-    tasks += pieces_of(item);
+    floats += maxima_of(item) + prepared_floats(*item.keys, item.lines);
+    tasks += piece_plan(item).tasks;
   }
   auto* const memory = reinterpret_cast<float*>(scratch.reserve(floats * sizeof(float)).data());
   float* own = memory;
   for (const softmax_blocks& item : items) {
-    prepare(*item.keys, item.allowed, item.queries, item.lines,
-            own + std::size_t{item.lines} * pieces_of(item));
-    own += floats_of(item);
+    own += maxima_of(item);
+    prepare(*item.keys, item.allowed, item.queries, item.lines, own);
+    own += prepared_floats(*item.keys, item.lines);
   }
   pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
     float* maxima = memory;
     for (const softmax_blocks& item : items) {
-      const std::uint32_t pieces = pieces_of(item);
-      if (task < pieces)
-        return sum_piece(item, maxima + std::size_t{item.lines} * pieces, static_cast<std::uint32_t>(task),
-                         pool.threads(), maxima, pool.scratch(worker));
-      task -= pieces;
-      maxima += floats_of(item);
+      const piece_plan plan(item);
+      const float* const prepared = maxima + std::size_t{item.lines} * plan.pieces;
+      if (task < plan.tasks)
+        return sum_pieces(item, plan, prepared, static_cast<std::uint32_t>(task), pool.threads(), maxima,
+                          pool.scratch(worker));
+      task -= plan.tasks;
+      maxima += maxima_of(item) + prepared_floats(*item.keys, item.lines);
     }
   });
   own = memory;
   for (const softmax_blocks& item : items) {
-    join_pieces(item, own, pool);
-    own += floats_of(item);
+    join_pieces(item, piece_plan(item), own, pool);
+    own += maxima_of(item) + prepared_floats(*item.keys, item.lines);
   }
 }
 

@@ -47,7 +47,8 @@ TEST_CASE("a block's share in the softmax equals its definition") {
       const std::uint32_t channels = random.between(1, 40);
       const std::uint32_t block_vectors = random.between(1, 40);
       const std::uint32_t lines = random.between(1, 21);
-      const random_keys keys[] = {{random, 2000, channels}, {random, 50, channels}};
+      const random_keys keys[] = {{random, seed % 10 == 0 ? 12000U : 2000U, channels},
+                                  {random, 50, channels}};
       const auto queries = random.values(2 * lines * channels, 2.0F);
       std::vector<softmax_blocks> items;
       std::vector<float> sums[2];
@@ -99,6 +100,29 @@ TEST_CASE("narrow products are those of rounded queries") {
                 doctest::Approx(expected[block]).epsilon(1e-4).scale(0.01));
     }
   }
+}
+
+TEST_CASE("what fills the last tile counts nowhere, also where all products are far below zero") {
+  testing::on_every_target([] {
+    thread_pool pool(1);
+    workspace scratch;
+    for (const std::uint32_t vectors : {1U, 63U, 65U, 577U}) {
+      CAPTURE(vectors);
+      score_tiles keys(dtype::bf16, vectors, 3);
+      for (std::uint32_t i = 0; i < vectors; ++i)
+        keys.set(i, std::vector<float>{-16.0F, -16.0F, -8.0F});
+      const std::vector<float> queries(2 * 3, 8.0F);
+      std::vector<float> sums(2 * vectors);
+      std::vector<softmax_total> totals(2);
+      const softmax_blocks item{&keys, 1, queries.data(), 2, sums.data(), totals.data()};
+      softmax_block_sums({&item, 1}, scratch, pool);
+      for (const softmax_total& total : totals) {
+        CHECK(total.maximum == -320.0F);
+        CHECK(total.sum == doctest::Approx(vectors));
+      }
+      CHECK(sums == std::vector<float>(2 * vectors, 1.0F));
+    }
+  });
 }
 
 TEST_CASE("sums do not depend on the number of threads") {
