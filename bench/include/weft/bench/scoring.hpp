@@ -12,9 +12,9 @@ namespace weft::bench {
 
 struct scoring_options {
   unsigned threads = 0;  // 0: one per CPU of this process
-  unsigned rounds = 3;   // in each, a prefill and a prefill with its scores, in turn
+  unsigned rounds = 1;   // in each, a prefill, a prefill with its scores and another prefill
   std::uint32_t layers = 3;
-  std::vector<std::uint32_t> tokens = {2048, 4096, 8192, 16384};
+  std::vector<std::uint32_t> tokens = {2048, 8192};
   // Called with every row as it is ready, on the calling thread. May be empty.
   std::function<void(const report_row&)> progress;
 };
