@@ -60,18 +60,36 @@ float least_of_key(std::uint32_t key) {
   return std::bit_cast<float>((ordered >> 31U) != 0 ? ordered ^ 0x80000000U : ~ordered);
 }
 
-// The keys of rows at equal distances.
-std::vector<std::uint16_t> sample_of(std::span<const std::span<const float>> lists, std::size_t rows) {
+// Of the keys of rows at equal distances.
+struct key_sample {
+  std::vector<std::uint32_t> bins = std::vector<std::uint32_t>(all_keys, 0);
+  std::size_t rows = 0;
+
+  // That which has so many before it in the order.
+  std::uint32_t key_at(double place) const {
+    auto left = static_cast<std::uint64_t>(place);
+    std::uint32_t key = all_keys - 1;
+    for (; left >= bins[key]; --key)
+      left -= bins[key];
+    return key;
+  }
+};
+
+key_sample sample_of(std::span<const std::span<const float>> lists, std::size_t rows) {
+  constexpr std::size_t asked_ahead = 32;  // each of them is a miss
   const std::size_t distance = rows / sampled_rows;
-  std::vector<std::uint16_t> keys;
-  keys.reserve(rows / distance + 1);
+  key_sample sample;
   std::size_t next = distance / 2;
   for (const auto list : lists) {
-    for (; next < list.size(); next += distance)
-      keys.push_back(order_key(list[next]));
+    for (; next < list.size(); next += distance) {
+      if (next + asked_ahead * distance < list.size())
+        __builtin_prefetch(list.data() + next + asked_ahead * distance);
+      ++sample.bins[order_key(list[next])];
+      ++sample.rows;
+    }
     next -= list.size();
   }
-  return keys;
+  return sample;
 }
 
 // Keys between which the cut behind `count` of `rows` lies, all but certainly: [low, high).
@@ -80,19 +98,14 @@ struct key_window {
   std::uint32_t high;
 };
 
-key_window window_of(std::vector<std::uint16_t> sample, std::size_t rows, std::uint64_t count) {
-  const auto sampled = static_cast<double>(sample.size());
+key_window window_of(const key_sample& sample, std::size_t rows, std::uint64_t count) {
+  const auto sampled = static_cast<double>(sample.rows);
   const double share = static_cast<double>(count) / static_cast<double>(rows);
   const double rank = share * sampled;
   // Three times the deviation that a sample has by chance.
   const double margin = 3 * std::sqrt(sampled * share * (1 - share)) + 2;
-  const auto key_at = [&](double place) {
-    const auto at = sample.begin() + static_cast<std::ptrdiff_t>(place);
-    std::ranges::nth_element(sample, at, std::greater<>{});
-    return std::uint32_t{*at};
-  };
-  return {rank + margin >= sampled ? 1U : key_at(rank + margin),
-          rank < margin + 1 ? 0x10000U : key_at(rank - margin) + 1U};
+  return {rank + margin >= sampled ? 1U : sample.key_at(rank + margin),
+          rank < margin + 1 ? 0x10000U : sample.key_at(rank - margin) + 1U};
 }
 
 // By one pass over all rows and a histogram of those near the cut.

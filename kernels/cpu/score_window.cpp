@@ -2,7 +2,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/score_window.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -29,11 +28,8 @@ bool collect_window(const float* scores, std::size_t count, float low, float hig
       between[v] = hn::AndNot(from_high, hn::Ge(here[v], lows));
       above += hn::CountTrue(tag, from_high);
     }
-    hwy::Prefetch(scores + i + 1024);
-    hwy::Prefetch(scores + i + 1024 + 2 * lanes);
-    const auto any = hn::Or(hn::Or(between[0], between[1]), hn::Or(between[2], between[3]));
-    if (hn::AllFalse(tag, any)) continue;
     if (found + at_once * lanes > room) return false;
+    // All of them, found or not: whether there is one among so many is a guess that often fails.
     for (std::size_t v = 0; v < at_once; ++v) {
       // Some CPUs compress into memory very slowly.
       hn::StoreU(hn::Compress(here[v], between[v]), tag, inside + found);
