@@ -248,6 +248,14 @@ void merge_pieces(std::byte* first, std::size_t piece_bytes, std::size_t count, 
   }
 }
 
+// Neighbouring pieces are one worker's while there are enough for all: the end of one has asked memory for
+// the beginning of the next.
+std::size_t pieces_at_once(std::size_t pieces, unsigned threads) {
+  constexpr std::size_t tasks_per_thread = 8;
+  constexpr std::size_t most = 8;
+  return std::clamp<std::size_t>(pieces / (tasks_per_thread * threads), 1, most);
+}
+
 }  // namespace
 
 void decode_plan::assign(std::span<const std::uint32_t> rows, const attention_shape& shape) {
@@ -286,7 +294,7 @@ void attention_decode(const attention_shape& shape, const decode_plan& plan,
     if (unfinished[head] == 0) std::fill_n(heads[head].out, group * shape.head_dim, 0.0F);
   }
   auto* const attend = &HWY_DYNAMIC_DISPATCH(attend_piece);
-  pool.parallel_for(plan.pieces_.size(), [&](std::size_t index, unsigned worker) {
+  const auto compute = [&](std::size_t index, unsigned worker) {
     const decode_plan::piece& planned = plan.pieces_[index];
     decode_piece piece{};
     piece.shape = &shape;
@@ -303,6 +311,13 @@ void attention_decode(const attention_shape& shape, const decode_plan& plan,
     const std::size_t first = plan.first_piece_[planned.head];
     merge_pieces(partials + first * partial_bytes, partial_bytes, plan.first_piece_[planned.head + 1] - first,
                  group, shape.head_dim, heads[planned.head].out);
+  };
+  const std::size_t pieces = plan.pieces_.size();
+  const std::size_t at_once = pieces_at_once(pieces, pool.threads());
+  pool.parallel_for((pieces + at_once - 1) / at_once, [&](std::size_t task, unsigned worker) {
+    const std::size_t last = std::min(pieces, (task + 1) * at_once);
+    for (std::size_t index = task * at_once; index < last; ++index)
+      compute(index, worker);
   });
 }
 

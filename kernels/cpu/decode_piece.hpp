@@ -14,7 +14,7 @@
 namespace weft::kernels {
 
 // Rows per task. Fixed, so that results do not depend on who computes them; whole tiles.
-inline constexpr std::uint32_t rows_per_piece = 4 * tile_keys;
+inline constexpr std::uint32_t rows_per_piece = 8 * tile_keys;
 
 inline constexpr std::size_t gathered_rows = std::max({tile_columns, grouped_tile_rows, coded_tile_rows});
 
