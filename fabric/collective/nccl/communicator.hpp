@@ -1,0 +1,55 @@
+// The operations of a group over one NCCL communicator.
+#pragma once
+
+#include <weft/collective/nccl_group.hpp>
+
+#include "connection.hpp"
+#include "device.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+namespace weft::collective {
+
+class nccl_communicator final : public communicator {
+ public:
+  static result<std::unique_ptr<communicator>> make(nccl_connection connection, unsigned rank, unsigned ranks,
+                                                    const nccl_group_options& options);
+  ~nccl_communicator() override;
+
+  unsigned rank() const override { return rank_; }
+  unsigned size() const override { return ranks_; }
+  result<void> all_reduce(std::span<float> values) override;
+  result<void> broadcast(std::span<std::byte> bytes, unsigned root) override;
+  result<void> all_gather(std::span<std::byte> all, std::span<const std::size_t> part_bytes) override;
+  result<void> barrier() override;
+
+ private:
+  nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,
+                    const nccl_group_options& options);
+
+  enum class copies : std::uint8_t { in = 1, out = 2, both = 3 };
+
+  result<void> operation(const std::function<result<void>()>& body);
+  result<void> on_device(std::span<std::byte> bytes, copies wanted,
+                         const std::function<result<void>(std::byte*)>& body);
+  result<void> settle(ncclResult_t returned, const std::string& what) const;
+  result<void> reduce_at_once(float* values, std::size_t count);
+  result<void> reduce_by_parts(float* values, std::size_t count);
+  result<void> gather_piece(std::span<std::byte> all, std::span<const std::size_t> part_bytes,
+                            std::size_t at);
+  result<void> meet();
+
+  nccl_connection connection_;
+  const unsigned rank_;
+  const unsigned ranks_;
+  const nccl_group_options options_;
+  unique_stream stream_;
+  device_memory staged_;    // of host memory: piece_bytes per rank
+  device_memory gathered_;  // what ranks sent: piece_bytes per rank
+  time_point deadline_;
+  result<void> outcome_;  // of all calls so far
+};
+
+}  // namespace weft::collective

@@ -1,0 +1,42 @@
+// Groups of processes that compute together, over NCCL: a GPU for each rank.
+//
+//   auto id = make_nccl_group_id();                           // one of the processes
+//   ... it comes to all, by whatever way ...
+//   auto group = join_nccl_group(*id, rank, ranks, options);  // every process, at about the same time
+//
+// The calls are those of every communicator, and so are their results: sums are taken in the order of the
+// ranks. Memory may be the device's (or managed), which is read and written in place, or the host's, which
+// is copied by pieces. A call waits for what it has given the device; for what others have put there the
+// caller waits first.
+//
+// Calls of one rank whose sizes differ from another's are not noticed: they cost the timeout, or give what
+// means nothing.
+#pragma once
+
+#include <weft/base/error.hpp>
+#include <weft/base/time.hpp>
+#include <weft/collective/communicator.hpp>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+namespace weft::collective {
+
+struct nccl_group_options {
+  group_options group = {};
+  int device = 0;                                    // of this process
+  duration join_timeout = std::chrono::seconds{30};  // until all ranks are there
+};
+
+// Opaque bytes, new for every group. `unsupported` where there is no CUDA device.
+result<std::string> make_nccl_group_id();
+
+// `unsupported` where there is no such device, `invalid_argument` for an id, rank or size that cannot be one,
+// `deadline_exceeded` and `unreachable` where not everybody came. A rank that is lost is noticed by NCCL's
+// network at once, else by the timeout. After any error the communicator is aborted; who is left makes a new
+// id and joins without the lost rank.
+result<std::unique_ptr<communicator>> join_nccl_group(const std::string& id, unsigned rank, unsigned ranks,
+                                                      const nccl_group_options& options = {});
+
+}  // namespace weft::collective
