@@ -186,8 +186,8 @@ result<parts> ttft_run::out_of(remote_blocks& pool) {
   return times;
 }
 
-// Its load is the time for which computing stood still: for headers, layers that were not there yet, the
-// proof.
+// Its load is the time for which computing stood still: for headers, layers that were not there yet, the last
+// layer's proof.
 result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
   parts times;
   result<void> done;
@@ -207,7 +207,7 @@ result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
       return here;
     };
     done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_);
-    if (done) standing_still([&] { done = engine::verify_documents(model_, documents); });
+    if (done) standing_still([&] { done = (*layers)->proven(); });
     (void)engine::greedy_token(logits_);
   });
   if (!done) return tl::unexpected{done.error()};

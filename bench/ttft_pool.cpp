@@ -98,6 +98,8 @@ result<std::unique_ptr<remote_blocks::layers>> remote_blocks::begin_layers() {
 
 remote_blocks::layers::layers(remote_blocks& from, std::vector<block::view> blocks)
     : from_(from), blocks_(std::move(blocks)), here_(blocks_.front().dimensions().layers) {
+  for (std::size_t i = 0; i < blocks_.size(); ++i)
+    proofs_.emplace_back(blocks_[i], from_.place(i));
   if (from_.from_file_) {
     from_file_ = std::thread([this] { recall_all(); });
     return;
@@ -152,11 +154,38 @@ void remote_blocks::layers::fetch(std::uint32_t layer) {
 
 void remote_blocks::layers::arrived(std::uint32_t layer, const fabric::fetch_report& report) {
   if (!from_.from_file_) begin_next();
+  {
+    const std::lock_guard lock{mutex_};
+    if (!report.outcome && !failure_) failure_ = report.outcome.error();
+    here_[layer] = true;
+    changed_.notify_all();
+  }
+  prove_what_is_here();
   const std::lock_guard lock{mutex_};
-  if (!report.outcome && !failure_) failure_ = report.outcome.error();
-  here_[layer] = true;
   ++ended_;
   changed_.notify_all();
+}
+
+// In order, whatever the order in which layers arrive.
+void remote_blocks::layers::prove_what_is_here() {
+  const auto next_is_here = [this] {
+    const std::lock_guard lock{mutex_};
+    return !failure_ && proven_layers_ < here_.size() && here_[proven_layers_];
+  };
+  for (; next_is_here(); ++proven_layers_)
+    for (auto& proof : proofs_)
+      proof.append_layer();
+}
+
+result<void> remote_blocks::layers::proven() {
+  {
+    std::unique_lock lock{mutex_};
+    changed_.wait(lock, [&] { return failure_ || ended_ == here_.size(); });
+    if (failure_) return tl::unexpected{*failure_};
+  }
+  for (const auto& proof : proofs_)
+    if (auto good = proof.finish(); !good) return good;
+  return {};
 }
 
 result<void> remote_blocks::layers::wait(std::uint32_t layer) {

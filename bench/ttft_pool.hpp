@@ -1,6 +1,7 @@
 // Documents in the memory of another process, and how they come from there.
 #pragma once
 
+#include <weft/block/layer_verifier.hpp>
 #include <weft/block/layout.hpp>
 #include <weft/fabric/transport.hpp>
 
@@ -62,15 +63,20 @@ class remote_blocks::layers {
   std::span<const block::view> blocks() const { return blocks_; }
   // Until the layer's bytes are here.
   result<void> wait(std::uint32_t layer);
+  // Until all layers are here and proven, which is done on the thread that brings them, right behind them.
+  result<void> proven();
 
  private:
   void begin_next();
   void fetch(std::uint32_t layer);
   void recall_all();  // on a thread of its own: while one layer is on the wire the next comes from file
   void arrived(std::uint32_t layer, const fabric::fetch_report& report);
+  void prove_what_is_here();
 
   remote_blocks& from_;
   std::vector<block::view> blocks_;
+  std::vector<block::layer_verifier> proofs_;  // by block; of the thread that brings layers
+  std::uint32_t proven_layers_ = 0;            // likewise
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t begun_ = 0;

@@ -17,7 +17,8 @@ using layer_arrival = std::function<result<void>(std::uint32_t layer)>;
 // Fills an empty cache with the plan's documents and computes the plan's rows, as `load_documents` and
 // `prefill` do, one layer at a time: a layer is rotated and scattered when it has arrived, right before its
 // attention. The blocks' header regions are parsed; of the rest only what has arrived is read, and its counts
-// and positions are checked, not its checksum: `verify_documents` before anything is made of the logits.
+// and positions are checked, not its checksum: before anything is made of the logits, `block::layer_verifier`
+// on the thread that brings layers, or `verify_documents`.
 // `unsupported` for a plan that chooses rows or encodes documents. What fails leaves an empty cache.
 result<void> prefill_while_loading(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
                                    std::span<const document_blocks> documents, const layer_arrival& wait,
