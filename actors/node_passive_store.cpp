@@ -1,5 +1,6 @@
 #include <weft/actors/node_passive_store.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/engine/adaptive/page_arrivals.hpp>
 
 #include <algorithm>
 #include <condition_variable>
@@ -33,8 +34,7 @@ struct node_passive_store::state : std::enable_shared_from_this<state> {
   std::vector<std::uint64_t> waiting;  // of those, not on their way yet
   bool writing = false;
   std::uint64_t failed_puts = 0;
-  std::size_t running_loads = 0;
-  std::vector<std::uint64_t> missing, ended;
+  engine::page_arrivals arrivals;
 
   id128 key_of(std::uint64_t page) const { return {how.session, page}; }
 
@@ -67,21 +67,15 @@ struct node_passive_store::state : std::enable_shared_from_this<state> {
     changed.notify_all();
   }
 
-  void finish(const engine::page_load& wanted, std::span<const std::byte> bytes) {
-    if (bytes.size() == wanted.into.size())
-      std::ranges::copy(bytes, wanted.into.begin());
-    else
-      missing.push_back(wanted.page);
-    --running_loads;
-  }
-
-  void read(const std::vector<engine::page_load>& loads, const result<read_outcome>& done) {
-    const std::lock_guard lock(mutex);
-    for (std::size_t i = 0; i < loads.size(); ++i) {
+  // places: of these pages among those asked for.
+  void read(const std::vector<std::size_t>& places, const result<read_outcome>& done) {
+    for (std::size_t i = 0; i < places.size(); ++i) {
       const bool here = done && (*done)->blocks[i].outcome;
-      finish(loads[i], here ? payload_of((*done)->blocks[i].bytes->bytes()) : std::span<const std::byte>());
+      if (here)
+        arrivals.deliver(places[i], payload_of((*done)->blocks[i].bytes->bytes()), *done);
+      else
+        arrivals.deliver(places[i], {}, nullptr);
     }
-    changed.notify_all();
   }
 };
 
@@ -94,9 +88,10 @@ node_passive_store::node_passive_store(std::shared_ptr<block_pool> blocks, std::
 }
 
 node_passive_store::~node_passive_store() {
+  state_->arrivals.wait();
   std::unique_lock lock(state_->mutex);
   state_->waiting.clear();
-  state_->changed.wait(lock, [this] { return state_->running_loads == 0 && !state_->writing; });
+  state_->changed.wait(lock, [this] { return !state_->writing; });
 }
 
 result<void> node_passive_store::put(std::uint64_t page, std::span<const std::byte> bytes) {
@@ -119,21 +114,21 @@ result<void> node_passive_store::put(std::uint64_t page, std::span<const std::by
   return {};
 }
 
-void node_passive_store::begin(std::span<const engine::page_load> loads) {
+void node_passive_store::begin(std::span<const std::uint64_t> pages) {
   auto& own = *state_;
-  std::vector<engine::page_load> asked;
+  own.arrivals.expect(pages.size());
+  std::vector<std::size_t> asked;
   read_order order;
   order.timeout = own.how.patience;
   {
     const std::lock_guard lock(own.mutex);
-    own.running_loads += loads.size();
-    for (const auto& wanted : loads) {
-      if (const auto here = own.unsent.find(wanted.page); here != own.unsent.end()) {
-        own.finish(wanted, payload_of(here->second->bytes()));
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      if (const auto here = own.unsent.find(pages[i]); here != own.unsent.end()) {
+        own.arrivals.deliver(i, payload_of(here->second->bytes()), here->second);
         continue;
       }
-      asked.push_back(wanted);
-      order.keys.push_back(own.key_of(wanted.page));
+      asked.push_back(i);
+      order.keys.push_back(own.key_of(pages[i]));
     }
   }
   if (asked.empty()) return;
@@ -142,15 +137,11 @@ void node_passive_store::begin(std::span<const engine::page_load> loads) {
 }
 
 bool node_passive_store::arrived() {
-  const std::lock_guard lock(state_->mutex);
-  return state_->running_loads == 0;
+  return state_->arrivals.complete();
 }
 
-std::span<const std::uint64_t> node_passive_store::wait() {
-  std::unique_lock lock(state_->mutex);
-  state_->changed.wait(lock, [this] { return state_->running_loads == 0; });
-  state_->ended = std::exchange(state_->missing, {});
-  return state_->ended;
+std::span<const engine::page_bytes> node_passive_store::wait() {
+  return state_->arrivals.wait();
 }
 
 std::uint64_t node_passive_store::flush() {

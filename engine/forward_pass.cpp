@@ -190,9 +190,12 @@ void forward_pass::project_first(const layer_weights& layer, std::uint32_t outpu
   normalise(rows, layer.attention_norm);
   packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.qkv.input_dtype(), pool_);
   layer.qkv.apply_first(outputs, packed_, qkv_, qkv_width_, pool_);
-  if (config_.qk_norm)
-    kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
-                      layer.query_norm.data(), static_cast<float>(config_.rms_norm_eps), pool_);
+  if (config_.qk_norm) normalise_queries(layer, rows);
+}
+
+void forward_pass::normalise_queries(const layer_weights& layer, std::uint32_t rows) {
+  kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
+                    layer.query_norm.data(), static_cast<float>(config_.rms_norm_eps), pool_);
 }
 
 void forward_pass::round_keys_and_values(std::uint32_t rows) {
@@ -293,10 +296,24 @@ void forward_pass::look_ahead(std::uint32_t layer, const row_chunk& chunk, forwa
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   ahead_.resize(std::size_t{rows} * qkv_width_);
   float* const own = std::exchange(qkv_, ahead_.data());
-  project_first(weights_.layers[layer], static_cast<std::uint32_t>(query_width_), rows);
+  if (rows == 1 && kernels::rough_linear::is_fast())
+    estimate_queries(layer);
+  else
+    project_first(weights_.layers[layer], query_width_, rows);
   kernels::rotate(qkv_, qkv_width_, rows, config_.query_heads, rotations_, pool_);
   qkv_ = own;
   observer.queries_ahead(layer, chunk.first_row, rows, ahead_.data(), qkv_width_);
+}
+
+// Of one row: an estimate needs no more of its weights than a quarter of their bytes.
+void forward_pass::estimate_queries(std::uint32_t layer) {
+  const auto& weights = weights_.layers[layer];
+  rough_queries_.resize(config_.layers);
+  auto& rough = rough_queries_[layer];
+  if (!rough) rough.emplace(weights.qkv, query_width_, pool_);
+  normalise(1, weights.attention_norm);
+  rough->apply(normed_, qkv_, pool_);
+  if (config_.qk_norm) normalise_queries(weights, 1);
 }
 
 void forward_pass::attend(std::uint32_t layer, const active_rows& active, forward_observer* observer) {

@@ -6,12 +6,14 @@
 #include <weft/kernels/attention_decode.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/rotate_scatter.hpp>
+#include <weft/kernels/rough_linear.hpp>
 
 #include "group_sums.hpp"
 #include "model_weights.hpp"
 #include "row_groups.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -74,6 +76,8 @@ class forward_pass {
   void write_cache(std::uint32_t layer, const row_chunk& chunk);
   active_rows keep_wanted(const row_chunk& chunk);
   void look_ahead(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer);
+  void estimate_queries(std::uint32_t layer);
+  void normalise_queries(const layer_weights& layer, std::uint32_t rows);
   void attend(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void list_decode_runs(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void attend_decode(std::uint32_t layer, const active_rows& active, forward_observer* observer);
@@ -123,6 +127,7 @@ class forward_pass {
   std::vector<float> log_sums_, part_sums_;  // by line: row and query head
   std::vector<float> part_;                  // [row][query_width]
   std::vector<float> ahead_;                 // [rows][queries, keys, values] of the next layer
+  std::vector<std::optional<kernels::rough_linear>> rough_queries_;  // by layer, once they were wanted
   std::vector<kernels::decode_head> decode_heads_;
   std::vector<kernels::prefill_kv_head> prefill_heads_, base_heads_;
 

@@ -38,7 +38,7 @@ void adaptive_session::passive_pages::fit(std::size_t head, std::span<const floa
 void adaptive_session::passive_pages::add(std::size_t head, std::uint32_t token, const std::byte* k,
                                           const std::byte* v, adaptive::cache_policy& policy) {
   auto& own = heads_[head];
-  own.filling.resize(page_bytes(page_rows_));
+  own.filling.resize(size_of(page_rows_));
   std::memcpy(own.filling.data() + own.filled * sizeof(token), &token, sizeof(token));
   std::memcpy(filling_k(own) + own.filled * row_bytes_, k, row_bytes_);
   std::memcpy(filling_k(own) + (page_rows_ + own.filled) * row_bytes_, v, row_bytes_);
@@ -62,11 +62,11 @@ void adaptive_session::passive_pages::store(std::size_t head, adaptive::cache_po
   std::memmove(own.filling.data() + rows * sizeof(std::uint32_t), k, 2 * rows * row_bytes_);
   const adaptive::passive_page page{static_cast<std::uint32_t>(head), own.pages++};
   page_sizes_[head].push_back(own.filled);
-  const auto put = store_.put(number_of(page), std::span(own.filling).first(page_bytes(rows)));
+  const auto put = store_.put(number_of(page), std::span(own.filling).first(size_of(rows)));
   policy.stored(page.head, tokens);
   ++counters_.pages_stored;
   if (put) {
-    counters_.bytes_moved += page_bytes(rows);
+    counters_.bytes_moved += size_of(rows);
   } else {
     ++counters_.pages_lost;
     policy.lost(page);
@@ -142,49 +142,47 @@ void adaptive_session::passive_pages::begin(std::uint32_t layer,
     known_.push_back({lines_[h].logits, lines_[h].stride, std::span(log_sums_).subspan(h * group_, group_)});
 
   begun_ahead_ = ahead;
-  loads_.clear();
-  for (const auto& page : policy.recall(layer, known_)) {
-    const std::size_t rows = page_sizes_[page.head][page.page];
-    if (coming_ == returning_.size()) returning_.emplace_back();
-    auto& back = returning_[coming_++];
-    back.page = page;
-    back.rows = rows;
-    back.bytes.resize(page_bytes(rows));
-  }
-  for (auto& page : std::span(returning_).first(coming_))
-    loads_.push_back({number_of(page.page), page.bytes});
-  if (!loads_.empty()) store_.begin(loads_);
+  const auto wanted = policy.recall(layer, known_);
+  coming_.assign(wanted.begin(), wanted.end());
+  numbers_.clear();
+  for (const auto& page : coming_)
+    numbers_.push_back(number_of(page));
+  if (!numbers_.empty()) store_.begin(numbers_);
 }
 
 void adaptive_session::passive_pages::finish(std::span<paged_rows> heads, adaptive::cache_policy& policy) {
-  if (coming_ == 0) return;
+  if (coming_.empty()) return;
   // What a layer asks for itself is asked for when it is needed.
   const bool on_time = begun_ahead_ && store_.arrived();
-  const auto missing = store_.wait();
-  for (const auto& back : std::span(returning_).first(coming_)) {
-    if (std::ranges::find(missing, number_of(back.page)) != missing.end()) {
+  const auto pages = store_.wait();
+  for (const auto page : pages)
+    if (!page.empty()) __builtin_prefetch(page.data());
+  for (std::size_t i = 0; i < coming_.size(); ++i) {
+    const auto& page = coming_[i];
+    const std::size_t rows = page_sizes_[page.head][page.page];
+    if (pages[i].size() != size_of(rows)) {
       ++counters_.pages_lost;
-      policy.lost(back.page);
+      policy.lost(page);
       continue;
     }
-    const auto tokens = policy.recalled(back.page);
-    put_back(back, heads[back.page.head], tokens);
+    const auto tokens = policy.recalled(page);
+    put_back(pages[i].data(), rows, heads[page.head], tokens);
     ++counters_.pages_promoted;
     counters_.pages_on_time += on_time ? 1 : 0;
     counters_.promoted_rows += tokens.size();
-    counters_.bytes_moved += back.bytes.size();
+    counters_.bytes_moved += pages[i].size();
   }
-  coming_ = 0;
+  coming_.clear();
 }
 
-void adaptive_session::passive_pages::put_back(const returning& page, paged_rows& rows,
+void adaptive_session::passive_pages::put_back(const std::byte* page, std::size_t page_rows, paged_rows& rows,
                                                std::span<const std::uint32_t> tokens) const {
-  const std::byte* const k = page.bytes.data() + page.rows * sizeof(std::uint32_t);
-  const std::byte* const v = k + page.rows * row_bytes_;
+  const std::byte* const k = page + page_rows * sizeof(std::uint32_t);
+  const std::byte* const v = k + page_rows * row_bytes_;
   std::size_t wanted = 0;
-  for (std::size_t row = 0; row < page.rows && wanted < tokens.size(); ++row) {
+  for (std::size_t row = 0; row < page_rows && wanted < tokens.size(); ++row) {
     std::uint32_t token = 0;
-    std::memcpy(&token, page.bytes.data() + row * sizeof(token), sizeof(token));
+    std::memcpy(&token, page + row * sizeof(token), sizeof(token));
     if (token != tokens[wanted]) continue;
     rows.append(token, k + row * row_bytes_, v + row * row_bytes_);
     ++wanted;
@@ -206,8 +204,6 @@ std::size_t adaptive_session::passive_pages::state_bytes() const {
   std::size_t bytes = 0;
   for (const auto& own : heads_)
     bytes += own.filling.capacity();
-  for (const auto& page : returning_)
-    bytes += page.bytes.capacity();
   for (const auto& sizes : page_sizes_)
     bytes += sizes.capacity() * sizeof(std::uint32_t);
   return bytes;

@@ -52,16 +52,10 @@ class adaptive_session::passive_pages {
     std::vector<float> logits;  // [group][stride]
     std::size_t stride = 0;
   };
-  struct returning {
-    policies::adaptive::passive_page page;
-    std::size_t rows = 0;
-    std::vector<std::byte> bytes;
-  };
-
   static std::uint64_t number_of(const policies::adaptive::passive_page& page) {
     return (std::uint64_t{page.head} << 32U) | page.page;
   }
-  std::size_t page_bytes(std::size_t rows) const { return rows * (sizeof(std::uint32_t) + 2 * row_bytes_); }
+  std::size_t size_of(std::size_t rows) const { return rows * (sizeof(std::uint32_t) + 2 * row_bytes_); }
   std::byte* filling_k(head_pages& own) const {
     return own.filling.data() + page_rows_ * sizeof(std::uint32_t);
   }
@@ -70,7 +64,8 @@ class adaptive_session::passive_pages {
   void add_box(head_pages& own, std::span<const float> keys);
   void estimates_of(const head_pages& own, const float* q, logit_lines& out) const;
   void bounds_of(const head_pages& own, const float* q, logit_lines& out);
-  void put_back(const returning& page, paged_rows& rows, std::span<const std::uint32_t> tokens) const;
+  void put_back(const std::byte* page, std::size_t page_rows, paged_rows& rows,
+                std::span<const std::uint32_t> tokens) const;
 
   runner& model_;
   passive_store& store_;
@@ -79,14 +74,13 @@ class adaptive_session::passive_pages {
   std::size_t page_rows_, row_bytes_, head_dim_, kv_heads_, group_;
   std::vector<head_pages> heads_;
   std::vector<std::vector<std::uint32_t>> page_sizes_;  // [head][page]
-  std::vector<returning> returning_;  // the first `coming_` of them; the others keep their memory
-  std::size_t coming_ = 0;
+  std::vector<policies::adaptive::passive_page> coming_;
+  std::vector<std::uint64_t> numbers_;  // of these pages in the store
   bool begun_ahead_ = false;
   std::vector<float> log_sums_, box_, keys_;
   std::vector<logit_lines> lines_;  // by KV head
   std::vector<policies::adaptive::passive_logits> known_;
   std::vector<kernels::weighed_head> weighed_;
-  std::vector<page_load> loads_;
 };
 
 }  // namespace weft::engine

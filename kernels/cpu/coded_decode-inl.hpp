@@ -17,6 +17,7 @@
 
 #include "cpu/attention_layout.hpp"
 #include "cpu/decode_piece.hpp"
+#include "cpu/dot_bytes-inl.hpp"
 #include "cpu/grouped_decode-inl.hpp"
 #include "cpu/row_codec-inl.hpp"
 
@@ -31,22 +32,8 @@ namespace weft::kernels::HWY_NAMESPACE {
 
 #if WEFT_KERNELS_NATIVE_BF16
 
-bool multiplies_bytes() {
-  return __builtin_cpu_supports("avx512vnni") != 0;
-}
-
 constexpr std::size_t chunk_codes = 16;  // of one head in a vector
 constexpr std::size_t code_columns = 64;
-
-// sum[i] += products of four unsigned with four signed bytes.
-HWY_INLINE __m512i dot_bytes(__m512i sum, __m512i unsigned_bytes, __m512i signed_bytes) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
-  return sum;
-}
-HWY_INLINE __m256i dot_bytes(__m256i sum, __m256i unsigned_bytes, __m256i signed_bytes) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
-  return sum;
-}
 
 HWY_INLINE __m512i add_pairs_of_integers(__m512i a, __m512i b) {
   return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));

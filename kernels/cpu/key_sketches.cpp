@@ -6,77 +6,150 @@
 #include <cmath>
 #include <stdexcept>
 
+#ifndef WEFT_KERNELS_SKETCH_LINE
+#define WEFT_KERNELS_SKETCH_LINE
+namespace weft::kernels {
+// Of a query whose products with the spreads became integers.
+struct sketch_line {
+  float scale = 0;  // of the integers
+  float all = 0;    // what a row of the highest codes would sum to
+  float base = 0;   // the middles' product
+};
+}  // namespace weft::kernels
+#endif
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/key_sketches.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/numbers-inl.hpp"
+#include "cpu/dot_bytes-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
 
-// Sums of the queries' channels, weighted by the codes of one tile's rows: out[line * out_stride + row].
+// Queries as integers: [line][four channels], a byte each.
+struct byte_lines {
+  const std::int32_t* values;
+  std::size_t groups;  // of four channels
+};
+
+// Sums of the queries' integers, weighted by the codes of one tile's rows: out[line][row].
 template <std::size_t lines>
-HWY_INLINE void code_sums(const std::uint16_t* tile, std::size_t bits, std::size_t channels, const float* q,
-                          float* out, std::size_t out_stride) {
-  const f32_tag tag;
-  const u32_tag bit_tag;
-  for (std::size_t part = 0; part < key_sketches::tile_rows; part += weft::kernels::HWY_NAMESPACE::lanes) {
-    const auto own_bit = hn::Shl(hn::Set(bit_tag, 1U << part), hn::Iota(bit_tag, 0));
-    f32_vector acc[lines];
+HWY_INLINE void code_sums(const std::uint64_t* tile, std::size_t bits, const byte_lines& q,
+                          std::int32_t* out) {
+  const hn::CappedTag<std::int32_t, 8> tag;
+  const hn::RebindToUnsigned<decltype(tag)> bit_tag;
+  constexpr std::size_t wide = hn::MaxLanes(tag);
+  const auto first_channel = hn::Shl(hn::Set(bit_tag, 1U), hn::ShiftLeft<2>(hn::Iota(bit_tag, 0)));
+  for (std::size_t part = 0; part < key_sketches::tile_rows; part += wide) {
+    hn::Vec<decltype(tag)> acc[lines];
     for (std::size_t line = 0; line < lines; ++line)
       acc[line] = hn::Zero(tag);
     for (std::size_t bit = 0; bit < bits; ++bit) {
       for (std::size_t line = 0; line < lines; ++line)
         acc[line] = hn::Add(acc[line], acc[line]);
-      const std::uint16_t* const plane = tile + bit * channels;
-      for (std::size_t channel = 0; channel < channels; ++channel) {
-        const auto set = hn::RebindMask(tag, hn::TestBit(hn::Set(bit_tag, plane[channel]), own_bit));
-        for (std::size_t line = 0; line < lines; ++line)
-          acc[line] = hn::Add(acc[line], hn::IfThenElseZero(set, hn::Set(tag, q[line * channels + channel])));
+      for (std::size_t group = 0; group < q.groups; ++group) {
+        const auto plane = hn::Set(bit_tag, static_cast<std::uint32_t>(tile[group * bits + bit] >> 4 * part));
+        auto own_bit = first_channel;
+        for (std::size_t channel = 0; channel < 4; ++channel) {
+          const auto set = hn::RebindMask(tag, hn::TestBit(plane, own_bit));
+          own_bit = hn::ShiftLeft<1>(own_bit);
+          for (std::size_t line = 0; line < lines; ++line) {
+            const auto* const own = reinterpret_cast<const std::int8_t*>(q.values + line * q.groups + group);
+            acc[line] = hn::Add(acc[line], hn::IfThenElseZero(set, hn::Set(tag, own[channel])));
+          }
+        }
       }
     }
     for (std::size_t line = 0; line < lines; ++line)
-      hn::StoreU(acc[line], tag, out + line * out_stride + part);
+      hn::StoreU(acc[line], tag, out + line * key_sketches::tile_rows + part);
   }
 }
 
-// out = factor * (2 * out - all) + base
-HWY_INLINE void scale_sums(const std::uint16_t* factors, float all, float base, float* out) {
+#if WEFT_KERNELS_NATIVE_BF16
+// The same: a mask has a bit of four channels of 16 rows, which are the bytes of one product.
+template <std::size_t lines, std::size_t bits>
+HWY_INLINE void code_sums_of_bytes(const std::uint64_t* tile, const byte_lines& q, std::int32_t* out) {
+  const __m512i one = _mm512_set1_epi8(1);
+  __m512i acc[lines];
+  for (std::size_t line = 0; line < lines; ++line)
+    acc[line] = _mm512_setzero_si512();
+  for (std::size_t group = 0; group < q.groups; ++group) {
+    __m512i codes = _mm512_maskz_mov_epi8(_cvtu64_mask64(tile[group * bits]), one);
+    for (std::size_t bit = 1; bit < bits; ++bit) {
+      codes = _mm512_add_epi8(codes, codes);
+      codes = _mm512_mask_add_epi8(codes, _cvtu64_mask64(tile[group * bits + bit]), codes, one);
+    }
+    for (std::size_t line = 0; line < lines; ++line)
+      acc[line] = dot_bytes(acc[line], codes, q.values + line * q.groups + group);
+  }
+  for (std::size_t line = 0; line < lines; ++line)
+    _mm512_storeu_si512(out + line * key_sketches::tile_rows, acc[line]);
+}
+#endif
+
+template <std::size_t lines>
+HWY_INLINE void sums_of_tile(const std::uint64_t* tile, std::size_t bits, bool bytes, const byte_lines& q,
+                             std::int32_t* out) {
+#if WEFT_KERNELS_NATIVE_BF16
+  if (bytes) switch (bits) {
+      case 1:
+        return code_sums_of_bytes<lines, 1>(tile, q, out);
+      case 2:
+        return code_sums_of_bytes<lines, 2>(tile, q, out);
+      case 3:
+        return code_sums_of_bytes<lines, 3>(tile, q, out);
+      default:
+        return code_sums_of_bytes<lines, 4>(tile, q, out);
+    }
+#endif
+  static_cast<void>(bytes);
+  code_sums<lines>(tile, bits, q, out);
+}
+
+// out = factor * scale * (2 * sum - all) + base
+HWY_INLINE void scale_sums(const std::uint16_t* factors, const std::int32_t* sums, const sketch_line& line,
+                           float* out) {
   const f32_tag tag;
   for (std::size_t part = 0; part < key_sketches::tile_rows; part += weft::kernels::HWY_NAMESPACE::lanes) {
-    const f32_vector sums = hn::LoadU(tag, out + part);
-    const f32_vector odd = hn::Sub(hn::Add(sums, sums), hn::Set(tag, all));
-    hn::StoreU(hn::MulAdd(bf16_elements::load(factors + part), odd, hn::Set(tag, base)), tag, out + part);
+    const f32_vector own = hn::ConvertTo(tag, hn::LoadU(i32_tag(), sums + part));
+    const f32_vector odd = hn::Sub(hn::Add(own, own), hn::Set(tag, line.all));
+    const f32_vector factor = hn::Mul(bf16_elements::load(factors + part), hn::Set(tag, line.scale));
+    hn::StoreU(hn::MulAdd(factor, odd, hn::Set(tag, line.base)), tag, out + part);
   }
 }
 
 template <std::size_t lines>
-HWY_INLINE void products_of_lines(const key_sketches& keys, const float* q, const float* all,
-                                  const float* base, float* out, std::size_t out_stride) {
+HWY_INLINE void products_of_lines(const key_sketches& keys, const byte_lines& q, const sketch_line* scales,
+                                  float* out, std::size_t out_stride) {
   constexpr std::uint32_t rows = key_sketches::tile_rows;
+#if WEFT_KERNELS_NATIVE_BF16
+  const bool bytes = multiplies_bytes();
+#else
+  constexpr bool bytes = false;
+#endif
   std::uint16_t last[rows] = {};
+  alignas(64) std::int32_t sums[lines * rows];
   for (std::uint32_t first = 0; first < keys.rows(); first += rows) {
     const std::uint16_t* factors = keys.factors().data() + first;
     if (first + rows > keys.rows()) {
       std::copy_n(factors, keys.rows() - first, last);
       factors = last;
     }
-    code_sums<lines>(keys.tile(first / rows), keys.bits(), keys.channels(), q, out + first, out_stride);
+    sums_of_tile<lines>(keys.tile(first / rows), keys.bits(), bytes, q, sums);
     for (std::size_t line = 0; line < lines; ++line)
-      scale_sums(factors, all[line], base[line], out + line * out_stride + first);
+      scale_sums(factors, sums + line * rows, scales[line], out + line * out_stride + first);
   }
 }
 
-// q: in units of the channels' spreads. all: what a row of ones would sum to; base: the middles' products.
-void products(const key_sketches& keys, const float* q, const float* all, const float* base,
-              std::size_t lines, float* out, std::size_t out_stride) {
-  const std::size_t channels = keys.channels();
+void products(const key_sketches& keys, const std::int32_t* q, const sketch_line* scales, std::size_t lines,
+              float* out, std::size_t out_stride) {
+  const std::size_t groups = (keys.channels() + 3) / 4;
   std::size_t line = 0;
   const auto pass = [&]<std::size_t wide>() HWY_ATTR {
     for (; line + wide <= lines; line += wide)
-      products_of_lines<wide>(keys, q + line * channels, all + line, base + line, out + line * out_stride,
+      products_of_lines<wide>(keys, {q + line * groups, groups}, scales + line, out + line * out_stride,
                               out_stride);
   };
   pass.template operator()<8>();
@@ -135,7 +208,7 @@ void key_sketches::add(std::span<const float> keys) {
 
 // Memory grows by an eighth at a time, not twofold: it is what sketches are to save.
 void key_sketches::add_tile() {
-  const std::size_t size = std::size_t{bits_} * channels_;
+  const std::size_t size = tile_words();
   if (tiles_.size() + size > tiles_.capacity()) {
     const std::size_t more = tiles_.size() / size / 8 + 1;
     tiles_.reserve(tiles_.size() + more * size);
@@ -152,7 +225,7 @@ void key_sketches::add_row(const float* key) {
   }
   const std::uint32_t row = rows();
   if (row % tile_rows == 0) add_tile();
-  std::uint16_t* const own = tiles_.data() + tiles_.size() - std::size_t{bits_} * channels_;
+  std::uint64_t* const own = tiles_.data() + tiles_.size() - tile_words();
   const auto levels = static_cast<std::int32_t>(1U << bits_);
   const float distance = level_distances[bits_] * std::sqrt(squares / static_cast<float>(channels_));
   float product = 0;
@@ -164,7 +237,7 @@ void key_sketches::add_row(const float* key) {
     product += distances_[c] * static_cast<float>(2 * static_cast<std::int32_t>(code) + 1 - levels);
     for (std::uint32_t bit = 0; bit < bits_; ++bit)
       if ((code >> (bits_ - 1 - bit) & 1U) != 0)
-        own[bit * channels_ + c] |= static_cast<std::uint16_t>(1U << row % tile_rows);
+        own[c / 4 * bits_ + bit] |= std::uint64_t{1} << (4 * (row % tile_rows) + c % 4);
   }
   const float factor = product > 0 ? squares / product : 0.0F;
   std::uint16_t narrow = 0;
@@ -173,7 +246,7 @@ void key_sketches::add_row(const float* key) {
 }
 
 std::size_t key_sketches::size_bytes() const {
-  return (tiles_.capacity() + factors_.capacity()) * sizeof(std::uint16_t) +
+  return tiles_.capacity() * sizeof(std::uint64_t) + factors_.capacity() * sizeof(std::uint16_t) +
          (middles_.size() + spreads_.size()) * sizeof(float);
 }
 
@@ -186,33 +259,42 @@ float key_sketches::factor(std::uint32_t row) const {
 std::int32_t key_sketches::level(std::uint32_t row, std::uint32_t channel) const {
   std::int32_t code = 0;
   for (std::uint32_t bit = 0; bit < bits_; ++bit)
-    code = 2 * code + (tile(row / tile_rows)[bit * channels_ + channel] >> row % tile_rows & 1);
+    code = 2 * code + static_cast<std::int32_t>(tile(row / tile_rows)[channel / 4 * bits_ + bit] >>
+                                                    (4 * (row % tile_rows) + channel % 4) &
+                                                1U);
   return 2 * code + 1 - static_cast<std::int32_t>(1U << bits_);
 }
 
 void sketch_products(const key_sketches& keys, const float* queries, std::uint32_t lines, float* out,
                      std::size_t out_stride) {
   const std::size_t channels = keys.channels();
+  const std::size_t groups = (channels + 3) / 4;
   const auto ones = static_cast<float>((1U << keys.bits()) - 1);
   constexpr std::uint32_t most_lines = 8;
-  thread_local std::vector<float> scaled;
+  thread_local std::vector<std::int32_t> integers;
   for (std::uint32_t first = 0; first < lines; first += most_lines) {
     const std::uint32_t count = std::min(most_lines, lines - first);
-    scaled.resize(count * channels);
-    float all[most_lines];
-    float base[most_lines];
+    integers.assign(count * groups, 0);
+    sketch_line scales[most_lines];
     for (std::uint32_t line = 0; line < count; ++line) {
       const float* const q = queries + (first + line) * channels;
-      all[line] = base[line] = 0;
+      auto& own = scales[line];
+      float largest = 0;
       for (std::size_t c = 0; c < channels; ++c) {
-        const float own = q[c] * keys.spreads()[c];
-        scaled[line * channels + c] = own;
-        all[line] += own * ones;
-        base[line] += q[c] * keys.middles()[c];
+        largest = std::max(largest, std::abs(q[c] * keys.spreads()[c]));
+        own.base += q[c] * keys.middles()[c];
+      }
+      own.scale = largest / 127;
+      if (!(own.scale > 0)) continue;
+      auto* const bytes = reinterpret_cast<std::int8_t*>(integers.data() + line * groups);
+      for (std::size_t c = 0; c < channels; ++c) {
+        const float steps = std::nearbyint(q[c] * keys.spreads()[c] / own.scale);
+        bytes[c] = static_cast<std::int8_t>(steps);
+        own.all += steps * ones;
       }
     }
     HWY_DYNAMIC_DISPATCH(products)
-    (keys, scaled.data(), all, base, count, out + std::size_t{first} * out_stride, out_stride);
+    (keys, integers.data(), scales, count, out + std::size_t{first} * out_stride, out_stride);
   }
 }
 

@@ -376,6 +376,19 @@ linear::linear(std::span<const weight_part> parts, dtype weights_dtype, std::uin
   }
 }
 
+void linear::weights_of(std::uint32_t output, float* out) const {
+  check(output < outputs_, "linear: more outputs than there are");
+  const std::byte* const tile = memory_.data() + output / tile_columns * tile_bytes(weights_dtype_, inputs_);
+  // How many inputs of a column lie side by side.
+  const std::size_t together = weights_dtype_ == dtype::bf16 ? 2 : 1;
+  const std::size_t size = size_bytes(weights_dtype_);
+  for (std::size_t input = 0; input < inputs_; ++input) {
+    const std::size_t at =
+        (input / together * tile_columns + output % tile_columns) * together + input % together;
+    to_f32(weights_dtype_, tile + at * size, out + input, 1);
+  }
+}
+
 void linear::apply_first(std::uint32_t outputs, const linear_input& x, float* y, std::size_t row_stride,
                          thread_pool& pool, write_mode mode) const {
   check(x.inputs() == inputs_ && x.type() == input_dtype_, "linear: input packed for another matrix");

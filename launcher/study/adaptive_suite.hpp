@@ -17,7 +17,7 @@ struct adaptive_suite_options {
   std::vector<double> ratios{0.1, 0.2, 0.5};
   std::filesystem::path predictor;  // empty: atskv.safetensors beside the model
   std::vector<std::string> parts{"scores", "memory", "lengths"};
-  double recall_room = 0.02;
+  double recall_room = 0.01;
   double turn_part = 0.25;
   double ahead_part = 0.75;
   std::uint32_t sketch_bits = 2;

@@ -1,3 +1,4 @@
+#include <weft/engine/adaptive/page_arrivals.hpp>
 #include <weft/launcher/study/pool_passive_store.hpp>
 
 #include <algorithm>
@@ -23,13 +24,16 @@ struct pool_passive_store::state {
 
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<engine::page_load> loads;
+  struct wanted_page {
+    std::uint64_t number = 0;
+    std::size_t place = 0;  // among those asked for
+  };
+  std::deque<wanted_page> loads;
   std::deque<std::uint64_t> puts;
-  std::map<std::uint64_t, std::vector<std::byte>> unsent;
-  std::size_t running_loads = 0;
+  std::map<std::uint64_t, std::shared_ptr<const std::vector<std::byte>>> unsent;
+  engine::page_arrivals arrivals;
   bool putting = false;
   std::uint64_t failed_puts = 0;
-  std::vector<std::uint64_t> missing, ended;
   bool stopping = false;
   std::thread worker;
 
@@ -51,32 +55,24 @@ struct pool_passive_store::state {
   void load(std::unique_lock<std::mutex>& lock) {
     const auto wanted = loads.front();
     loads.pop_front();
-    if (const auto here = unsent.find(wanted.page); here != unsent.end()) {
-      finish(wanted, here->second);
-      return;
-    }
+    std::shared_ptr<const std::vector<std::byte>> bytes;
+    if (const auto here = unsent.find(wanted.number); here != unsent.end()) bytes = here->second;
     lock.unlock();
-    const auto found = cluster.get(key_of(wanted.page), how);
+    if (bytes == nullptr) {
+      if (auto found = cluster.get(key_of(wanted.number), how))
+        bytes = std::make_shared<const std::vector<std::byte>>(std::move(found->bytes));
+    }
+    arrivals.deliver(wanted.place, bytes ? engine::page_bytes(*bytes) : engine::page_bytes(), bytes);
     lock.lock();
-    finish(wanted, found ? std::span<const std::byte>(found->bytes) : std::span<const std::byte>());
-  }
-
-  void finish(const engine::page_load& wanted, std::span<const std::byte> bytes) {
-    if (bytes.size() == wanted.into.size())
-      std::ranges::copy(bytes, wanted.into.begin());
-    else
-      missing.push_back(wanted.page);
-    --running_loads;
   }
 
   void put(std::unique_lock<std::mutex>& lock) {
     const std::uint64_t page = puts.front();
     puts.pop_front();
-    // Nobody else erases it, and a map's elements stay where they are.
-    const auto& bytes = unsent.at(page);
+    const auto bytes = unsent.at(page);
     putting = true;
     lock.unlock();
-    const auto done = cluster.put(key_of(page), {}, bytes, how);
+    const auto done = cluster.put(key_of(page), {}, *bytes, how);
     lock.lock();
     putting = false;
     failed_puts += done ? 0 : 1;
@@ -102,32 +98,29 @@ pool_passive_store::~pool_passive_store() {
 result<void> pool_passive_store::put(std::uint64_t page, std::span<const std::byte> bytes) {
   {
     const std::lock_guard lock(state_->mutex);
-    state_->unsent[page].assign(bytes.begin(), bytes.end());
+    state_->unsent[page] = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
     state_->puts.push_back(page);
   }
   state_->changed.notify_all();
   return {};
 }
 
-void pool_passive_store::begin(std::span<const engine::page_load> loads) {
+void pool_passive_store::begin(std::span<const std::uint64_t> pages) {
+  state_->arrivals.expect(pages.size());
   {
     const std::lock_guard lock(state_->mutex);
-    state_->loads.insert(state_->loads.end(), loads.begin(), loads.end());
-    state_->running_loads += loads.size();
+    for (std::size_t i = 0; i < pages.size(); ++i)
+      state_->loads.push_back({pages[i], i});
   }
   state_->changed.notify_all();
 }
 
 bool pool_passive_store::arrived() {
-  const std::lock_guard lock(state_->mutex);
-  return state_->running_loads == 0;
+  return state_->arrivals.complete();
 }
 
-std::span<const std::uint64_t> pool_passive_store::wait() {
-  std::unique_lock lock(state_->mutex);
-  state_->changed.wait(lock, [this] { return state_->running_loads == 0; });
-  state_->ended = std::exchange(state_->missing, {});
-  return state_->ended;
+std::span<const engine::page_bytes> pool_passive_store::wait() {
+  return state_->arrivals.wait();
 }
 
 std::uint64_t pool_passive_store::flush() {

@@ -5,6 +5,7 @@
 #include "adaptive/slot_books.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -120,7 +121,7 @@ class adaptive_policy final : public atskv_policy {
 
   std::size_t state_bytes() const override {
     return books_.bytes() + candidates_.capacity() * sizeof(candidate) +
-           2 * ranks_.capacity() * sizeof(float) + wanted_.capacity() * sizeof(wish);
+           (ranks_.capacity() + rank_counts_.capacity()) * sizeof(float) + wanted_.capacity() * sizeof(wish);
   }
   void set_rows(std::uint32_t rows_of_head) override { options_.rows = std::max(1U, rows_of_head); }
   double quantile(std::size_t group) const override { return groups_[group].controller.quantile(); }
@@ -211,6 +212,17 @@ class adaptive_policy final : public atskv_policy {
     }
   }
 
+  static std::uint64_t rows_above(const row_books& rows, float threshold) {
+    std::uint32_t count = 0;
+    for (const float relevance : rows.relevance)
+      count += relevance > threshold ? 1 : 0;
+    return count;
+  }
+  static void add_choices(row_books& rows, float threshold, float kept) {
+    for (std::size_t row = 0; row < rows.size(); ++row)
+      rows.choices[row].add(rows.relevance[row] > threshold, kept);
+  }
+
   void choose(shared_budget& group, bool first_time) {
     const std::uint32_t each = rows_each(group);
     count(group, each);
@@ -219,22 +231,18 @@ class adaptive_policy final : public atskv_policy {
     for (std::uint32_t head = group.first; head < group.end; ++head) {
       auto& own = books_.head(head);
       if (!has_turn(head)) {
-        wanted += static_cast<std::uint64_t>(
-            std::ranges::count_if(own.slots.relevance, [&](float r) { return r > threshold; }));
+        wanted += rows_above(own.slots, threshold);
         continue;
       }
       const float kept =
           first_time ? 0.0F
                      : smoothed_choice::kept_after((books_.rows_shown(head / shape_.kv_heads) + 1) / 2);
-      const auto decide = [&](row_books& rows, std::size_t row) {
-        const bool above = rows.relevance[row] > threshold;
-        rows.choices[row].add(above, kept);
-        return above;
-      };
-      for (std::size_t slot = 0; slot < own.slots.size(); ++slot)
-        wanted += decide(own.slots, slot) ? 1 : 0;
+      wanted += rows_above(own.slots, threshold);
       for (std::size_t row = 0; row < own.states.size(); ++row)
-        if (own.states[row] == stored_state::absent) wanted += decide(own.stored, row) ? each : 0;
+        wanted += own.states[row] == stored_state::absent && own.stored.relevance[row] > threshold ? each : 0;
+      // What is stored and resident has its choice in its slot, and takes it along when it leaves.
+      add_choices(own.slots, threshold, kept);
+      add_choices(own.stored, threshold, kept);
     }
     group.controller.wanted(wanted);
   }
@@ -257,7 +265,8 @@ class adaptive_policy final : public atskv_policy {
   std::vector<shared_budget> groups_;
   bool in_prompt_ = true;
   relevance_counts counts_;
-  std::vector<float> ranks_, sorted_ranks_;  // of a group's rows, head by head
+  std::vector<float> ranks_;  // of a group's rows, head by head
+  std::vector<std::uint32_t> rank_counts_;
   std::vector<candidate> candidates_;
   std::vector<std::uint32_t> slots_;
   std::vector<wish> wanted_;
@@ -302,20 +311,31 @@ void adaptive_policy::trim(shared_budget& group, bool by_choice) {
       if (ranks_[row] <= last) candidates_.push_back({ranks_[row], head, slot, tokens[slot]});
   }
   // Whatever the threshold gave up goes; of the others as many as the cap demands.
-  std::sort(candidates_.begin(), candidates_.end());
-  std::size_t going = std::min(leaving, candidates_.size());
-  while (going < candidates_.size() && candidates_[going].rank <= given_up)
-    ++going;
-  candidates_.resize(going);
-  group.cut = leaving > 0 && going > 0 ? std::max(0.0F, candidates_[going - 1].rank - 2.0F) : -1.0F;
+  const auto by_threshold = static_cast<std::size_t>(
+      std::ranges::count_if(candidates_, [&](const candidate& one) { return one.rank <= given_up; }));
+  const std::size_t going = std::max(by_threshold, std::min(leaving, candidates_.size()));
+  if (going < candidates_.size()) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(going),
+                     candidates_.end());
+    candidates_.resize(going);
+  }
+  if (leaving > 0 && going > 0)
+    group.cut = std::max(0.0F, std::max_element(candidates_.begin(), candidates_.end())->rank - 2.0F);
   remove_candidates();
 }
 
+// A bound of the rank of the row that is the last one to leave: that of its bin's end.
 float adaptive_policy::rank_of_last(std::size_t leaving) {
-  sorted_ranks_ = ranks_;
-  const auto last = sorted_ranks_.begin() + static_cast<std::ptrdiff_t>(leaving) - 1;
-  std::nth_element(sorted_ranks_.begin(), last, sorted_ranks_.end());
-  return *last;
+  constexpr unsigned shift = 15;
+  // Not negative, and below 6: the order of such floats is that of their bits.
+  constexpr std::size_t bins = (std::bit_cast<std::uint32_t>(6.0F) >> shift) + 1;
+  rank_counts_.assign(bins, 0);
+  for (const float rank : ranks_)
+    ++rank_counts_[std::bit_cast<std::uint32_t>(rank) >> shift];
+  std::size_t bin = 0;
+  for (std::size_t below = rank_counts_[0]; below < leaving; below += rank_counts_[bin])
+    ++bin;
+  return std::bit_cast<float>((static_cast<std::uint32_t>(bin) << shift) + ((1U << shift) - 1));
 }
 
 void adaptive_policy::remove_candidates() {

@@ -162,11 +162,17 @@ void atskv_books::predict(std::uint32_t layer) {
 std::span<const float> atskv_books::best_logits(std::uint32_t head, const passive_logits& known,
                                                 bool by_row) {
   const std::size_t count = by_row ? heads_[head].stored.size() : heads_[head].page_ends.size();
-  weights_.assign(count, -std::numeric_limits<float>::infinity());
+  weights_.resize(count);
   for (std::size_t g = 0; g < known.log_sums.size(); ++g) {
     const float* const line = known.logits.data() + g * known.stride;
-    for (std::size_t i = 0; i < count; ++i)
-      weights_[i] = std::max(weights_[i], line[i] - known.log_sums[g]);
+    const float log_sum = known.log_sums[g];
+    float* const best = weights_.data();
+    if (g == 0)
+      for (std::size_t i = 0; i < count; ++i)
+        best[i] = line[i] - log_sum;
+    else
+      for (std::size_t i = 0; i < count; ++i)
+        best[i] = std::max(best[i], line[i] - log_sum);
   }
   return weights_;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -45,10 +46,10 @@ inline float on_log_scale(float weight) {
   return 1.0F - log2_of((weight > 0 ? weight : 0.0F) + floor) / log2_floor;
 }
 
-inline std::uint8_t step_of(float weight) {
+inline std::int32_t step_of(float weight) {
   const float steps = 255.0F * on_log_scale(weight) + 0.5F;
   const float bounded = steps < 255.0F ? steps : 255.0F;
-  return static_cast<std::uint8_t>(static_cast<std::int32_t>(bounded > 0 ? bounded : 0.0F));
+  return static_cast<std::int32_t>(bounded > 0 ? bounded : 0.0F);
 }
 
 inline float log_age(std::uint32_t age_tokens) {
@@ -60,8 +61,84 @@ inline float sigmoid(float x) {
   return 1.0F / (1.0F + exp2_of(-1.442695F * x));
 }
 
-inline std::uint8_t largest_of(const std::array<std::uint8_t, 4>& maxima) {
-  return std::max(std::max(maxima[0], maxima[1]), std::max(maxima[2], maxima[3]));
+// In 32 bits throughout, as vector instructions want it.
+inline std::int32_t byte_of(std::uint32_t bytes, std::uint32_t shift) {
+  return static_cast<std::int32_t>(bytes >> shift & 255U);
+}
+
+inline std::int32_t larger(std::int32_t a, std::int32_t b) {
+  return a > b ? a : b;
+}
+
+inline std::int32_t largest_of(std::uint32_t maxima) {
+  return larger(larger(byte_of(maxima, 0), byte_of(maxima, 8)),
+                larger(byte_of(maxima, 16), byte_of(maxima, 24)));
+}
+
+// Some traces at a time, their means and maxima apart.
+constexpr std::size_t block_rows = 64;
+
+struct trace_block {
+  std::uint32_t words[2 * block_rows];
+
+  explicit trace_block(std::span<const attention_trace> traces) {
+    static_assert(sizeof(attention_trace) == 2 * sizeof(words[0]));
+    std::memcpy(words, traces.data(), traces.size_bytes());
+  }
+  float mean(std::size_t row) const { return std::bit_cast<float>(words[2 * row]); }
+  std::uint32_t maxima(std::size_t row) const { return words[2 * row + 1]; }
+};
+
+// The same loops for wider vectors, chosen as the program starts; sanitizers are not ready by then. No form
+// contracts a product into its sum: all give the same numbers.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define WEFT_WIDE_LOOP [[gnu::target_clones("default", "avx2")]]
+#else
+#define WEFT_WIDE_LOOP
+#endif
+
+WEFT_WIDE_LOOP void add_weights(std::span<const float> weights, std::span<attention_trace> traces,
+                                float decay, std::uint32_t kept, std::uint32_t shift) {
+  for (std::size_t first = 0; first < weights.size(); first += block_rows) {
+    const std::size_t rows = std::min(block_rows, weights.size() - first);
+    const float* const own = weights.data() + first;
+    trace_block block(traces.subspan(first, rows));
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::uint32_t maxima = block.maxima(i) & kept;
+      const std::int32_t before = byte_of(maxima, shift);
+      const std::int32_t more = larger(step_of(own[i]) - before, 0);
+      block.words[2 * i] = std::bit_cast<std::uint32_t>(decay * block.mean(i) + (1 - decay) * own[i]);
+      block.words[2 * i + 1] = maxima + (static_cast<std::uint32_t>(more) << shift);
+    }
+    std::memcpy(traces.data() + first, block.words, rows * sizeof(attention_trace));
+  }
+}
+
+struct changing_weights {
+  float mean, most, age, before;
+};
+
+WEFT_WIDE_LOOP void linear_relevances(const float* projected, float bias, changing_weights weights,
+                                      const changing_rows& now, std::span<float> out) {
+  for (std::size_t first = 0; first < out.size(); first += block_rows) {
+    const std::size_t rows = std::min(block_rows, out.size() - first);
+    const trace_block block({now.traces + first, rows});
+    const std::uint32_t* const tokens = now.tokens + first;
+    const float* const before = now.relevance_before + first;
+    const float* const constant = projected + first;
+    float sums[block_rows];
+    for (std::size_t i = 0; i < rows; ++i)
+      sums[i] = sigmoid(constant[i] + bias + weights.mean * on_log_scale(block.mean(i)) +
+                        weights.most * static_cast<float>(largest_of(block.maxima(i))) +
+                        weights.age * log_age(now.newest_token - tokens[i]) + weights.before * before[i]);
+    std::copy_n(sums, rows, out.data() + first);
+  }
+}
+
+WEFT_WIDE_LOOP void sigmoids(std::span<float> values) {
+  for (float& value : values)
+    value = sigmoid(value);
 }
 
 }  // namespace
@@ -96,25 +173,18 @@ void add_to_traces(std::span<const float> weights, std::uint32_t row, std::span<
                    std::uint32_t rows) {
   const std::uint32_t bucket = row / attention_trace::bucket_rows % 4;
   // The buckets that these rows begin.
-  std::array<std::uint8_t, 4> keep{255, 255, 255, 255};
+  std::uint32_t kept = ~0U;
   const std::uint32_t first = row + 1 - std::min({rows, row + 1, 4 * attention_trace::bucket_rows});
   for (std::uint32_t begun = first; begun <= row; ++begun)
-    if (begun % attention_trace::bucket_rows == 0) keep[begun / attention_trace::bucket_rows % 4] = 0;
-  const auto kept = std::bit_cast<std::uint32_t>(keep);
+    if (begun % attention_trace::bucket_rows == 0)
+      kept &= ~(255U << 8 * (begun / attention_trace::bucket_rows % 4));
   const float decay =
       rows == 1 ? attention_trace::decay : std::pow(attention_trace::decay, static_cast<float>(rows));
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    attention_trace& trace = traces[i];
-    trace.mean = decay * trace.mean + (1 - decay) * weights[i];
-    trace.maxima =
-        std::bit_cast<std::array<std::uint8_t, 4>>(std::bit_cast<std::uint32_t>(trace.maxima) & kept);
-    trace.maxima[bucket] = std::max(trace.maxima[bucket], step_of(weights[i]));
-  }
+  add_weights(weights, traces, decay, kept, 8 * bucket);
 }
 
 void to_shares(std::span<float> logits) {
-  for (float& logit : logits)
-    logit = sigmoid(logit);
+  sigmoids(logits);
 }
 
 void changing_features::write(float* out) const {
@@ -221,15 +291,8 @@ void relevance_predictor::relevances(std::uint32_t layer, std::span<const float>
     return;
   }
   const float* const weights = own.input.data();
-  const float mean_weight = weights[0];
-  const float most_weight = weights[1] / 255.0F;
-  const float age_weight = weights[2];
-  const float before_weight = weights[3];
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = sigmoid(projected[i] + own.output_bias + mean_weight * on_log_scale(now.traces[i].mean) +
-                     most_weight * static_cast<float>(largest_of(now.traces[i].maxima)) +
-                     age_weight * log_age(now.newest_token - now.tokens[i]) +
-                     before_weight * now.relevance_before[i]);
+  linear_relevances(projected.data(), own.output_bias,
+                    {weights[0], weights[1] / 255.0F, weights[2], weights[3]}, now, out);
 }
 
 relevance_predictor attention_predictor(const session_shape& shape) {

@@ -40,7 +40,7 @@ TEST_CASE("estimated products equal their definition") {
         for (std::uint32_t row = 0; row < rows; ++row)
           REQUIRE(out[line * stride + row] ==
                   doctest::Approx(reference::sketch_product(keys, row, queries.data() + line * channels))
-                      .epsilon(1e-4)
+                      .epsilon(1e-5)
                       .scale(channels));
     }
   });

@@ -77,21 +77,16 @@ class dying_store final : public passive_store {
     if (dead) return weft::fail(weft::errc::unreachable, "the holder is dead");
     return inner_.put(page, bytes);
   }
-  void begin(std::span<const page_load> loads) override {
-    if (!dead) return inner_.begin(loads);
-    for (const auto& load : loads)
-      lost_.push_back(load.page);
+  void begin(std::span<const std::uint64_t> pages) override {
+    lost_.assign(dead ? pages.size() : 0, {});
+    if (!dead) inner_.begin(pages);
   }
   bool arrived() override { return true; }
-  std::span<const std::uint64_t> wait() override {
-    if (!dead) return inner_.wait();
-    ended_ = std::exchange(lost_, {});
-    return ended_;
-  }
+  std::span<const page_bytes> wait() override { return lost_.empty() ? inner_.wait() : lost_; }
 
  private:
   local_passive_store inner_;
-  std::vector<std::uint64_t> lost_, ended_;
+  std::vector<page_bytes> lost_;
 };
 
 }  // namespace

@@ -28,9 +28,9 @@ class node_passive_store final : public engine::passive_store {
 
   // Waits for staging room while pages are on their way; until a page is written it is served from here.
   result<void> put(std::uint64_t page, std::span<const std::byte> bytes) override;
-  void begin(std::span<const engine::page_load> loads) override;
+  void begin(std::span<const std::uint64_t> pages) override;
   bool arrived() override;
-  std::span<const std::uint64_t> wait() override;
+  std::span<const engine::page_bytes> wait() override;
 
   // Returns when all pages have been written, or have failed to be: how many failed so far.
   std::uint64_t flush();

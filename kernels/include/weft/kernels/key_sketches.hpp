@@ -40,13 +40,12 @@ class key_sketches {
   // Of a row: what its levels (odd numbers from 1 - 2^bits to 2^bits - 1) are multiplied with.
   float factor(std::uint32_t row) const;
   std::int32_t level(std::uint32_t row, std::uint32_t channel) const;
-  // [bit, the highest first][channel]: 16 rows' bits, the first row's lowest.
-  const std::uint16_t* tile(std::uint32_t index) const {
-    return tiles_.data() + std::size_t{index} * bits_ * channels_;
-  }
+  // [four channels][bit, the highest first]: of 16 rows, the first row's lowest, a bit of each channel.
+  const std::uint64_t* tile(std::uint32_t index) const { return tiles_.data() + index * tile_words(); }
   std::span<const std::uint16_t> factors() const { return factors_; }  // bf16
 
  private:
+  std::size_t tile_words() const { return (std::size_t{channels_} + 3) / 4 * bits_; }
   void add_tile();
   void add_row(const float* key);
 
@@ -54,11 +53,13 @@ class key_sketches {
   std::uint32_t bits_ = 1;
   std::vector<float> middles_, spreads_;
   std::vector<float> distances_;  // of the row that is being added
-  std::vector<std::uint16_t> tiles_, factors_;
+  std::vector<std::uint64_t> tiles_;
+  std::vector<std::uint16_t> factors_;
 };
 
 // Estimated products of queries [line][channel] with all rows: out[line * out_stride + row], with room for
-// whole tiles in every line.
+// whole tiles in every line. What multiplies the levels is an integer: of a line's products with the spreads
+// the largest becomes 127, and all are rounded.
 void sketch_products(const key_sketches& keys, const float* queries, std::uint32_t lines, float* out,
                      std::size_t out_stride);
 

@@ -69,6 +69,9 @@ class linear {
   std::uint32_t inputs() const { return inputs_; }
   dtype input_dtype() const { return input_dtype_; }
   std::size_t allocated_bytes() const { return memory_.size_bytes(); }
+  // One output's weights as f32: [inputs].
+  void weights_of(std::uint32_t output, float* out) const;
+  std::span<const float> bias() const { return bias_; }  // [output] and more, or empty
 
   // y: f32 [x.rows()][outputs], rows `row_stride` floats apart. x.inputs() and x.type() must be this matrix's
   // `inputs()` and `input_dtype()`.

@@ -5,45 +5,43 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace weft::engine {
 
-// A page that is wanted, and where its bytes go: as many as were stored under its number.
-struct page_load {
-  std::uint64_t page = 0;
-  std::span<std::byte> into;
-};
+using page_bytes = std::span<const std::byte>;
 
 class passive_store {
  public:
   virtual ~passive_store() = default;
 
   // Under a number that the session uses once. An error: the page is not stored, nothing else happened.
-  virtual result<void> put(std::uint64_t page, std::span<const std::byte> bytes) = 0;
-  // May return before the bytes are there.
-  virtual void begin(std::span<const page_load> loads) = 0;
-  // Whether everything that was begun has ended.
+  virtual result<void> put(std::uint64_t page, page_bytes bytes) = 0;
+  // Asks for pages; what the last call asked for has been waited for, and may be gone. May return before they
+  // are there.
+  virtual void begin(std::span<const std::uint64_t> pages) = 0;
+  // Whether all that was asked for is there, or cannot be had.
   virtual bool arrived() = 0;
-  // Returns when it has: the pages that cannot be had, by no copy. Valid until the next call.
-  virtual std::span<const std::uint64_t> wait() = 0;
+  // Returns when it is: the pages in the order in which they were asked for, empty where there is no copy.
+  // Valid until the next `begin`.
+  virtual std::span<const page_bytes> wait() = 0;
 };
 
 // In this process's memory.
 class local_passive_store final : public passive_store {
  public:
-  result<void> put(std::uint64_t page, std::span<const std::byte> bytes) override;
-  void begin(std::span<const page_load> loads) override;
+  result<void> put(std::uint64_t page, page_bytes bytes) override;
+  void begin(std::span<const std::uint64_t> pages) override;
   bool arrived() override { return true; }
-  std::span<const std::uint64_t> wait() override;
+  std::span<const page_bytes> wait() override { return asked_; }
 
   std::size_t stored_bytes() const { return stored_bytes_; }
 
  private:
-  std::map<std::uint64_t, std::vector<std::byte>> pages_;
-  std::vector<std::uint64_t> missing_, ended_;
+  std::unordered_map<std::uint64_t, std::vector<std::byte>> pages_;
+  std::vector<page_bytes> asked_;
   std::size_t stored_bytes_ = 0;
 };
 

@@ -30,7 +30,7 @@ struct atskv_options {
   // A row whose share of the coming attention could be so large comes back at once. Above 1: only the
   // smoothed threshold brings rows back, as published.
   float recall_share = 0.02F;
-  double recall_room = 0.02;  // part of the budget that is left free for what comes back in a step
+  double recall_room = 0.01;  // part of the budget that is left free for what comes back in a step
   // Part of the layers, but at least one, whose attention a step watches, whose rows it predicts and decides
   // on: they take turns. What could matter now comes back in any layer.
   double turn_part = 0.25;

@@ -27,7 +27,7 @@ struct attention_trace {
   static constexpr std::uint32_t bucket_rows = 8;
 
   float mean = 0;
-  std::array<std::uint8_t, 4> maxima{};
+  std::uint32_t maxima = 0;  // of four spans of query rows, a byte each
 
   // `row` counts query rows; one call for each of them.
   void add(float weight, std::uint32_t row);

@@ -33,7 +33,7 @@ struct adaptive_run {
   bool passive = true;
   std::uint32_t sketch_bits = 2;  // for each channel of a passive row's key; 0: bounds of pages
   float recall_share = 0.02F;     // above 1: pages come back by the smoothed threshold only
-  double recall_room = 0.02;      // of the budget, free for what comes back
+  double recall_room = 0.01;      // of the budget, free for what comes back
   double turn_part = 0.25;        // of the layers, that a step decides on
   double ahead_part = 0.75;       // of the layers, looked ahead to
   std::uint32_t page_rows = 16;   // of a passive page, and of the decode cache's

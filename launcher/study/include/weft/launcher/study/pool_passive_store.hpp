@@ -23,9 +23,9 @@ class pool_passive_store final : public engine::passive_store {
 
   // Put in the background; until then the page is served from memory.
   result<void> put(std::uint64_t page, std::span<const std::byte> bytes) override;
-  void begin(std::span<const engine::page_load> loads) override;
+  void begin(std::span<const std::uint64_t> pages) override;
   bool arrived() override;
-  std::span<const std::uint64_t> wait() override;
+  std::span<const engine::page_bytes> wait() override;
 
   // Returns when all pages have been put, or have failed to be: how many failed.
   std::uint64_t flush();
