@@ -66,8 +66,9 @@ struct charged_base {
 
 // A question being answered: its cache until it decodes, then what came out so far.
 struct session {
-  std::optional<engine::kv_cache> cache;   // none while its base is being loaded
-  std::shared_ptr<engine::kv_cache> base;  // that this session loads
+  std::optional<engine::kv_cache> cache;  // none while its base is being loaded
+  // That this session loads: a cache for each codec, each behind the one before.
+  std::vector<std::shared_ptr<engine::kv_cache>> base;
   session_order order;
   caf::typed_response_promise<generate_outcome> promise;
   answer_listener listener;
@@ -134,15 +135,24 @@ result<engine::banded_document> encode(engine_state& state, std::span<const engi
   return engine::encode_banded(*state.model, *state.scorer, *state.repetition, tokens, *scoring);
 }
 
-result<void> scatter(engine_state& state, engine::kv_cache& cache, const document_to_load& document,
-                     std::span<const block::view> views) {
+// Where a session's documents go.
+std::vector<engine::kv_cache*> caches_of(session& s) {
+  std::vector<engine::kv_cache*> caches;
+  for (const auto& part : s.base)
+    caches.push_back(part.get());
+  if (caches.empty()) caches.push_back(&*s.cache);
+  return caches;
+}
+
+result<void> scatter(engine_state& state, std::span<engine::kv_cache* const> caches,
+                     const document_to_load& document, std::span<const block::view> views) {
   std::vector<engine::placed_block> placed;
   auto position = document.start_position;
   for (const auto& view : views) {
     placed.push_back({&view, std::min(document.bands, view.bands_present()), position, document.segment});
     position += static_cast<std::int32_t>(view.dimensions().tokens);
   }
-  return engine::scatter_blocks(*state.model, cache, placed);
+  return engine::scatter_blocks(*state.model, caches, placed);
 }
 
 bool is_intact(const document_to_load& document) {
@@ -169,18 +179,19 @@ result<std::vector<block::view>> parse_blocks(const document_to_load& document) 
 }
 
 // The same rows as out of the pool, also where the document was compressed.
-result<void> load_computed(engine_state& state, engine::kv_cache& cache, const document_to_load& document) {
+result<void> load_computed(engine_state& state, std::span<engine::kv_cache* const> caches,
+                           const document_to_load& document) {
   const auto encoded = encode(state, *document.tokens, document.scoring);
   if (!encoded) return tl::make_unexpected(encoded.error());
   if (encoded->bands() == nullptr)
-    return engine::scatter_document(*state.model, cache, encoded->rows(), document.start_position,
+    return engine::scatter_document(*state.model, *caches.front(), encoded->rows(), document.start_position,
                                     document.segment);
   if (encoded->scoring().parameters != document.parameters)
     return fail(errc::unsupported,
                 "a document's blocks are lost and this node would score it differently; ingest it again");
   const auto images = engine::block_images::of(*encoded, state.context->cut.block_tokens);
   if (!images) return tl::make_unexpected(images.error());
-  return scatter(state, cache, document, images->views());
+  return scatter(state, caches, document, images->views());
 }
 
 result<load_outcome> load(engine_state& state, const load_order& order) {
@@ -207,14 +218,14 @@ result<load_outcome> load(engine_state& state, const load_order& order) {
       outcome.rotate_microseconds += watch.microseconds();
       continue;
     }
-    auto& cache = s.base ? *s.base : *s.cache;
+    const auto caches = caches_of(s);
     bool stored = !document.blocks.empty();
-    auto loaded = stored ? scatter(state, cache, document, *views) : load_computed(state, cache, document);
+    auto loaded = stored ? scatter(state, caches, document, *views) : load_computed(state, caches, document);
     if (loaded && in_place(document) && !is_intact(document)) {
       // The holder may have given the place to another block meanwhile. The same rows are computed over it.
       stored = false;
       outcome.computed.push_back(i);
-      loaded = load_computed(state, cache, document);
+      loaded = load_computed(state, caches, document);
     }
     if (!loaded) return tl::make_unexpected(loaded.error());
     (stored ? outcome.rotate_microseconds : outcome.encode_microseconds) += watch.microseconds();
@@ -279,18 +290,28 @@ result<opened_session> open_behind(engine_state& state, const session_order& ord
   return opened_session{keep(state, std::move(s)), true};
 }
 
+// Rows in one codec, charged, behind those in others.
+std::shared_ptr<engine::kv_cache> base_part(engine_state& state, const base_order::part& part,
+                                            std::shared_ptr<const engine::kv_cache> before) {
+  auto charged = std::make_shared<charged_base>(
+      charged_base{{state.charged_bytes, bytes_of(state, part.capacity_rows, part.coding)},
+                   {std::move(before), shape_in(state, part.coding), part.capacity_rows}});
+  auto* const rows = &charged->rows;
+  return {std::move(charged), rows};
+}
+
 // This session loads the base; others that want it wait.
 result<opened_session> open_loading(engine_state& state, const session_order& order) {
   const auto own_bytes = bytes_of(state, order.capacity_rows);
-  const auto base_bytes = bytes_of(state, order.base->capacity_rows, order.base->coding);
-  if (const auto room = make_room(state, own_bytes + base_bytes); !room)
-    return tl::make_unexpected(room.error());
-  auto base = std::make_shared<charged_base>(charged_base{
-      {state.charged_bytes, base_bytes}, {shape_in(state, order.base->coding), order.base->capacity_rows}});
+  auto all_bytes = own_bytes;
+  for (const auto& part : order.base->parts)
+    all_bytes += bytes_of(state, part.capacity_rows, part.coding);
+  if (const auto room = make_room(state, all_bytes); !room) return tl::make_unexpected(room.error());
   session s;
   s.order = order;
   s.charge = {state.charged_bytes, own_bytes};
-  s.base = std::shared_ptr<engine::kv_cache>(base, &base->rows);
+  for (const auto& part : order.base->parts)
+    s.base.push_back(base_part(state, part, s.base.empty() ? nullptr : s.base.back()));
   state.loading.try_emplace(order.base->key);
   return opened_session{keep(state, std::move(s)), false};
 }
@@ -355,8 +376,9 @@ caf::result<opened_session> open(self_pointer self, const session_order& order) 
 
 // The base is complete: from now on nobody changes it.
 void share_base(engine_state& state, session& s) {
-  if (!s.base) return;
-  const std::shared_ptr<const engine::kv_cache> base = std::move(s.base);
+  if (s.base.empty()) return;
+  const std::shared_ptr<const engine::kv_cache> base = s.base.back();
+  s.base.clear();
   s.cache.emplace(base, s.order.capacity_rows);
   const auto key = s.order.base->key;
   state.bases->insert(key, base);
@@ -384,7 +406,7 @@ void close(self_pointer self, std::uint64_t number) {
     auto& s = found->second;
     if (s.listener) self->demonitor(s.listener.address());
     if (state.lead) state.lead->close(number);
-    const auto abandoned = s.base ? std::optional{s.order.base->key} : std::nullopt;
+    const auto abandoned = s.base.empty() ? std::nullopt : std::optional{s.order.base->key};
     state.sessions.erase(found);
     if (abandoned) abandon_base(state, *abandoned);
   }
@@ -454,8 +476,7 @@ result<engine::generated_token> start(engine_state& state, session& s, const gen
   std::vector<float> logits(state.model->config().vocab_size);
   const stopwatch watch;
   share_base(state, s);
-  s.outcome.cache_bytes =
-      s.cache->allocated_bytes() + (s.cache->base() != nullptr ? s.cache->base()->allocated_bytes() : 0);
+  s.outcome.cache_bytes = s.cache->allocated_bytes_with_base();
   if (s.sparse) s.sparse->open(*s.remote);
   if (state.lead)
     if (const auto given = state.lead->generate(order); !given) return tl::make_unexpected(given.error());

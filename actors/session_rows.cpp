@@ -5,7 +5,8 @@
 #include "document_bands.hpp"
 
 #include <algorithm>
-#include <optional>
+#include <map>
+#include <utility>
 
 namespace weft::actors {
 
@@ -22,25 +23,33 @@ std::vector<std::uint32_t> document_rows(const asked_rows& job, std::size_t head
   return sum;
 }
 
+// The same by the codec of the bands, in which attention reads them.
+std::vector<base_order::part> rows_by_codec(const asked_rows& job, std::size_t heads) {
+  std::map<std::uint8_t, std::vector<std::uint32_t>> sums;
+  for (std::size_t i = 0; i < job.documents.size(); ++i) {
+    const auto& m = *job.documents[i];
+    std::vector<std::uint32_t> before(heads, 0);
+    for (std::uint32_t band = 0; band < job.bands[i]; ++band) {
+      auto& sum = sums.try_emplace(m.bands[band].codec, heads, 0U).first->second;
+      const auto rows = rows_of(m, band + 1);
+      for (std::size_t head = 0; head < heads; ++head) {
+        const auto so_far = head < rows.size() ? rows[head] : job.plan->documents[i].tokens;
+        sum[head] += so_far - std::exchange(before[head], so_far);
+      }
+    }
+  }
+  std::vector<base_order::part> parts;
+  for (auto& [codec, rows] : sums)
+    parts.push_back({static_cast<kernels::row_codec>(codec), std::move(rows)});
+  return parts;
+}
+
 // Nothing of the documents is computed for this question alone, so others may read the same rows.
 bool loads_all_rows(const policies::stitch_plan& plan) {
   const auto loaded = [](const auto& d) { return d.source == policies::document_source::load; };
   const auto of_document = [](const auto& row) { return row.origin == policies::row_origin::document; };
   return !plan.documents.empty() && std::ranges::all_of(plan.documents, loaded) &&
          std::ranges::none_of(plan.rows, of_document);
-}
-
-// That of all rows that are loaded: attention reads them as they came. Where there are several, the model's
-// type.
-kernels::row_codec coding_of(const asked_rows& job) {
-  std::optional<std::uint8_t> codec;
-  for (std::size_t i = 0; i < job.documents.size(); ++i)
-    for (std::uint32_t band = 0; band < job.bands[i]; ++band) {
-      const auto found = job.documents[i]->bands[band].codec;
-      if (codec && *codec != found) return kernels::row_codec::raw;
-      codec = found;
-    }
-  return static_cast<kernels::row_codec>(codec.value_or(0));
 }
 
 // Which rows these are, and where they stand.
@@ -61,13 +70,13 @@ session_order session_for(const asked_rows& job, const engine::kv_shape& shape, 
   const auto heads = std::size_t{shape.layers} * shape.kv_heads;
   const auto all = job.plan->prompt_tokens + job.max_tokens;
   const auto added = static_cast<std::uint32_t>(job.plan->rows.size()) + job.max_tokens;
-  auto documents = document_rows(job, heads);
   session_order order{
       .capacity_rows = std::vector<std::uint32_t>(heads, added), .base = {}, .plan = job.plan};
   if (shares && loads_all_rows(*job.plan)) {
-    order.base = {base_key(job), std::move(documents), coding_of(job)};
+    order.base = {base_key(job), rows_by_codec(job, heads)};
     return order;
   }
+  const auto documents = document_rows(job, heads);
   for (std::size_t head = 0; head < heads; ++head)
     order.capacity_rows[head] = std::min(added + documents[head], all);
   return order;

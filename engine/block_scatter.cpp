@@ -94,8 +94,15 @@ result<void> check_block(const runner& model, const kv_shape& shape, const place
   return {};
 }
 
-// What the blocks' rows need in each (layer, KV head) beyond the rows that are there.
-result<void> check_room(const runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
+// The cache that takes a band's rows.
+kv_cache* taker_of(std::span<kv_cache* const> caches, kernels::row_codec coding) {
+  const auto same = std::ranges::find_if(caches, [&](const auto* c) { return c->shape().coding == coding; });
+  return same == caches.end() ? caches.front() : *same;
+}
+
+// What the rows that this cache takes need in each (layer, KV head) beyond the rows that are there.
+result<void> check_room(const runner& model, std::span<kv_cache* const> caches, kv_cache& cache,
+                        std::span<const placed_block> blocks) {
   const kv_shape& shape = cache.shape();
   std::vector<std::uint64_t> needed(std::size_t{shape.layers} * shape.kv_heads, 0);
   for (const placed_block& placed : blocks) {
@@ -103,6 +110,7 @@ result<void> check_room(const runner& model, kv_cache& cache, std::span<const pl
     for (std::uint32_t band = 0; band < placed.bands; ++band)
       for (std::uint32_t layer = 0; layer < shape.layers; ++layer) {
         const block::band_layer rows = placed.block->layer(band, layer);
+        if (taker_of(caches, rows.coding) != &cache) continue;
         std::size_t first = std::accumulate(rows.counts, rows.counts + first_head, std::size_t{0});
         for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
           const std::uint32_t count = rows.counts[first_head + head];
@@ -123,13 +131,17 @@ result<void> check_room(const runner& model, kv_cache& cache, std::span<const pl
   return {};
 }
 
-result<void> check_blocks(const runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
+result<void> check_blocks(const runner& model, std::span<kv_cache* const> caches,
+                          std::span<const placed_block> blocks) {
   std::int32_t free_position = 0;
   for (const placed_block& placed : blocks) {
-    if (auto checked = check_block(model, cache.shape(), placed, free_position); !checked) return checked;
+    if (auto checked = check_block(model, caches.front()->shape(), placed, free_position); !checked)
+      return checked;
     free_position = placed.start_position + static_cast<std::int32_t>(placed.block->dimensions().tokens);
   }
-  return check_room(model, cache, blocks);
+  for (kv_cache* const cache : caches)
+    if (auto checked = check_room(model, caches, *cache, blocks); !checked) return checked;
+  return {};
 }
 
 // The rows that one band has of one (layer, KV head).
@@ -138,11 +150,13 @@ struct band_part {
   std::uint32_t rows = 0;
 };
 
-// Makes room for the rows of blocks in one layer, block after block and head after head.
+// Makes room for the rows of blocks that one of the caches takes in one layer, block after block and head
+// after head.
 class layer_placer {
  public:
-  layer_placer(kv_cache& cache, std::uint32_t layer, const model_shard& shard)
-      : cache_(cache), layer_(layer), shard_(shard) {}
+  layer_placer(std::span<kv_cache* const> caches, kv_cache& cache, std::uint32_t layer,
+               const model_shard& shard)
+      : caches_(caches), cache_(cache), layer_(layer), shard_(shard) {}
 
   void place(const placed_block& placed, const kernels::rotation_table& rotations, scatter_list& scatters) {
     first_row_.assign(placed.bands, 0);
@@ -183,6 +197,7 @@ class layer_placer {
       const std::size_t first = first_row_[band];
       const std::uint32_t count = rows.counts[head];
       first_row_[band] += count;
+      if (taker_of(caches_, rows.coding) != &cache_) continue;
       const std::size_t codes = first * kernels::code_bytes(rows.coding, shape.dtype, shape.head_dim);
       const std::size_t scales = first * kernels::scales_per_row(rows.coding, shape.head_dim);
       parts_.push_back({{.k = rows.k + codes,
@@ -199,13 +214,14 @@ class layer_placer {
                      positions_.begin() + static_cast<std::ptrdiff_t>(collected),
                      [start_position](std::uint16_t within) { return start_position + within; });
     }
-    if (bands_.size() > 1) std::ranges::sort(positions_);
+    if (parts_.size() > 1) std::ranges::sort(positions_);
   }
 
   std::size_t rank_of(std::int32_t position) const {
     return static_cast<std::size_t>(std::ranges::lower_bound(positions_, position) - positions_.begin());
   }
 
+  std::span<kv_cache* const> caches_;
   kv_cache& cache_;
   std::uint32_t layer_;
   const model_shard& shard_;
@@ -219,7 +235,13 @@ class layer_placer {
 }  // namespace
 
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
-  if (auto checked = check_blocks(model, cache, blocks); !checked) return checked;
+  kv_cache* const alone[] = {&cache};
+  return scatter_blocks(model, alone, blocks);
+}
+
+result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
+                            std::span<const placed_block> blocks) {
+  if (auto checked = check_blocks(model, caches, blocks); !checked) return checked;
   kernels::thread_pool& pool = model.threads();
   std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
   // A layer is one thread's work from placing to copying: threads that take turns at neighbouring pieces
@@ -234,12 +256,14 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
                           round[i].rotated_position.value_or(round[i].start_position),
                           round[i].block->dimensions().tokens);
     });
-    pool.parallel_for(cache.shape().layers, [&](std::size_t layer, unsigned worker) {
-      layer_placer placer(cache, static_cast<std::uint32_t>(layer), model.shard());
-      scatter_list scatters(cache);
-      for (std::size_t i = 0; i < round.size(); ++i)
-        placer.place(round[i], rotations[i], scatters);
-      scatters.run(alone[worker]);
+    pool.parallel_for(caches.front()->shape().layers, [&](std::size_t layer, unsigned worker) {
+      for (kv_cache* const cache : caches) {
+        layer_placer placer(caches, *cache, static_cast<std::uint32_t>(layer), model.shard());
+        scatter_list scatters(*cache);
+        for (std::size_t i = 0; i < round.size(); ++i)
+          placer.place(round[i], rotations[i], scatters);
+        scatters.run(alone[worker]);
+      }
     });
     blocks = blocks.subspan(round.size());
   }
@@ -265,7 +289,8 @@ result<void> layer_scatter::prepare(std::span<const placed_block> blocks) {
 result<void> layer_scatter::run(std::uint32_t layer) {
   for (const placed_block& placed : blocks_)
     if (auto good = placed.block->verify_layer(layer); !good) return good;
-  layer_placer placer(cache_, layer, model_.shard());
+  kv_cache* const alone[] = {&cache_};
+  layer_placer placer(alone, cache_, layer, model_.shard());
   scatter_list scatters(cache_);
   for (std::size_t i = 0; i < blocks_.size(); ++i)
     placer.place(blocks_[i], rotations_[i], scatters);

@@ -333,7 +333,7 @@ void forward_pass::list_decode_runs(std::uint32_t layer, const active_rows& acti
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
       std::uint32_t rows = group.cache->rows(layer, head);
       first_runs_.push_back(decode_runs_.size());
-      if (const kv_cache* base = group.cache->base(); base != nullptr) {
+      for (const kv_cache* base = group.cache->base(); base != nullptr; base = base->base()) {
         decode_runs_.push_back(base->run(layer, head));
         rows += base->rows(layer, head);
       }
@@ -368,25 +368,34 @@ void forward_pass::attend_decode(std::uint32_t layer, const active_rows& active,
                             scratch_.reserve(decode_plan_.scratch_bytes()), pool_);
 }
 
-// The rows of a group's cache, as prefill attention reads them, behind those of its base.
+// The rows of a group's cache, as prefill attention reads them, behind those of the caches before it.
 void forward_pass::list_prefill_heads(std::uint32_t layer, const row_group& group) {
-  const auto list = [&](const kv_cache& rows, std::vector<kernels::prefill_kv_head>& heads) {
-    heads.clear();
-    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
-      heads.push_back({.k = rows.k(layer, head),
-                       .v = rows.v(layer, head),
-                       .rows = rows.rows(layer, head),
-                       .positions = rows.positions(layer, head),
-                       .segments = rows.segments(layer, head),
-                       .coding = rows.shape().coding,
-                       .k_scales = rows.run(layer, head).k_scales,
-                       .v_scales = rows.run(layer, head).v_scales});
+  const auto rows_of = [layer](const kv_cache& cache, std::uint32_t head) {
+    const kernels::kv_run run = cache.run(layer, head);
+    return kernels::prefill_kv_head{.k = run.k,
+                                    .v = run.v,
+                                    .rows = run.rows,
+                                    .positions = cache.positions(layer, head),
+                                    .segments = cache.segments(layer, head),
+                                    .coding = run.coding,
+                                    .k_scales = run.k_scales,
+                                    .v_scales = run.v_scales};
   };
-  list(*group.cache, prefill_heads_);
-  if (group.cache->base() == nullptr) return;
-  list(*group.cache->base(), base_heads_);
-  for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
-    prefill_heads_[head].before = &base_heads_[head];
+  std::size_t bases = 0;
+  for (const kv_cache* base = group.cache->base(); base != nullptr; base = base->base())
+    ++bases;
+  prefill_heads_.clear();
+  base_heads_.clear();
+  base_heads_.reserve(bases * shape_.kv_heads);  // they point at one another
+  for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+    prefill_heads_.push_back(rows_of(*group.cache, head));
+    kernels::prefill_kv_head* behind = &prefill_heads_.back();
+    for (const kv_cache* base = group.cache->base(); base != nullptr; base = base->base()) {
+      base_heads_.push_back(rows_of(*base, head));
+      behind->before = &base_heads_.back();
+      behind = &base_heads_.back();
+    }
+  }
 }
 
 kernels::prefill_queries forward_pass::queries_of(const row_group& group,

@@ -129,7 +129,8 @@ class forward_pass {
   std::vector<float> ahead_;                 // [rows][queries, keys, values] of the next layer
   std::vector<std::optional<kernels::rough_linear>> rough_queries_;  // by layer, once they were wanted
   std::vector<kernels::decode_head> decode_heads_;
-  std::vector<kernels::prefill_kv_head> prefill_heads_, base_heads_;
+  std::vector<kernels::prefill_kv_head> prefill_heads_;
+  std::vector<kernels::prefill_kv_head> base_heads_;  // [kv_head][base]
 
   std::vector<std::int32_t> wanted_positions_, wanted_segments_;
   std::vector<row_group> wanted_groups_;

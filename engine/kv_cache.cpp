@@ -58,10 +58,15 @@ kv_cache::kv_cache(const kv_shape& shape, std::uint32_t capacity_rows)
 
 kv_cache::kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows)
     : state_(std::make_unique<state>()) {
+  if (std::ranges::find(capacity_rows, 0U) != capacity_rows.end())
+    throw std::invalid_argument("a KV cache needs room for one row in each head");
+  allocate(shape, capacity_rows);
+}
+
+void kv_cache::allocate(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows) {
   if (shape.layers == 0 || shape.kv_heads == 0 || shape.head_dim == 0 ||
-      capacity_rows.size() != std::size_t{shape.layers} * shape.kv_heads ||
-      std::ranges::find(capacity_rows, 0U) != capacity_rows.end())
-    throw std::invalid_argument("a KV cache needs layers, heads, a head dimension and room for one row each");
+      capacity_rows.size() != std::size_t{shape.layers} * shape.kv_heads)
+    throw std::invalid_argument("a KV cache needs layers, heads, a head dimension and room in each head");
   state_->shape = shape;
   std::size_t bytes = 0;
   for (const std::uint32_t rows : capacity_rows) {
@@ -73,6 +78,13 @@ kv_cache::kv_cache(const kv_shape& shape, std::span<const std::uint32_t> capacit
 
 kv_cache::kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows)
     : kv_cache(decoded(base->shape()), capacity_rows) {
+  state_->base = std::move(base);
+}
+
+kv_cache::kv_cache(std::shared_ptr<const kv_cache> base, const kv_shape& shape,
+                   std::span<const std::uint32_t> capacity_rows)
+    : state_(std::make_unique<state>()) {
+  allocate(shape, capacity_rows);
   state_->base = std::move(base);
 }
 
@@ -98,6 +110,10 @@ std::uint32_t kv_cache::rows(std::uint32_t layer, std::uint32_t kv_head) const {
 
 std::size_t kv_cache::allocated_bytes() const {
   return state_->memory.size_bytes() + state_->heads.capacity() * sizeof(state::head);
+}
+
+std::size_t kv_cache::allocated_bytes_with_base() const {
+  return allocated_bytes() + (state_->base ? state_->base->allocated_bytes_with_base() : 0);
 }
 
 const kv_cache* kv_cache::base() const {

@@ -33,7 +33,7 @@ void shared_bases::tidy() {
     --turn;
     const auto& base = known_.at(*turn).base;
     if (base.use_count() > 1) continue;
-    const std::uint64_t bytes = base->allocated_bytes();
+    const std::uint64_t bytes = base->allocated_bytes_with_base();
     if (idle + bytes <= idle_bytes_) {
       idle += bytes;
       continue;
@@ -55,7 +55,7 @@ bool shared_bases::drop_idle() {
 std::uint64_t shared_bases::allocated_bytes() const {
   std::uint64_t bytes = 0;
   for (const auto& [key, known] : known_)
-    bytes += known.base->allocated_bytes();
+    bytes += known.base->allocated_bytes_with_base();
   return bytes;
 }
 

@@ -137,6 +137,8 @@ TEST_CASE("bands in int8 take half the bytes and answer the same, under a name o
     const auto after = value_of(cluster, cluster.ask("decode", asked(text, coded, 0)));
     CHECK(after.text == before.text);
     CHECK(moved_bytes(after) < moved_bytes(before));
+    // Its rows stay in the codecs that they came in.
+    CHECK(static_cast<double>(after.cache_bytes) < 0.75 * static_cast<double>(before.cache_bytes));
   }
   const auto refused = failure_of(
       cluster,
@@ -170,6 +172,41 @@ TEST_CASE("documents in one codec are attended to as they came, in half the memo
       if (ratio == 0) CHECK(after.cache_bytes < 0.7 * static_cast<double>(before.cache_bytes));
     }
   CHECK(same + 1 >= 2 * context.questions.size());
+}
+
+TEST_CASE("bands in three codecs stay in them: memory is what was kept, and answers match") {
+  const auto model = recall_model();
+  simulated_cluster cluster{plan_of(model)};
+  settle(cluster);
+  const auto context = contexts_of("hop_512", 1).front();
+  const std::vector<std::uint8_t> codecs{0, 0, 1, 1, 1, 2};
+  std::vector<id128> raw, coded;
+  for (const auto& text : context.documents) {
+    raw.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands})).id);
+    coded.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands, codecs})).id);
+  }
+  // Raw and coded documents in one prompt, too.
+  auto both = raw;
+  std::copy(coded.begin() + 1, coded.end(), both.begin() + 1);
+  for (const auto& [text, answers] : context.questions)
+    for (const std::uint32_t ratio : {200'000U, 500'000U, 0U}) {
+      CAPTURE(ratio);
+      const auto whole = value_of(cluster, cluster.ask("decode", asked(text, raw, ratio)));
+      const auto mixed = value_of(cluster, cluster.ask("decode", asked(text, coded, ratio)));
+      const auto partly = value_of(cluster, cluster.ask("decode", asked(text, both, ratio)));
+      CHECK(mixed.misses + partly.misses == 0);
+      if (ratio == 200'000U) {
+        CHECK(mixed.cache_bytes == whole.cache_bytes);
+        CHECK(mixed.tokens == whole.tokens);
+        continue;
+      }
+      CHECK(mixed.text == whole.text);
+      CHECK(partly.text == whole.text);
+      CHECK(mixed.cache_bytes < partly.cache_bytes);
+      CHECK(partly.cache_bytes < whole.cache_bytes);
+      if (ratio == 0)
+        CHECK(static_cast<double>(mixed.cache_bytes) < 0.7 * static_cast<double>(whole.cache_bytes));
+    }
 }
 
 TEST_CASE("an answer at a ratio reads those bands alone and keeps no other row") {

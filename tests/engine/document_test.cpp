@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 using namespace weft::engine;
 using namespace weft::engine::test;
@@ -203,6 +204,106 @@ TEST_CASE("a cache in a codec takes rows from blocks and from the model, and ans
     CHECK(cache.allocated_bytes() <
           raw.allocated_bytes() * (fine ? 64 : 42) / 100);  // with 8 bytes of ids a row
   }
+}
+
+namespace {
+
+// Rows raw, in int8 and in int4 in turn; the first head of all has nothing but raw ones.
+std::vector<weft::block::band_rows> three_codecs(const weft::block::shape& shape) {
+  std::vector<weft::block::band_rows> bands(3);
+  bands[1].coding = weft::block::codec::int8;
+  bands[2].coding = weft::block::codec::int4;
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+      std::uint16_t counts[3] = {0, 0, 0};
+      for (std::uint32_t token = 0; token < shape.tokens; ++token) {
+        const std::size_t band = layer + head == 0 ? 0 : token % 3;
+        bands[band].positions.push_back(static_cast<std::uint16_t>(token));
+        ++counts[band];
+      }
+      for (std::size_t band = 0; band < 3; ++band)
+        bands[band].counts.push_back(counts[band]);
+    }
+  return bands;
+}
+
+// Room for exactly these rows, in one codec.
+std::vector<std::uint32_t> rows_in(const stored_document& stored, std::size_t band) {
+  std::vector<std::uint32_t> rows;
+  for (const auto& block : stored.blocks()) {
+    const auto& shape = block.dimensions();
+    rows.resize(std::size_t{shape.layers} * shape.kv_heads);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      rows[i] += block.layer(static_cast<std::uint32_t>(band), static_cast<std::uint32_t>(i / shape.kv_heads))
+                     .counts[i % shape.kv_heads];
+  }
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("rows in several codecs stay in them, and sessions attend to all of them") {
+  using weft::kernels::row_codec;
+  auto model = load_recall({.threads = 2});
+  const auto document = encode_document(model, some_tokens(100, 3, 1000));
+  REQUIRE(document);
+  const stored_document mixed(*document, 32, three_codecs);
+  const auto placed = placed_from(mixed, 0, 1, 3);
+  auto raw_rows = std::make_shared<kv_cache>(model.cache_shape(), rows_in(mixed, 0));
+  auto int8_rows =
+      std::make_shared<kv_cache>(raw_rows, coded_shape(model, row_codec::int8), rows_in(mixed, 1));
+  auto int4_rows =
+      std::make_shared<kv_cache>(int8_rows, coded_shape(model, row_codec::int4), rows_in(mixed, 2));
+  kv_cache* const caches[] = {raw_rows.get(), int8_rows.get(), int4_rows.get()};
+  REQUIRE(scatter_blocks(model, caches, placed));
+  CHECK(raw_rows->rows(0, 0) == 100);
+  CHECK(int4_rows->rows(0, 0) == 0);
+  CHECK(raw_rows->rows(2, 1) + int8_rows->rows(2, 1) + int4_rows->rows(2, 1) == 100);
+
+  // Each codec's rows are those of a cache in which it is alone.
+  for (std::uint32_t band = 0; band < 3; ++band) {
+    CAPTURE(band);
+    kv_cache alone(caches[band]->shape(), room);
+    kv_cache others(caches[(band + 1) % 3]->shape(), room);
+    kv_cache* const two[] = {&others, &alone};
+    REQUIRE(scatter_blocks(model, two, placed));
+    CHECK(keys_of(alone, 2, 1) == keys_of(*caches[band], 2, 1));
+  }
+
+  const auto answer = [&](kv_cache& cache) {
+    row_batch batch;
+    add_rows(batch, some_tokens(9, 8, 1000), 100);
+    auto logits = run(model, batch, cache);
+    row_batch step;
+    step.add(5, 109, 0);
+    const auto next = run(model, step, cache);
+    logits.insert(logits.end(), next.begin(), next.end());
+    return logits;
+  };
+  const std::vector<std::uint32_t> tail(rows_in(mixed, 0).size(), 10);
+  kv_cache session(int4_rows, tail);
+  kv_cache decoded(model.cache_shape(), room);
+  REQUIRE(scatter_blocks(model, decoded, placed));
+  kv_cache exact(model.cache_shape(), room);
+  REQUIRE(scatter_document(model, exact, *document, 0, 1));
+  const auto logits = answer(session);
+  CHECK(relative_error(logits, answer(decoded)) < 0.1);  // keys were encoded once more behind their rotation
+  const double error = relative_error(logits, answer(exact));
+  CHECK(error > 1e-4);
+  CHECK(error < 0.35);
+
+  std::size_t bytes = kv_cache(model.cache_shape(), tail).allocated_bytes();
+  for (const kv_cache* cache : caches)
+    bytes += cache->allocated_bytes();
+  CHECK(session.allocated_bytes_with_base() == bytes);
+  kv_cache all_raw(model.cache_shape(), 100);
+  CHECK(int4_rows->allocated_bytes_with_base() < all_raw.allocated_bytes() * 8 / 10);
+
+  kv_cache small(coded_shape(model, row_codec::int8), 3);
+  kv_cache* const too_small[] = {&decoded, &small};
+  const auto before = decoded.rows(2, 1);
+  CHECK(scatter_blocks(model, too_small, placed).error().code == errc::out_of_space);
+  CHECK(decoded.rows(2, 1) == before);
 }
 
 TEST_CASE("rows in a codec move with their scales when others come before them") {

@@ -213,9 +213,13 @@ using query_outcome = std::shared_ptr<const std::vector<float>>;  // [row][query
 
 // Rows of documents that sessions share.
 struct base_order {
-  id128 key;                                 // of the documents, their bands and places
-  std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]
-  kernels::row_codec coding = kernels::row_codec::raw;
+  // Those in one codec. A head may have none.
+  struct part {
+    kernels::row_codec coding = kernels::row_codec::raw;
+    std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]
+  };
+  id128 key;                // of the documents, their bands and places
+  std::vector<part> parts;  // by codec
 };
 
 struct session_order {

@@ -40,6 +40,10 @@ class kv_cache {
   // The same, in the dtype, behind rows that several caches share and none of them changes: everything below
   // is about the cache's own rows, what attends to it sees both. A position is in one of the two at most.
   kv_cache(std::shared_ptr<const kv_cache> base, std::span<const std::uint32_t> capacity_rows);
+  // The same in the codec of `shape`, so that rows in several codecs are seen together: a cache for each,
+  // one behind the other. A head may have room for no row.
+  kv_cache(std::shared_ptr<const kv_cache> base, const kv_shape& shape,
+           std::span<const std::uint32_t> capacity_rows);
   kv_cache(kv_cache&&) noexcept;
   kv_cache& operator=(kv_cache&&) noexcept;
   ~kv_cache();
@@ -48,8 +52,9 @@ class kv_cache {
   std::uint32_t capacity_rows() const;  // of the largest head
   std::uint32_t capacity_rows(std::uint32_t layer, std::uint32_t kv_head) const;
   std::uint32_t rows(std::uint32_t layer, std::uint32_t kv_head) const;
-  std::size_t allocated_bytes() const;  // without the base
-  const kv_cache* base() const;         // null where there is none
+  std::size_t allocated_bytes() const;            // without the base
+  std::size_t allocated_bytes_with_base() const;  // and with what that lies behind
+  const kv_cache* base() const;                   // null where there is none
 
   // [row] of one (layer, KV head): head_dim elements or codes; scales ([row][row_scales]) of a cache that has
   // some; and each row's position in the prompt (ascending) and segment.
@@ -74,6 +79,8 @@ class kv_cache {
   void truncate(std::int32_t position);
 
  private:
+  void allocate(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows);
+
   struct state;
   std::unique_ptr<state> state_;
 };

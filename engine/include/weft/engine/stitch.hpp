@@ -38,6 +38,10 @@ struct placed_block {
 // `out_of_space` where there is no room: nothing was changed then.
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks);
 
+// The same into several caches: a band's rows go to the one in their codec, and to the first where none is.
+result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
+                            std::span<const placed_block> blocks);
+
 // The same for a document that was encoded here; the same bytes as through blocks.
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
                               std::int32_t start_position, std::int32_t segment,
