@@ -12,6 +12,7 @@
 #include "document_bands.hpp"
 #include "document_choice.hpp"
 #include "manifests.hpp"
+#include "row_judges.hpp"
 #include "session_rows.hpp"
 #include "sparse_plan.hpp"
 #include "transfers.hpp"
@@ -56,6 +57,7 @@ struct asking {
   std::uint64_t session = 0;
   std::size_t next_document = 0;
   answer result;
+  std::optional<row_judging> judging;  // none: all rows stay
   time_point started;
   std::uint64_t encode_microseconds = 0;
   caf::typed_response_promise<answer> promise;
@@ -111,6 +113,8 @@ void answer_with(self_pointer self, const asking_ptr& job, const generate_outcom
   r.prompt_tokens = job->plan->prompt_tokens;
   r.recomputed_rows = job->plan->recomputed_rows;
   r.cache_bytes = generated.cache_bytes;
+  r.judged_rows = generated.judged_rows;
+  r.dropped_rows = generated.dropped_rows;
   r.compute_microseconds = generated.prefill_microseconds + job->encode_microseconds;
   r.ttft_microseconds = before_prefill + generated.prefill_microseconds;
   r.decode_microseconds = generated.decode_microseconds;
@@ -151,7 +155,8 @@ void generate(self_pointer self, const asking_ptr& job) {
               .top_p = static_cast<float>(job->asked.top_p_millionths) * millionths,
               .seed = job->asked.seed},
       .max_tokens = job->asked.max_tokens,
-      .listener = job->listener};
+      .listener = job->listener,
+      .judging = job->judging};
   const auto before_prefill = microseconds(self->state.parts.clock() - job->started);
   self->request(self->state.parts.engine, caf::infinite, generate_atom_v, std::move(order))
       .then([self, job,
@@ -504,6 +509,9 @@ result<void> prepare(self_pointer self, asking& job) {
     if (!how) return tl::make_unexpected(how.error());
     job.retrieval = *how;
   }
+  const auto judging = judging_of(job.asked, job.policy, self->state.parts.grouped);
+  if (!judging) return tl::make_unexpected(judging.error());
+  job.judging = *judging;
   job.opening = context.format.opening(context.tokens, job.asked.system);
   job.question_tokens = context.format.question(context.tokens, job.asked.text);
   job.started = self->state.parts.clock();

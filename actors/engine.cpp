@@ -3,6 +3,7 @@
 #include <weft/actors/work.hpp>
 #include <weft/engine/banded_document.hpp>
 #include <weft/engine/generation.hpp>
+#include <weft/engine/pruned_decoding.hpp>
 #include <weft/engine/question_queries.hpp>
 #include <weft/engine/shared_bases.hpp>
 #include <weft/engine/sparse_context.hpp>
@@ -13,7 +14,9 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "cache_charge.hpp"
 #include "group/rank_lead.hpp"
+#include "row_judges.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -32,31 +35,6 @@ namespace {
 
 // Other ranks look whether they are still wanted each time this one says that it lives.
 constexpr auto beat_interval = std::chrono::milliseconds{250};
-
-// Bytes that count against the node's KV cache, for as long as this lives.
-class cache_charge {
- public:
-  cache_charge() = default;
-  cache_charge(std::shared_ptr<std::uint64_t> total, std::uint64_t bytes)
-      : total_(std::move(total)), bytes_(bytes) {
-    *total_ += bytes_;
-  }
-  cache_charge(cache_charge&&) noexcept = default;
-  cache_charge& operator=(cache_charge&& other) noexcept {
-    std::swap(total_, other.total_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~cache_charge() {
-    if (total_) *total_ -= bytes_;
-  }
-
-  std::uint64_t bytes() const { return bytes_; }
-
- private:
-  std::shared_ptr<std::uint64_t> total_;
-  std::uint64_t bytes_ = 0;
-};
 
 // Rows of documents, charged once for as long as anybody refers to them.
 struct charged_base {
@@ -77,6 +55,7 @@ struct session {
   cache_charge charge;        // rows and slots, without the base
   remote_context_ptr remote;  // null: dense
   std::shared_ptr<engine::sparse_context> sparse;
+  std::unique_ptr<engine::pruned_decoding> pruning;  // null: all rows stay
 };
 
 struct waiting_session {
@@ -91,7 +70,8 @@ struct engine_state {
   std::shared_ptr<rank_lead> lead;  // of the group whose first rank this engine is; null: none
   std::shared_ptr<const model_context> context;
   std::optional<engine::decode_batch> decoding;
-  std::optional<engine::row_scorer> scorer;       // made when it is first needed
+  std::optional<engine::row_scorer> scorer;  // made when it is first needed
+  row_judges judges;
   std::optional<engine::repeat_plan> repetition;  // likewise
   std::unordered_map<std::uint64_t, session> sessions;
   std::optional<engine::shared_bases> bases;
@@ -441,6 +421,10 @@ void note(self_pointer self, const engine::generated_token& token) {
   s.outcome.decode_microseconds =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(passed).count());
   if (s.sparse) add_counters(s);
+  if (s.pruning) {
+    s.outcome.judged_rows = s.pruning->judged_rows();
+    s.outcome.dropped_rows = s.pruning->dropped_rows();
+  }
   s.promise.deliver(std::move(s.outcome));
   close(self, token.session);
 }
@@ -472,6 +456,21 @@ void step(self_pointer self) {
   keep_stepping(self);
 }
 
+result<void> compute_prompt(engine_state& state, session& s, const generate_order& order,
+                            std::span<float> logits) {
+  if (order.judging) {
+    auto judge = state.judges.open(*state.model, *order.judging);
+    if (!judge) return tl::make_unexpected(judge.error());
+    s.pruning = std::move(*judge);
+  }
+  engine::forward_observer* observer = s.sparse.get();
+  if (s.pruning) observer = s.pruning.get();
+  const auto done = engine::prefill(*state.model, *s.cache, *order.plan, logits, observer);
+  if (!done) return tl::make_unexpected(done.error());
+  if (s.pruning) s.pruning->end_pass(*s.cache, judged_positions(*order.plan));
+  return {};
+}
+
 result<engine::generated_token> start(engine_state& state, session& s, const generate_order& order) {
   std::vector<float> logits(state.model->config().vocab_size);
   const stopwatch watch;
@@ -480,7 +479,7 @@ result<engine::generated_token> start(engine_state& state, session& s, const gen
   if (s.sparse) s.sparse->open(*s.remote);
   if (state.lead)
     if (const auto given = state.lead->generate(order); !given) return tl::make_unexpected(given.error());
-  if (const auto done = engine::prefill(*state.model, *s.cache, *order.plan, logits, s.sparse.get()); !done)
+  if (const auto done = compute_prompt(state, s, order, logits); !done)
     return tl::make_unexpected(done.error());
   if (s.sparse)
     if (const auto started = s.sparse->start_decoding(); !started)
@@ -489,7 +488,7 @@ result<engine::generated_token> start(engine_state& state, session& s, const gen
       .sampled = order.how, .stop_tokens = state.context->config.eos_tokens, .max_tokens = order.max_tokens};
   auto first = state.decoding->add(order.session, std::move(*s.cache),
                                    static_cast<std::int32_t>(order.plan->prompt_tokens), logits, options,
-                                   s.sparse.get());
+                                   s.sparse.get(), s.pruning.get());
   s.outcome.prefill_microseconds = watch.microseconds();
   s.first_token = std::chrono::steady_clock::now();
   return first;

@@ -1,4 +1,5 @@
 #include <weft/engine/generation.hpp>
+#include <weft/engine/pruned_decoding.hpp>
 #include <weft/engine/sparse_context.hpp>
 
 #include <algorithm>
@@ -28,13 +29,21 @@ result<void> check(const sampling& sampled) {
 
 }  // namespace
 
-// Shows every sparse session its own row of a step.
-class decode_batch::sparse_rows final : public forward_observer {
+// Shows every session that is sparse, or pruned, its own row of a step.
+class decode_batch::session_rows final : public forward_observer {
  public:
-  explicit sparse_rows(std::span<session* const> stepping) : stepping_(stepping) {}
+  session_rows(std::span<session* const> stepping, std::uint32_t hidden_size)
+      : stepping_(stepping), hidden_size_(hidden_size) {}
 
   bool any() const {
-    return std::ranges::any_of(stepping_, [](const session* s) { return s->sparse != nullptr; });
+    return std::ranges::any_of(
+        stepping_, [](const session* s) { return s->sparse != nullptr || s->pruning != nullptr; });
+  }
+  void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
+                   const float* normed) override {
+    for (std::uint32_t i = 0; i < rows; ++i)
+      if (auto* pruning = stepping_[first_row + i]->pruning; pruning != nullptr)
+        pruning->layer_input(layer, 0, 1, normed + std::size_t{i} * hidden_size_);
   }
   bool wants_queries_ahead() const override {
     return std::ranges::any_of(
@@ -61,13 +70,14 @@ class decode_batch::sparse_rows final : public forward_observer {
 
  private:
   std::span<session* const> stepping_;
+  std::uint32_t hidden_size_;
 };
 
 decode_batch::decode_batch(runner& model) : model_(model) {}
 
 result<generated_token> decode_batch::add(session_id id, kv_cache cache, std::int32_t next_position,
                                           std::span<const float> logits, const generation_options& options,
-                                          sparse_context* sparse) {
+                                          sparse_context* sparse, pruned_decoding* pruning) {
   if (std::ranges::find(sessions_, id, &session::id) != sessions_.end())
     return fail(errc::invalid_argument, "session " + std::to_string(id) + " is generating already");
   if (logits.size() != model_.config().vocab_size)
@@ -82,7 +92,8 @@ result<generated_token> decode_batch::add(session_id id, kv_cache cache, std::in
                        .tokens_left = options.max_tokens,
                        .next_position = next_position,
                        .last_token = 0,
-                       .sparse = sparse});
+                       .sparse = sparse,
+                       .pruning = pruning});
   session& added = sessions_.back();
   accept(added, added.choose.next(logits));
   return generated_token{id, added.last_token, added.state};
@@ -122,17 +133,18 @@ result<std::span<const generated_token>> decode_batch::step() {
   }
   const std::size_t vocab = model_.config().vocab_size;
   logits_.resize(stepping_.size() * vocab);
-  sparse_rows sparse(stepping_);
+  session_rows shown(stepping_, model_.config().hidden_size);
   for (session* s : stepping_)
     if (s->sparse != nullptr)
       if (auto begun = s->sparse->begin_step(); !begun) return tl::unexpected(begun.error());
-  if (auto computed = model_.forward(rows_, caches_, logits_, sparse.any() ? &sparse : nullptr); !computed)
+  if (auto computed = model_.forward(rows_, caches_, logits_, shown.any() ? &shown : nullptr); !computed)
     return tl::unexpected(computed.error());
   for (session* s : stepping_)
     if (s->sparse != nullptr)
       if (auto ended = s->sparse->end_step(); !ended) return tl::unexpected(ended.error());
   for (std::size_t i = 0; i < stepping_.size(); ++i) {
     session& s = *stepping_[i];
+    if (s.pruning != nullptr) s.pruning->end_pass(s.cache, {&s.next_position, 1});
     ++s.next_position;
     accept(s, s.choose.next(std::span(logits_).subspan(i * vocab, vocab)));
     tokens_.push_back({s.id, s.last_token, s.state});

@@ -38,6 +38,7 @@ void pruned_decoding::layer_input(std::uint32_t layer, std::uint32_t first_row, 
 void pruned_decoding::judge(std::int32_t position, std::span<const float> scores) {
   const auto judged = window_.add(position, scores);
   if (!judged) return;
+  judged_rows_ += dropped_.size();
   for (std::size_t head = 0; head < dropped_.size(); ++head)
     if (judged->stays[head] == 0) dropped_[head].push_back(judged->position);
 }
@@ -48,12 +49,14 @@ std::uint64_t pruned_decoding::end_pass(kv_cache& cache, std::span<const std::in
   if (!positions.empty()) window_.truncate(positions.front());
   for (auto& of_head : dropped_)
     of_head.clear();
+  const std::size_t unjudged = scores_.size() / heads - positions.size();
   for (std::size_t row = 0; row < positions.size(); ++row)
-    judge(positions[row], std::span(scores_).subspan(row * heads, heads));
+    judge(positions[row], std::span(scores_).subspan((unjudged + row) * heads, heads));
   std::uint64_t dropped = 0;
   for (std::uint32_t layer = 0; layer < layers_; ++layer)
     for (std::uint32_t head = 0; head < kv_heads_; ++head)
       dropped += drop_rows(cache, layer, head, dropped_[std::size_t{layer} * kv_heads_ + head]);
+  dropped_rows_ += dropped;
   return dropped;
 }
 

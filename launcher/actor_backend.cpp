@@ -68,6 +68,8 @@ ask_result to_rpc(const actors::answer& a) {
   r.ranked_documents = a.ranked_documents;
   r.unranked_documents = a.unranked_documents;
   r.retrieve_ms = static_cast<double>(a.retrieve_microseconds) / microseconds_per_ms;
+  r.judged_rows = a.judged_rows;
+  r.dropped_rows = a.dropped_rows;
   if (const auto& s = a.sparse; s.cache_bytes > 0)
     r.sparse = {.middle_blocks = s.middle_blocks,
                 .chosen_blocks = s.chosen_blocks,
@@ -120,7 +122,9 @@ actors::question to_message(const ask_request& r) {
           .sparse_ratio_millionths = millionths(r.sparse_ratio.value_or(default_sparse_ratio)),
           .retrieve = r.retrieve,
           .stride = r.stride,
-          .scale = r.scale};
+          .scale = r.scale,
+          .judge = r.judge,
+          .threshold_millionths = std::llround(r.threshold.value_or(0) * 1e6)};
 }
 
 std::chrono::milliseconds time_left(const call_context& context) {

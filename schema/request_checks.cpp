@@ -59,6 +59,18 @@ result<void> check_sampling(const ask_request& r) {
   return {};
 }
 
+result<void> check_judge(const ask_request& r) {
+  if (auto ok = check_name("the name of who judges rows", r.judge); !ok) return ok;
+  if (r.judge.empty() == !r.threshold.has_value()) {
+    if (!r.threshold || std::abs(*r.threshold) <= limits::threshold) return {};
+    return refuse("a threshold of " + std::to_string(*r.threshold) +
+                  " is no logarithm of a score; thresholds lie between -1000 and 1000, -6 is a usual one");
+  }
+  return refuse(r.threshold
+                    ? "a threshold belongs to a surrogate that judges rows; name kvzap_linear or kvzap_mlp"
+                    : "`" + r.judge + "` judges rows by a threshold; give one, -6 is a usual one");
+}
+
 }  // namespace
 
 result<void> check_ingest(const ingest_request& r, std::uint64_t text_bytes) {
@@ -85,6 +97,7 @@ result<void> check_ask(const ask_request& r) {
   if (auto ok = check_name("the stitch policy's name", r.stitch); !ok) return ok;
   if (auto ok = check_name("the retrieval policy's name", r.retrieval); !ok) return ok;
   if (auto ok = check_name("the scale's name", r.scale); !ok) return ok;
+  if (auto ok = check_judge(r); !ok) return ok;
   if (r.retrieve > limits::documents)
     return refuse("a choice of " + std::to_string(r.retrieve) + " documents; at most " +
                   std::to_string(limits::documents) + " are taken");

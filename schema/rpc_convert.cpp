@@ -1,5 +1,7 @@
 #include <weft/schema/rpc_convert.hpp>
 
+#include <cmath>
+
 namespace weft::schema {
 namespace {
 
@@ -201,6 +203,8 @@ ask_request read(wire::GenerateRequest::Reader from) {
   value.retrieve = from.getRetrieve();
   value.stride = from.getStride();
   value.scale = text(from.getScale());
+  value.judge = text(from.getJudge());
+  if (!std::isnan(from.getThreshold())) value.threshold = from.getThreshold();
   return value;
 }
 
@@ -219,6 +223,8 @@ void write(const ask_request& value, wire::GenerateRequest::Builder to) {
   to.setRetrieve(value.retrieve);
   to.setStride(value.stride);
   if (!value.scale.empty()) to.setScale(text(value.scale));
+  if (!value.judge.empty()) to.setJudge(text(value.judge));
+  if (value.threshold) to.setThreshold(*value.threshold);
 }
 
 token_piece read(wire::TokenPiece::Reader from) {
@@ -278,6 +284,8 @@ ask_result read(wire::GenerateResult::Reader from) {
   value.ranked_documents = from.getRankedDocuments();
   value.unranked_documents = from.getUnrankedDocuments();
   value.retrieve_ms = from.getRetrieveMs();
+  value.judged_rows = from.getJudgedRows();
+  value.dropped_rows = from.getDroppedRows();
   return value;
 }
 
@@ -300,6 +308,8 @@ void write(const ask_result& value, wire::GenerateResult::Builder to) {
   to.setRankedDocuments(value.ranked_documents);
   to.setUnrankedDocuments(value.unranked_documents);
   to.setRetrieveMs(value.retrieve_ms);
+  to.setJudgedRows(value.judged_rows);
+  to.setDroppedRows(value.dropped_rows);
 }
 
 block_layout read(wire::BlockLayout::Reader from) {

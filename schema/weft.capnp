@@ -137,6 +137,8 @@ struct GenerateRequest {
   retrieve @11 :UInt32;           # choose so many documents of the pool; 0: `documents` names them
   stride @12 :UInt32;             # steps of a period of `retrieval`; 0: not given
   scale @13 :Text;                # what its products are divided by; empty: not given
+  judge @14 :Text;                # surrogate that judges rows of question and answer; empty: all of them stay
+  threshold @15 :Float64 = nan;   # in ln(kvzip_plus): rows that it gives less go; not a number: not given
 }
 
 struct GenerateResult {
@@ -158,6 +160,8 @@ struct GenerateResult {
   rankedDocuments @15 :UInt64;             # that they were chosen among
   unrankedDocuments @16 :UInt64;           # of the pool, that could not be ranked
   retrieveMs @17 :Float64;                 # to choose; a part of ttftMs
+  judgedRows @18 :UInt64;                  # of question and answer, in all layers and heads
+  droppedRows @19 :UInt64;                 # of them
 }
 
 struct RetrievedDocument {

@@ -43,6 +43,9 @@ void print_stats(const client::ask_result& answer) {
     for (const auto& d : answer.retrieved)
       std::cout << "  " << to_hex(d.id) << "  score " << d.score << "  " << d.name << '\n';
   }
+  if (answer.judged_rows > 0)
+    std::cout << "dropped " << answer.dropped_rows << " of " << answer.judged_rows
+              << " rows of question and answer that were judged\n";
   if (const auto& s = answer.sparse)
     std::cout << "attended " << s->chosen_blocks << " of " << s->middle_blocks << " middle blocks, ranked by "
               << s->retrieval_nodes << " nodes, " << s->stale_rankings << " of " << s->rankings
@@ -112,6 +115,19 @@ void add_request_options(CLI::App& command, ask_options& options) {
       .add_option("--scale", request.scale,
                   "what products of --retrieval are divided by the root of: none, head_dim, kept_dim (none)")
       ->type_name("S");
+  auto* const judge =
+      command
+          .add_option("--judge", request.judge,
+                      "judge the rows of question and answer, once they are not among the newest 128 tokens: "
+                      "kvzap_linear, kvzap_mlp")
+          ->type_name("POLICY");
+  auto* const threshold =
+      command
+          .add_option("--threshold", request.threshold,
+                      "rows to which --judge gives less go, in ln(kvzip_plus): -6 keeps most of what matters")
+          ->type_name("T");
+  judge->needs(threshold);
+  threshold->needs(judge);
   command.add_option("--max-tokens", request.max_tokens, "end the answer after so many tokens")
       ->check(CLI::Range(1u, schema::limits::max_tokens))
       ->capture_default_str();

@@ -55,6 +55,10 @@ json json_of(const client::ask_result& answer) {
     all["unranked_documents"] = answer.unranked_documents;
     all["retrieve_ms"] = answer.retrieve_ms;
   }
+  if (answer.judged_rows > 0) {
+    all["judged_rows"] = answer.judged_rows;
+    all["dropped_rows"] = answer.dropped_rows;
+  }
   if (const auto& s = answer.sparse)
     all["sparse"] = {{"middle_blocks", s->middle_blocks},     {"chosen_blocks", s->chosen_blocks},
                      {"retrieval_nodes", s->retrieval_nodes}, {"rankings", s->rankings},

@@ -64,6 +64,63 @@ TEST_CASE("with memory for it the next question on the same documents loads noth
   CHECK(moved_bytes(ask(0)) > moved_bytes(first));  // other rows
 }
 
+TEST_CASE("the rows of question and answer are judged when they leave the window, documents stay") {
+  const auto model = recall_model();
+  auto plan = plan_of(model);
+  plan.base_bytes = 8 << 20;
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  const auto stored = value_of(
+      cluster, cluster.ingest("decode", "The tower at Melund is painted green.", {"kvzip", default_bands}));
+  std::string text = "What is the tower at Melund painted?";
+  for (int i = 0; i < 5; ++i)
+    text += " " + text;  // longer than the window
+  const auto ask = [&](const std::string& judge, std::int64_t threshold) {
+    auto q = asked(text, {stored.id}, 0);
+    q.judge = judge;
+    q.threshold_millionths = threshold * 1'000'000;
+    return q;
+  };
+  const auto all = value_of(cluster, cluster.ask("decode", ask("", 0)));
+  CHECK(all.judged_rows == 0);
+  const auto question_tokens = all.prompt_tokens - stored.tokens;  // and the opening, which stays
+  REQUIRE(question_tokens > 150);
+  const std::uint64_t heads = 8;
+  for (const char* judge : {"kvzap_linear", "kvzap_mlp"}) {
+    CAPTURE(judge);
+    // At the same time, on the same shared rows.
+    const auto none_go = cluster.ask("decode", ask(judge, -1000));
+    const auto all_go = cluster.ask("decode", ask(judge, 1000));
+    const auto some_go = cluster.ask("decode", ask(judge, -6));
+    const auto none = value_of(cluster, none_go);
+    CHECK(none.tokens == all.tokens);
+    CHECK(none.dropped_rows == 0);
+    CHECK(none.judged_rows % heads == 0);
+    CHECK(none.judged_rows <= (question_tokens + none.tokens.size() - 128) * heads);
+    CHECK(none.judged_rows + 8 * heads >= (question_tokens + none.tokens.size() - 128) * heads);
+    const auto gone = value_of(cluster, all_go);
+    CHECK(gone.dropped_rows == gone.judged_rows);
+    CHECK(gone.judged_rows > 0);
+    const auto some = value_of(cluster, some_go);
+    CHECK(some.dropped_rows > 0);
+    CHECK(some.dropped_rows < some.judged_rows);
+  }
+  // What was shared is as it was.
+  CHECK(value_of(cluster, cluster.ask("decode", ask("", 0))).tokens == all.tokens);
+
+  const auto refused = [&](const actors::question& q) {
+    return failure_of(cluster, cluster.ask("decode", q));
+  };
+  CHECK(refused(ask("kvzip", -6)).find("kvzap_linear or kvzap_mlp; `kvzip`") != std::string::npos);
+  CHECK(refused(ask("nobody", -6)).find("`nobody`") != std::string::npos);
+  auto chosen = ask("kvzap_mlp", -6);
+  chosen.stitch = "blend(0.2,1)";
+  CHECK(refused(chosen).find("stitch policy none") != std::string::npos);
+  auto sparse = ask("kvzap_mlp", -6);
+  sparse.retrieval = "kvstar";
+  CHECK(refused(sparse).find("--retrieval") != std::string::npos);
+}
+
 TEST_CASE("shared rows count once against the memory for caches, and idle ones make room") {
   const auto model = recall_model();
   const auto context = contexts_of("kv_512", 1).front();

@@ -1,4 +1,6 @@
+#include <weft/engine/generation.hpp>
 #include <weft/engine/pruned_decoding.hpp>
+#include <weft/engine/sampler.hpp>
 
 #include <doctest/doctest.h>
 
@@ -130,6 +132,94 @@ TEST_CASE("the rows that stay keep their keys and values") {
                           row_bytes) == 0);
         CHECK(pruned.segments(layer, head)[row] == whole.segments(layer, head)[at]);
       }
+}
+
+TEST_CASE("rows before those that are judged stay, and are not counted") {
+  auto model = load_fixture("llama");
+  auto guesser = surrogate::make(random_layers(model.config(), 9), model);
+  REQUIRE(guesser);
+  pruned_decoding pruning(model, *guesser, 1e9F, window_tokens);  // nothing is good enough
+  kv_cache cache(model.cache_shape(), 50);
+  kv_cache* const caches[] = {&cache};
+  row_batch batch;
+  add_rows(batch, some_tokens(50, 2), 0);
+  REQUIRE(model.forward(batch, caches, {}, &pruning));
+  const auto judged = std::span(batch.positions).last(20);
+  const std::uint64_t heads = std::uint64_t{model.config().layers} * model.config().kv_heads;
+  CHECK(pruning.end_pass(cache, judged) == (20 - window_tokens) * heads);
+  CHECK(pruning.judged_rows() == (20 - window_tokens) * heads);
+  CHECK(pruning.dropped_rows() == pruning.judged_rows());
+  CHECK(cache.rows(0, 0) == 30 + window_tokens);
+  CHECK(cache.positions(0, 0)[29] == 29);
+  CHECK(cache.positions(0, 0)[30] == 50 - static_cast<std::int32_t>(window_tokens));
+}
+
+TEST_CASE("sessions that decode together are pruned each by itself") {
+  auto model = load_fixture("llama");
+  const auto layers = random_layers(model.config(), 4);
+  auto guesser = surrogate::make(layers, model);
+  REQUIRE(guesser);
+  const std::uint32_t vocab = model.config().vocab_size;
+  constexpr std::uint32_t answer_tokens = 25;
+  struct started {
+    kv_cache cache;
+    std::vector<float> logits;
+  };
+  const auto start = [&](std::uint32_t seed, pruned_decoding* pruning) {
+    started s{kv_cache(model.cache_shape(), 60), std::vector<float>(vocab)};
+    row_batch batch;
+    add_rows(batch, some_tokens(30, seed), 0);
+    batch.logits_rows = {29};
+    kv_cache* const caches[] = {&s.cache};
+    REQUIRE(model.forward(batch, caches, s.logits, pruning));
+    if (pruning != nullptr) pruning->end_pass(s.cache, batch.positions);
+    return s;
+  };
+  // One after the other, by hand.
+  const auto alone = [&](std::uint32_t seed, pruned_decoding* pruning) {
+    auto s = start(seed, pruning);
+    kv_cache* const caches[] = {&s.cache};
+    std::vector<token_id> tokens{greedy_token(s.logits)};
+    row_batch row;
+    while (tokens.size() < answer_tokens) {
+      row.clear();
+      row.add(tokens.back(), static_cast<std::int32_t>(29 + tokens.size()), 0);
+      row.logits_rows = {0};
+      REQUIRE(model.forward(row, caches, s.logits, pruning));
+      if (pruning != nullptr) pruning->end_pass(s.cache, row.positions);
+      tokens.push_back(greedy_token(s.logits));
+    }
+    return std::pair{tokens, s.cache.rows(0, 1)};
+  };
+  pruned_decoding one(model, *guesser, least_score, window_tokens);
+  pruned_decoding two(model, *guesser, -1e9F, window_tokens);
+  const auto first = alone(1, &one);
+  const auto second = alone(2, nullptr);
+  CHECK(first.second < 30 + answer_tokens - 1);
+
+  pruned_decoding again(model, *guesser, least_score, window_tokens);
+  decode_batch batch(model);
+  auto a = start(1, &again);
+  auto b = start(2, nullptr);
+  auto c = start(2, &two);
+  const generation_options options{.sampled = {}, .stop_tokens = {}, .max_tokens = answer_tokens};
+  std::vector<std::vector<token_id>> tokens(3);
+  tokens[0].push_back(batch.add(0, std::move(a.cache), 30, a.logits, options, nullptr, &again)->token);
+  tokens[1].push_back(batch.add(1, std::move(b.cache), 30, b.logits, options)->token);
+  tokens[2].push_back(batch.add(2, std::move(c.cache), 30, c.logits, options, nullptr, &two)->token);
+  while (batch.active() > 0) {
+    const auto made = batch.step();
+    REQUIRE(made);
+    for (const auto& token : *made)
+      tokens[token.session].push_back(token.token);
+  }
+  CHECK(tokens[0] == first.first);
+  CHECK(tokens[1] == second.first);
+  CHECK(tokens[2] == second.first);
+  CHECK(again.dropped_rows() == one.dropped_rows());
+  CHECK(two.dropped_rows() == 0);
+  CHECK(batch.remove(0)->rows(0, 1) == first.second);
+  CHECK(batch.remove(2)->rows(0, 1) == 30 + answer_tokens - 1);
 }
 
 TEST_CASE("a context that was scored before hands its last tokens to the window") {

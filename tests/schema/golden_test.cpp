@@ -20,6 +20,8 @@ ask_request released_question() {
   auto question = sample_question();
   question.retrieve = question.stride = 0;
   question.scale.clear();
+  question.judge.clear();
+  question.threshold.reset();
   return question;
 }
 
@@ -28,6 +30,7 @@ ask_result released_answer() {
   answer.retrieved.clear();
   answer.ranked_documents = answer.unranked_documents = 0;
   answer.retrieve_ms = 0;
+  answer.judged_rows = answer.dropped_rows = 0;
   return answer;
 }
 
@@ -118,6 +121,7 @@ TEST_CASE("what is not given stays not given") {
     const auto request = read(from);
     CHECK(!request.ratio);
     CHECK(!request.sparse_ratio);
+    CHECK(!request.threshold);
     CHECK(request.top_p == 1);
     CHECK(request.temperature == 0);
   });
@@ -160,6 +164,18 @@ TEST_CASE("what was released before documents were chosen for questions is read 
                                       [&](auto from) { CHECK(read(from) == released_question()); });
   with_message<wire::GenerateResult>(released_bytes("generate_result_3"),
                                      [&](auto from) { CHECK(read(from) == released_answer()); });
+}
+
+TEST_CASE("what was released before answers were judged is read as what was meant") {
+  auto question = sample_question();
+  question.judge.clear();
+  question.threshold.reset();
+  with_message<wire::GenerateRequest>(released_bytes("generate_request_3"),
+                                      [&](auto from) { CHECK(read(from) == question); });
+  auto answer = sample_answer();
+  answer.judged_rows = answer.dropped_rows = 0;
+  with_message<wire::GenerateResult>(released_bytes("generate_result_4"),
+                                     [&](auto from) { CHECK(read(from) == answer); });
 }
 
 TEST_CASE("the manifest keeps its bytes") {

@@ -31,8 +31,8 @@ ingest_request sample_ingest() {
 }
 
 ask_request sample_question() {
-  return {"who?", {{5, 6}, {7, 8}}, "be brief", "full", "star", 0.5, 32, 0.7, 0.9, 42, 0.125, 3,
-          4,      "head_dim"};
+  return {"who?", {{5, 6}, {7, 8}}, "be brief",  "full", "star", 0.5, 32, 0.7, 0.9, 42, 0.125, 3,
+          4,      "head_dim",       "kvzap_mlp", -6.5};
 }
 
 token_piece sample_token() {
@@ -57,7 +57,9 @@ ask_result sample_answer() {
           {{{13, 14}, "notes", 2.5}},
           20,
           2,
-          1.5};
+          1.5,
+          640,
+          96};
 }
 
 block_layout sample_layout() {

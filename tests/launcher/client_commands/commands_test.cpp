@@ -197,6 +197,10 @@ TEST_CASE("an answer is streamed as text, or comes as one JSON document") {
   CHECK(gateway.backend->last_question().stitch == "full");
   CHECK(gateway.backend->last_question().documents.size() == 2);
 
+  REQUIRE(run_on(gateway, {"ask", "who?", "--judge", "kvzap_mlp", "--threshold", "-6.5"}).code == exit_done);
+  CHECK(gateway.backend->last_question().judge == "kvzap_mlp");
+  CHECK(gateway.backend->last_question().threshold == -6.5);
+
   const auto stats = run_on(gateway, {"ask", "who?", "--stats"});
   CHECK(stats.out.find("who?\nfrom storage-1 by shm (posix/memory): 4096 bytes\n") == 0);
 }
@@ -231,6 +235,8 @@ TEST_CASE("failed jobs, wrong use and no cluster have their own exit codes and o
   CHECK(run_on(gateway, {"ask", ""}).code == exit_wrong_use);
   CHECK(run_on(gateway, {"ask"}).code == exit_wrong_use);
   CHECK(run_on(gateway, {"ask", "who?", "--max-tokens", "0"}).code == exit_wrong_use);
+  CHECK(run_on(gateway, {"ask", "who?", "--judge", "kvzap_mlp"}).code == exit_wrong_use);
+  CHECK(run_on(gateway, {"ask", "who?", "--threshold", "-6"}).code == exit_wrong_use);
 
   const auto address = gateway.server->address();
   gateway.server->stop();

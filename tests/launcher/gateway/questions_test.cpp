@@ -24,7 +24,8 @@ TEST_CASE("everything of a question arrives, and everything of its answer comes 
   running_gateway gateway;
   auto cluster = gateway.connect();
   client::ask_request request{
-      "who was it?", {{1, 2}, {3, 4}}, "be brief", "full", "star", 0.5, 8, 0.7, 0.9, 42, 0.125, 0, 4, "dim"};
+      "who was it?", {{1, 2}, {3, 4}}, "be brief", "full", "star", 0.5, 8, 0.7, 0.9, 42, 0.125, 0, 4,
+      "dim",         "kvzap_mlp",      -6.5};
   std::string streamed;
   std::vector<std::int32_t> tokens;
   const auto answer = cluster.ask(request, [&](const client::token_piece& piece) {
@@ -46,6 +47,23 @@ TEST_CASE("everything of a question arrives, and everything of its answer comes 
   CHECK(answer->misses == 1);
   CHECK(answer->transfers == std::vector<client::transfer_info>{{"storage-1", "shm", "posix/memory", 4096},
                                                                 {"storage-2", "tcp", "tcp/lo", 8192}});
+}
+
+TEST_CASE("who judges rows and by which threshold come together, or are refused") {
+  running_gateway gateway;
+  auto cluster = gateway.connect();
+  auto request = question("who was it?");
+  request.judge = "kvzap_mlp";
+  auto refused = cluster.ask(request);
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::invalid_argument);
+  CHECK(refused.error().context == "`kvzap_mlp` judges rows by a threshold; give one, -6 is a usual one");
+  request.threshold = 2e6;
+  CHECK(cluster.ask(request).error().context.find("between -1000 and 1000") != std::string::npos);
+  request.threshold = -6;
+  CHECK(cluster.ask(request));
+  request.judge.clear();
+  CHECK(cluster.ask(request).error().context.find("name kvzap_linear or kvzap_mlp") != std::string::npos);
 }
 
 TEST_CASE("all of a long answer has been delivered when ask returns, to a slow reader too") {

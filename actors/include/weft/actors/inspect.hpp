@@ -61,7 +61,8 @@ WEFT_INSPECT_MESSAGE(document_summary, x.id, x.name, x.tokens, x.blocks, x.bytes
                      x.pinned, x.importance, x.band_millionths, x.band_bytes, x.served_millionths)
 WEFT_INSPECT_MESSAGE(question, x.text, x.system, x.documents, x.stitch, x.max_tokens,
                      x.temperature_millionths, x.top_p_millionths, x.seed, x.ratio_millionths, x.retrieval,
-                     x.sparse_ratio_millionths, x.retrieve, x.stride, x.scale)
+                     x.sparse_ratio_millionths, x.retrieve, x.stride, x.scale, x.judge,
+                     x.threshold_millionths)
 WEFT_INSPECT(transfer_summary, x.holder, x.transport, x.path, x.bytes)
 WEFT_INSPECT(sparse_summary, x.middle_blocks, x.chosen_blocks, x.retrieval_nodes, x.rankings, x.blocks_moved,
              x.late_fetches, x.stale_rankings, x.blocks_lost, x.cache_bytes)
@@ -69,7 +70,8 @@ WEFT_INSPECT(retrieved_document, x.id, x.name, x.score_millionths)
 WEFT_INSPECT_MESSAGE(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_rows, x.ttft_microseconds,
                      x.load_microseconds, x.rotate_microseconds, x.compute_microseconds,
                      x.decode_microseconds, x.transfers, x.misses, x.cache_bytes, x.full_bytes, x.sparse,
-                     x.retrieved, x.ranked_documents, x.unranked_documents, x.retrieve_microseconds)
+                     x.retrieved, x.ranked_documents, x.unranked_documents, x.retrieve_microseconds,
+                     x.judged_rows, x.dropped_rows)
 WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
 WEFT_INSPECT_MESSAGE(group_round, x.leader, x.number)
 WEFT_INSPECT_MESSAGE(group_roster, x.round, x.rank, x.addresses)

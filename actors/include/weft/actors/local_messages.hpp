@@ -10,6 +10,7 @@
 #include <weft/base/time.hpp>
 #include <weft/engine/banded_document.hpp>
 #include <weft/engine/sampler.hpp>
+#include <weft/engine/surrogate.hpp>
 #include <weft/fabric/fetch_watcher.hpp>
 #include <weft/fabric/transport.hpp>
 #include <weft/kernels/row_codec.hpp>
@@ -261,12 +262,20 @@ struct load_outcome {
   std::vector<std::size_t> computed;
 };
 
+// Rows of question and answer are scored when they are made, and go when they leave the window of the newest
+// ones with less than that (docs/importance.md).
+struct row_judging {
+  engine::surrogate_kind guesser = engine::surrogate_kind::mlp;
+  float least_score = 0;
+};
+
 struct generate_order {
   std::uint64_t session = 0;
   std::shared_ptr<const policies::stitch_plan> plan;
   engine::sampling how;
   std::uint32_t max_tokens = 0;
   answer_listener listener;  // may be null
+  std::optional<row_judging> judging = std::nullopt;
 };
 
 struct generate_outcome {
@@ -275,6 +284,8 @@ struct generate_outcome {
   std::uint64_t decode_microseconds = 0;   // from the first token to the last
   std::uint64_t cache_bytes = 0;           // that the session's cache allocated
   sparse_summary sparse = {};
+  std::uint64_t judged_rows = 0;
+  std::uint64_t dropped_rows = 0;
 };
 
 struct decode_report {

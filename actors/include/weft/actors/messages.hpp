@@ -157,6 +157,9 @@ struct question {
   std::uint32_t retrieve = 0;  // choose so many documents of the pool; 0: `documents` names them
   std::uint32_t stride = 0;    // steps of a period of sparse decoding; 0: the default
   std::string scale = {};      // of its products; empty: the default
+  // Surrogate that judges the rows of question and answer while they are made; empty: all of them stay.
+  std::string judge = {};
+  std::int64_t threshold_millionths = 0;  // rows that it gives less go
 };
 
 struct transfer_summary {
@@ -205,6 +208,8 @@ struct answer {
   std::uint64_t ranked_documents = 0;              // that they were chosen among
   std::uint64_t unranked_documents = 0;
   std::uint64_t retrieve_microseconds = 0;  // a part of ttft_microseconds
+  std::uint64_t judged_rows = 0;            // of question and answer, in all layers and heads
+  std::uint64_t dropped_rows = 0;           // of them
 };
 
 struct answer_piece {

@@ -13,6 +13,7 @@
 
 namespace weft::engine {
 
+class pruned_decoding;
 class sparse_context;
 
 using session_id = std::uint64_t;
@@ -40,10 +41,11 @@ class decode_batch {
   // A session whose prompt lies in `cache` and ends before `next_position`; `logits` are those of its last
   // row. Its first token is chosen here. Sessions may be added and removed between steps.
   // With a `sparse` context, whose resident rows `cache` holds and which must outlive the session, the
-  // session decodes sparsely. `invalid_argument` for a session id that is in use or wrong options.
+  // session decodes sparsely; with `pruning`, which must as well, rows leave the cache while it decodes.
+  // `invalid_argument` for a session id that is in use or wrong options.
   result<generated_token> add(session_id session, kv_cache cache, std::int32_t next_position,
                               std::span<const float> logits, const generation_options& options,
-                              sparse_context* sparse = nullptr);
+                              sparse_context* sparse = nullptr, pruned_decoding* pruning = nullptr);
 
   // Ends a session, running or finished, and returns its cache: the prompt's rows and those of the tokens
   // that were computed. `not_found` if there is none.
@@ -65,10 +67,11 @@ class decode_batch {
     std::uint32_t tokens_left;
     std::int32_t next_position;
     token_id last_token;
-    sparse_context* sparse = nullptr;  // null: dense
+    sparse_context* sparse = nullptr;    // null: dense
+    pruned_decoding* pruning = nullptr;  // null: all rows stay
     finish state = finish::running;
   };
-  class sparse_rows;
+  class session_rows;
 
   static void accept(session& s, token_id token);
 

@@ -31,9 +31,13 @@ class pruned_decoding final : public forward_observer {
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override;
 
-  // To be called after each pass with the positions of its rows, which ascend: rows that fell through go.
-  // Returns how many.
+  // To be called after each pass with the positions of its rows, or of its last ones (those before are never
+  // judged), which ascend: rows that fell through go. Returns how many.
   std::uint64_t end_pass(kv_cache& cache, std::span<const std::int32_t> positions);
+
+  // So far; a token has a row in every (layer, KV head).
+  std::uint64_t judged_rows() const { return judged_rows_; }
+  std::uint64_t dropped_rows() const { return dropped_rows_; }
 
  private:
   void judge(std::int32_t position, std::span<const float> scores);
@@ -44,6 +48,8 @@ class pruned_decoding final : public forward_observer {
   std::vector<float> guesses_;                      // [row][kv_head] of one layer
   std::vector<float> scores_;                       // [row][layer][kv_head] of the pass
   std::vector<std::vector<std::int32_t>> dropped_;  // by [layer][kv_head]: positions, ascending
+  std::uint64_t judged_rows_ = 0;
+  std::uint64_t dropped_rows_ = 0;
 };
 
 }  // namespace weft::engine

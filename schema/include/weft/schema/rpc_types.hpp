@@ -24,6 +24,7 @@ struct limits {
   static constexpr std::size_t block_bytes = 256u << 20;
   static constexpr std::size_t layout_bytes = 64u << 10;
   static constexpr std::uint32_t max_tokens = 1u << 20;
+  static constexpr double threshold = 1000;  // of scores in logarithms, either way
 };
 
 // -- documents ---------------------------------------------------------------------------------------------
@@ -78,6 +79,8 @@ struct ask_request {
   std::uint32_t retrieve = 0;          // choose so many documents of the pool; 0: `documents` names them
   std::uint32_t stride = 0;            // steps of a period of `retrieval`; 0: its default
   std::string scale;                   // what its products are divided by; empty: its default
+  std::string judge;                   // surrogate that judges rows of question and answer; empty: none go
+  std::optional<double> threshold;     // of `judge`, in ln(kvzip_plus): rows that it gives less go
 
   friend bool operator==(const ask_request&, const ask_request&) = default;
 };
@@ -134,6 +137,8 @@ struct ask_result {
   std::uint64_t ranked_documents = 0;         // that they were chosen among
   std::uint64_t unranked_documents = 0;       // of the pool, that could not be ranked
   double retrieve_ms = 0;                     // to choose; a part of ttft_ms
+  std::uint64_t judged_rows = 0;              // of question and answer, in all layers and heads
+  std::uint64_t dropped_rows = 0;             // of them
 
   friend bool operator==(const ask_result&, const ask_result&) = default;
 };
