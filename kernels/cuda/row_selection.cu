@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(block_threads)
     gather_items(const band_rows* items, std::uint32_t count, std::uint32_t row_bytes) {
   if (own_warp() >= count) return;
   const band_rows item = items[own_warp()];
-  if (item.k_out != nullptr) gather_rows_of_band<Bytes>(device_warp(), item, row_bytes);
+  gather_rows_of_band<Bytes>(device_warp(), item, row_bytes);
 }
 
 std::uint32_t blocks_for(std::uint32_t warps) {

@@ -122,7 +122,7 @@ struct alignas(Bytes) copied_unit {
   std::uint8_t at[Bytes];
 };
 
-// One warp: keys, values and positions of a band's rows, a unit of each row per lane.
+// One warp: keys, values and positions of a band's rows, a unit of each row per lane; or positions alone.
 template <std::size_t Bytes, class Warp, class Item>
 WEFT_BOTH_SIDES void gather_rows_of_band(const Warp& warp, const Item& item, std::uint32_t row_bytes) {
   using unit = copied_unit<Bytes>;
@@ -135,6 +135,10 @@ WEFT_BOTH_SIDES void gather_rows_of_band(const Warp& warp, const Item& item, std
       if (item.positions != nullptr && (chosen >> lane & 1U) != 0)
         item.positions[found + lanes_before(chosen, lane)] = static_cast<std::uint16_t>(i + lane);
     });
+    if (item.k_out == nullptr) {
+      found += lanes_in(chosen);
+      continue;
+    }
     for (; chosen != 0; chosen &= chosen - 1, ++found) {
       const std::uint32_t row = i + lanes_in((chosen & (~chosen + 1)) - 1);
       const std::size_t from = row * item.row_stride_bytes;

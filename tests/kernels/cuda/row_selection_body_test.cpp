@@ -177,6 +177,12 @@ void check_gather(testing::random_source& random, std::uint32_t rows, std::uint3
     const reference::host_warp warp;
     REQUIRE(count_rows_of_band(warp, item) == count);
     gather_rows_of_band<Bytes>(warp, item, row_bytes);
+    rows_like_device positions_only = item;
+    std::vector<std::uint16_t> same_positions(count);
+    positions_only.k_out = positions_only.v_out = nullptr;
+    positions_only.positions = same_positions.data();
+    gather_rows_of_band<Bytes>(warp, positions_only, row_bytes);
+    REQUIRE(same_positions == positions);
     std::size_t found = 0;
     for (std::uint32_t row = 0; row < rows; ++row) {
       if (bands[row] != band) continue;

@@ -9,7 +9,7 @@
 namespace weft::kernels::cuda {
 
 // The rows of one (layer, KV head) of one block, and where those of one band go. Pointers are the device's;
-// rows and outputs begin at multiples of what divides `row_bytes`, up to 16 bytes.
+// rows and outputs begin at multiples of 16, 4 or 2 bytes, as `row_bytes` is one.
 struct band_rows {
   const std::uint8_t* bands = nullptr;  // of each row
   std::uint32_t rows = 0;               // up to 65,535
@@ -17,7 +17,8 @@ struct band_rows {
   const std::byte* k = nullptr;  // raw rows, `row_stride_bytes` apart
   const std::byte* v = nullptr;
   std::size_t row_stride_bytes = 0;
-  // Room for as many rows as the band has here (count_band_rows); null where none are wanted.
+  // Room for as many rows as the band has here (count_band_rows). Null keys and values: positions alone are
+  // wanted, as where rows are encoded from where they lie (row_encoding.hpp).
   std::byte* k_out = nullptr;  // [row][row_bytes]
   std::byte* v_out = nullptr;
   std::uint16_t* positions = nullptr;
@@ -29,7 +30,7 @@ cudaError_t count_band_rows(const band_rows* items, std::uint32_t count, std::ui
                             cudaStream_t stream);
 
 // Copies keys, values and positions of the band's rows, in their order. `row_bytes`: a multiple of 2, else
-// cudaErrorInvalidValue; `row_stride_bytes` is one of what divides it, too.
+// cudaErrorInvalidValue; where it is one of 16 or 4, so is `row_stride_bytes`.
 cudaError_t gather_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t row_bytes,
                              cudaStream_t stream);
 
