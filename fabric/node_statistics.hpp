@@ -1,4 +1,4 @@
-// Counters and peer states of one transport: written by its progress thread, read by any.
+// Counters and peer states of one transport. Any thread.
 #pragma once
 
 #include <weft/fabric/transport.hpp>

@@ -1,34 +1,19 @@
 // The three ways that bytes of a fetch come in.
 #include "ucx/fetches.hpp"
+#include "ucx/mapped_copy.hpp"
 #include "ucx/status.hpp"
-#include "ucx/streaming_copy.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 namespace weft::fabric {
 
 namespace {
 
-constexpr std::uint64_t copy_turn_bytes = std::uint64_t{1} << 20;       // between looks at everything else
-constexpr std::uint64_t watched_piece_bytes = std::uint64_t{16} << 10;  // stays in the first cache
-constexpr std::uint64_t streamed_bytes_min = std::uint64_t{256} << 10;  // less is read again out of the cache
 constexpr std::uint64_t get_piece_bytes = std::uint64_t{1} << 20;
 constexpr unsigned gets_in_flight_max = 16;      // of one fetch
 constexpr unsigned requests_in_flight_max = 64;  // at one owner
 constexpr auto get_grace = std::chrono::milliseconds{100};
-
-void skip_empty_ranges(fetch_operation& operation) {
-  while (!operation.all_asked() && operation.offset == operation.ranges[operation.range].length_bytes) {
-    ++operation.range;
-    operation.offset = 0;
-  }
-}
-
-bool overlap(const std::byte* a, const std::byte* b, std::uint64_t bytes) {
-  return a < b + bytes && b < a + bytes;
-}
 
 error error_of_refusal(refusal reason) {
   switch (reason) {
@@ -54,67 +39,14 @@ bool fetches::pump_mapped() {
     if (operation == nullptr) continue;
     auto* peer = peer_of(*operation);
     if (peer == nullptr) continue;  // its closing ends the operation
-    if (operation->in_place ? show_some(*operation) : copy_some(*operation, peer->view)) {
+    if (operation->in_place ? show_some(*operation)
+                            : copy_some(*operation, peer->view, destination_of(*operation))) {
       conclude(*operation);
     } else {
       mapped_.push_back(id);
     }
   }
   return !mapped_.empty();
-}
-
-// A node that fetches from itself may name ranges that overlap.
-void fetches::copy_piece(fetch_operation& operation, const std::byte* from, std::byte* to,
-                         std::uint64_t bytes) {
-  const auto& range = operation.ranges[operation.range];
-  if (operation.watcher) {
-    std::memmove(to, from, bytes);
-    operation.watcher->arrived(operation.range, {to, bytes});
-    if (operation.offset + bytes == range.length_bytes)
-      operation.results[operation.range] = operation.watcher->complete(operation.range);
-  } else if (operation.total_bytes >= streamed_bytes_min && !overlap(from, to, bytes)) {
-    streaming_copy(to, from, bytes);
-  } else {
-    std::memmove(to, from, bytes);
-  }
-}
-
-// True when all is copied.
-bool fetches::copy_some(fetch_operation& operation, std::span<const std::byte> view) {
-  auto budget = copy_turn_bytes;
-  skip_empty_ranges(operation);
-  while (budget > 0 && !operation.all_asked()) {
-    const auto& range = operation.ranges[operation.range];
-    const auto at_most = operation.watcher ? std::min(budget, watched_piece_bytes) : budget;
-    const auto bytes = std::min(at_most, range.length_bytes - operation.offset);
-    copy_piece(operation, view.data() + range.remote_offset + operation.offset,
-               destination_of(operation).data() + range.local_offset + operation.offset, bytes);
-    operation.offset += bytes;
-    operation.bytes_done += bytes;
-    budget -= bytes;
-    skip_empty_ranges(operation);
-  }
-  return operation.all_asked();
-}
-
-// True when all is shown.
-bool fetches::show_some(fetch_operation& operation) {
-  auto budget = operation.watcher ? copy_turn_bytes : std::numeric_limits<std::uint64_t>::max();
-  skip_empty_ranges(operation);
-  while (budget > 0 && !operation.all_asked()) {
-    const auto number = operation.range;
-    const auto shown = operation.views[number].bytes().subspan(operation.offset);
-    const auto bytes = std::min<std::uint64_t>(budget, shown.size());
-    if (operation.watcher) {
-      operation.watcher->arrived(number, shown.first(bytes));
-      if (bytes == shown.size()) operation.results[number] = operation.watcher->complete(number);
-    }
-    operation.offset += bytes;
-    operation.bytes_done += bytes;
-    budget -= bytes;
-    skip_empty_ranges(operation);
-  }
-  return operation.all_asked();
 }
 
 // -- gets -----------------------------------------------------------------------------------------
@@ -141,7 +73,7 @@ bool fetches::pump_gets() {
 }
 
 void fetches::issue_gets(fetch_operation& operation, connection& peer) {
-  skip_empty_ranges(operation);
+  operation.skip_empty_ranges();
   while (!operation.all_asked() && operation.in_flight < gets_in_flight_max)
     if (!issue_get(operation, peer)) return;
 }
@@ -164,7 +96,7 @@ bool fetches::issue_get(fetch_operation& operation, connection& peer) {
   ++operation.in_flight;
   ++operation.range_pieces[operation.range];
   operation.offset += bytes;
-  skip_empty_ranges(operation);
+  operation.skip_empty_ranges();
 
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;

@@ -57,6 +57,16 @@ struct fetch_operation {
   std::optional<error> ended_by;
 
   bool all_asked() const { return range == ranges.size(); }
+  void count_bytes() {
+    for (const auto& each : ranges)
+      total_bytes += each.length_bytes;
+  }
+  void skip_empty_ranges() {
+    while (!all_asked() && offset == ranges[range].length_bytes) {
+      ++range;
+      offset = 0;
+    }
+  }
 };
 
 // Operations that wait to be used again, with the memory of their lists. Any thread.

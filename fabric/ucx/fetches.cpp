@@ -48,6 +48,30 @@ fetch_operation& fetches::enter(operation_pointer operation) {
   return added;
 }
 
+bool fetches::finish_at_once(operation_pointer& operation) {
+  const auto peer = mapped_peers_.find(operation->peer);
+  if (!peer) return false;
+  auto& own = *operation;
+  own.results.resize(own.ranges.size());
+  refuse_bad_ranges(own, peer->view.size());
+  if (own.in_place) {
+    lay_out_views(own, *peer);
+    while (!show_some(own)) {
+    }
+  } else {
+    own.count_bytes();
+    while (!copy_some(own, peer->view, arena_.bytes())) {
+    }
+  }
+  deliver(std::move(operation));
+  return true;
+}
+
+void fetches::met(connection& peer) {
+  if (!peer.view.empty() && peer.mapping) mapped_peers_.add(peer.id, {peer.mapping, peer.view});
+  probe(peer);
+}
+
 void fetches::start(operation_pointer operation) {
   auto& added = enter(std::move(operation));
   auto* peer = peer_of(added);
@@ -57,7 +81,7 @@ void fetches::start(operation_pointer operation) {
                                                   "; connect again"};
     return conclude(added);
   }
-  refuse_bad_ranges(added, *peer);
+  refuse_bad_ranges(added, peer->address.arena_bytes);
   if (added.in_place) return start_view(added, *peer);
   const auto one_sided = peer->view.empty() ? fetch_method::gets : fetch_method::mapped;
   start_by(peer->way == path::get ? one_sided : fetch_method::pushed, added, *peer);
@@ -67,8 +91,7 @@ void fetches::start_by(fetch_method method, fetch_operation& operation, connecti
   operation.method = method;
   switch (method) {
     case fetch_method::mapped:
-      for (const auto& range : operation.ranges)
-        operation.total_bytes += range.length_bytes;
+      operation.count_bytes();
       return mapped_.push_back(operation.id);
     case fetch_method::gets:
       operation.range_pieces.resize(operation.ranges.size());
@@ -92,23 +115,17 @@ void fetches::start_view(fetch_operation& operation, const connection& peer) {
         errc::unsupported, "the peer's memory cannot be read in place from this process; fetch a copy of it"};
     return conclude(operation);
   }
-  operation.views.resize(operation.ranges.size());
-  for (std::size_t i = 0; i < operation.ranges.size(); ++i) {
-    const auto& range = operation.ranges[i];
-    if (operation.results[i])
-      operation.views[i] = {peer.mapping, peer.view.subspan(range.remote_offset, range.length_bytes)};
-  }
+  lay_out_views(operation, {peer.mapping, peer.view});
   mapped_.push_back(operation.id);
 }
 
-void fetches::refuse_bad_ranges(fetch_operation& operation, const connection& peer) const {
+void fetches::refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes) const {
   const auto here = arena_.bytes().size();
-  const auto there = peer.address.arena_bytes;
   for (std::size_t i = 0; i < operation.ranges.size(); ++i) {
     auto& range = operation.ranges[i];
-    if (!within(range.remote_offset, range.length_bytes, there)) {
-      operation.results[i] =
-          fail(errc::invalid_argument, "remote " + describe(range.remote_offset, range.length_bytes, there));
+    if (!within(range.remote_offset, range.length_bytes, peer_bytes)) {
+      operation.results[i] = fail(errc::invalid_argument,
+                                  "remote " + describe(range.remote_offset, range.length_bytes, peer_bytes));
       range = {};
     } else if (!operation.in_place && !within(range.local_offset, range.length_bytes, here)) {
       operation.results[i] =
@@ -140,7 +157,8 @@ void fetches::end(operation_id id, const error& why) {
   }
 }
 
-void fetches::end_all_of(connection& peer, const error& why) {
+void fetches::lost(connection& peer, const error& why) {
+  mapped_peers_.remove(peer.id);
   std::vector<operation_id> ending;
   for (const auto& [id, operation] : operations_)
     if (operation->peer == peer.id) ending.push_back(operation->id);
@@ -183,6 +201,11 @@ void fetches::conclude(fetch_operation& concluded) {
       request_next(*peer);
     }
   }
+  deliver(std::move(operation));
+}
+
+// Any thread.
+void fetches::deliver(operation_pointer operation) {
   fetch_report report;
   report.bytes = operation->bytes_done;
   if (operation->ended_by) {

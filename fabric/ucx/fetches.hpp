@@ -1,4 +1,5 @@
-// The fetches of this node, by whichever way their bytes come. Used by the progress thread only.
+// The fetches of this node, by whichever way their bytes come. Used by whoever drives the progress loop, but
+// for what says otherwise.
 #pragma once
 
 #include "node_statistics.hpp"
@@ -6,6 +7,7 @@
 #include "ucx/arena.hpp"
 #include "ucx/connections.hpp"
 #include "ucx/fetch_operation.hpp"
+#include "ucx/mapped_peers.hpp"
 
 #include <deque>
 #include <map>
@@ -26,12 +28,15 @@ class fetches {
   // Operations come from here and return to it. Any thread.
   operation_stock& stock() { return stock_; }
 
+  // Any thread: fetches and calls back before it returns, where that needs nothing but memory that is mapped.
+  // False: `operation` is as it was.
+  bool finish_at_once(std::unique_ptr<fetch_operation>& operation);
+
   void start(std::unique_ptr<fetch_operation> operation);
-  // Measures the paths to a peer that was just connected, each with a few small fetches beside all others,
-  // and has the connection use the best.
-  void probe(connection& peer);
   void end(operation_id id, const error& why);
-  void end_all_of(connection& peer, const error& why);
+
+  void met(connection& peer);
+  void lost(connection& peer, const error& why);
 
   void on_data(connection& from, std::span<const std::byte> header, std::span<const std::byte> payload);
   void on_refused(const connection& from, std::span<const std::byte> header);
@@ -63,6 +68,9 @@ class fetches {
     std::uint64_t best_nanoseconds = 0;  // 0: none is known yet
   };
 
+  // Measures the paths to a peer that was just connected, each with a few small fetches beside all others,
+  // and has the connection use the best.
+  void probe(connection& peer);
   fetch_operation& enter(operation_pointer operation);
   void start_by(fetch_method method, fetch_operation& operation, connection& peer);
   void probe_on(connection& peer);
@@ -71,18 +79,15 @@ class fetches {
   std::span<std::byte> destination_of(const fetch_operation& operation);
 
   void start_view(fetch_operation& operation, const connection& peer);
-  void refuse_bad_ranges(fetch_operation& operation, const connection& peer) const;
+  void refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes) const;
   fetch_operation* find(operation_id id);
   connection* peer_of(const fetch_operation& operation) { return peers_.find(operation.peer); }
   void conclude(fetch_operation& operation);
+  void deliver(operation_pointer operation);
   void mark_unfinished(fetch_operation& operation, const error& why) const;
 
   void expire(time_point now);
   bool pump_mapped();
-  static void copy_piece(fetch_operation& operation, const std::byte* from, std::byte* to,
-                         std::uint64_t bytes);
-  bool copy_some(fetch_operation& operation, std::span<const std::byte> view);
-  static bool show_some(fetch_operation& operation);
 
   bool pump_gets();
   void issue_gets(fetch_operation& operation, connection& peer);
@@ -107,6 +112,7 @@ class fetches {
   using deadline_book = std::set<std::pair<time_point, std::uint64_t>>;
 
   operation_stock stock_;
+  mapped_peers mapped_peers_;
   operation_book operations_;
   deadline_book deadlines_;
   std::vector<operation_book::node_type> spare_entries_;  // of the books, to be used again

@@ -1,10 +1,10 @@
 #include "ucx/progress_loop.hpp"
 
-#include <poll.h>
+#include <weft/fabric/arrival.hpp>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
+#include <stdexcept>
 #include <utility>
 
 namespace weft::fabric {
@@ -25,6 +25,13 @@ int milliseconds_until(time_point wake, time_point now) {
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wake - now).count());
 }
 
+// What this thread's `drive` has begun so far.
+struct beginning_drive {
+  const progress_loop* loop = nullptr;
+  bool submitted = false;
+};
+thread_local beginning_drive beginning;
+
 error closed_error() {
   return {errc::cancelled, "the transport closes"};
 }
@@ -39,15 +46,17 @@ progress_loop::progress_loop(ucx_worker worker, ucx_arena arena, ucx_listener li
       handlers_(handlers),
       statistics_(statistics),
       options_(options),
+      spin_(options.driver_spin),
+      place_(worker_.event_descriptor(), queue_.descriptor()),
       connections_(worker_, std::move(listener), arena_, std::move(self), sender_, statistics_,
                    {.opened =
                         [this](connection& which) {
                           messages_.deliver_kept(which);
-                          fetches_.probe(which);
+                          fetches_.met(which);
                         },
                     .closing =
                         [this](connection& which, const error& why, bool by_peer) {
-                          fetches_.end_all_of(which, why);
+                          fetches_.lost(which, why);
                           if (!by_peer) return;
                           statistics_.peer_down(which.id);
                           handlers_.peer_down(which.id, why);
@@ -151,28 +160,112 @@ bool progress_loop::turn(time_point now) {
 }
 
 void progress_loop::run() {
+  std::unique_lock moving{moving_};
+  mover_.store(std::this_thread::get_id());
   unsigned idle_rounds = 0;
+  auto last_busy = clock_now();
   while (!stopping_.load(std::memory_order_relaxed)) {
     const auto now = clock_now();
     if (turn(now)) {
       idle_rounds = 0;
+      last_busy = now;
+    } else if (followers_.load() > 0 && spin_.once(last_busy, now)) {
+      continue;
     } else if (++idle_rounds > options_.spin_rounds && !connections_.warm_up()) {
-      sleep(now);
+      sleep(moving, now);
     }
   }
   shut_down();
 }
 
-void progress_loop::sleep(time_point now) {
+time_point progress_loop::next_wake(time_point now) const {
   auto wake = now + sleep_max;
   if (const auto next = connections_.next_deadline()) wake = std::min(wake, *next);
   if (const auto next = fetches_.next_deadline()) wake = std::min(wake, *next);
+  return wake;
+}
+
+void progress_loop::sleep(std::unique_lock<std::mutex>& moving, time_point now) {
+  own_wake_ = next_wake(now);
   if (queue_.fall_asleep() && worker_.arm()) {
-    std::array<pollfd, 2> descriptors{
-        {{worker_.event_descriptor(), POLLIN, 0}, {queue_.descriptor(), POLLIN, 0}}};
-    poll(descriptors.data(), descriptors.size(), milliseconds_until(wake, clock_now()));
+    const auto timeout_ms = milliseconds_until(own_wake_, clock_now());
+    mover_.store({});
+    moving.unlock();
+    place_.sleep(timeout_ms);
+    moving.lock();
+    mover_.store(std::this_thread::get_id());
   }
   queue_.awake();
+  queue_.hear();
+}
+
+// -- in place of the own thread -------------------------------------------------------------------
+
+void progress_loop::drive(const std::function<void()>& begin, arrival& until) {
+  if (mover_.load() == std::this_thread::get_id())
+    throw std::logic_error("a callback of a transport waits for the transport");
+  beginning = {.loop = this, .submitted = false};
+  begin();
+  const bool submitted = std::exchange(beginning, {}).submitted;
+  if (until.has_come() && !submitted) return;
+  std::unique_lock moving{moving_, std::try_to_lock};
+  if (!moving) return follow(until);
+  mover_.store(std::this_thread::get_id());
+  place_.lend();
+  queue_.awake();
+  drive_until(until);
+  hand_back();
+  mover_.store({});
+  moving.unlock();
+  until.wait();  // of a loop that stops
+}
+
+// Another thread moves what this one has begun.
+void progress_loop::follow(const arrival& until) {
+  ++followers_;
+  queue_.tell();
+  until.wait();
+  --followers_;
+}
+
+void progress_loop::submit(command what) {
+  if (beginning.loop != this) return queue_.push(std::move(what));
+  beginning.submitted = true;
+  queue_.leave(std::move(what));
+}
+
+bool progress_loop::finish_at_once(std::unique_ptr<fetch_operation>& operation) {
+  return beginning.loop == this && fetches_.finish_at_once(operation);
+}
+
+void progress_loop::drive_until(arrival& until) {
+  const auto begun = clock_now();
+  while (!until.has_come() && !stopping_.load(std::memory_order_relaxed)) {
+    const auto now = clock_now();
+    const bool more = turn(now) || until.has_come() || connections_.warm_up() || spin_.once(begun, now);
+    if (!more) sleep_as_guest(until, now);
+  }
+}
+
+void progress_loop::sleep_as_guest(arrival& until, time_point now) {
+  const auto wake = next_wake(now);
+  if (queue_.fall_asleep() && worker_.arm() && until.fall_asleep(queue_.descriptor())) {
+    if (place_.sleep_as_guest(milliseconds_until(wake, clock_now()))) queue_.hear();
+    until.awake();
+  }
+  queue_.awake();
+}
+
+void progress_loop::hand_back() {
+  const bool quiet = rest_is_quiet();
+  place_.take_back();
+  if (!quiet) queue_.wake();
+}
+
+bool progress_loop::rest_is_quiet() {
+  const auto now = clock_now();
+  return !stopping_.load() && followers_.load() == 0 && !turn(now) && queue_.fall_asleep() && worker_.arm() &&
+         own_wake_ <= next_wake(now);
 }
 
 void progress_loop::stop() {

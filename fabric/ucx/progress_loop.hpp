@@ -1,4 +1,5 @@
-// Everything of UCX that one node has, and the thread that moves it.
+// Everything of UCX that one node has, and the thread that moves it. A thread that waits for something can
+// take its place meanwhile, so that one thread fewer has to wake before it goes on.
 #pragma once
 
 #include "handler_table.hpp"
@@ -7,12 +8,17 @@
 #include "ucx/fetches.hpp"
 #include "ucx/messages.hpp"
 #include "ucx/pushes.hpp"
+#include "ucx/sleeping_place.hpp"
 #include "ucx/submission_queue.hpp"
+#include "ucx/yielding_spin.hpp"
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -43,6 +49,7 @@ using command =
 
 struct progress_options {
   unsigned spin_rounds = 0;
+  duration driver_spin{};
   std::uint32_t chunk_bytes = 0;
 };
 
@@ -57,8 +64,13 @@ class progress_loop {
   // Until `stop`; then ends what is in flight and closes every connection.
   void run();
 
+  // As transport::drive.
+  void drive(const std::function<void()>& begin, arrival& until);
+
   // Any thread.
-  void submit(command what) { queue_.push(std::move(what)); }
+  void submit(command what);
+  // Of what `begin` of a `drive` fetches: see fetches.
+  bool finish_at_once(std::unique_ptr<fetch_operation>& operation);
   std::unique_ptr<fetch_operation> new_operation() { return fetches_.stock().take(); }
   void stop();
 
@@ -81,7 +93,15 @@ class progress_loop {
   void execute(fetch_command& what, time_point now);
   void execute(cancel_command& what, time_point now);
   void execute(send_command& what, time_point now);
-  void sleep(time_point now);
+
+  time_point next_wake(time_point now) const;
+  void sleep(std::unique_lock<std::mutex>& moving, time_point now);
+  void drive_until(arrival& until);
+  void follow(const arrival& until);
+  void sleep_as_guest(arrival& until, time_point now);
+  // Leaves the loop to its own thread, which sleeps on where nothing is to be done at once.
+  void hand_back();
+  bool rest_is_quiet();
   void shut_down();
 
   ucx_worker worker_;
@@ -90,6 +110,12 @@ class progress_loop {
   node_statistics& statistics_;
   progress_options options_;
   submission_queue<command> queue_;
+  yielding_spin spin_;  // under `moving_`
+  sleeping_place place_;
+  std::mutex moving_;  // held by whoever moves things
+  std::atomic<std::thread::id> mover_{};
+  std::atomic<unsigned> followers_{0};  // drivers that wait for another thread's moves
+  time_point own_wake_{};               // the own thread sleeps no longer than that; under `moving_`
   std::vector<command> taken_;
   std::atomic<bool> stopping_{false};
 

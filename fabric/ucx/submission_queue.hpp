@@ -1,4 +1,4 @@
-// What other threads ask of the progress thread: many writers, one reader, who may be asleep.
+// What other threads ask of whoever drives the progress loop: many writers, one reader, who may be asleep.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -25,11 +25,16 @@ class submission_queue {
 
   // Any thread.
   void push(Command command) {
-    {
-      const std::lock_guard lock{mutex_};
-      commands_.push_back(std::move(command));
-      waiting_.store(true);
-    }
+    leave(std::move(command));
+    tell();
+  }
+  // The same in two steps, for who brings several or becomes the reader.
+  void leave(Command command) {
+    const std::lock_guard lock{mutex_};
+    commands_.push_back(std::move(command));
+    waiting_.store(true);
+  }
+  void tell() const {
     if (asleep_.load()) wake();
   }
 
@@ -54,8 +59,9 @@ class submission_queue {
     asleep_.store(true);
     return !waiting_.load();
   }
-  void awake() {
-    asleep_.store(false);
+  void awake() { asleep_.store(false); }
+  // Ends what `wake` has told; else the next sleep ends at once.
+  void hear() const {
     std::uint64_t count = 0;
     [[maybe_unused]] const auto bytes = read(descriptor_, &count, sizeof count);
   }

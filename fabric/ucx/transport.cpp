@@ -63,6 +63,8 @@ class ucx_transport final : public transport {
     loop_->submit(send_command{peer, channel, std::move(payload), std::move(done)});
   }
 
+  void drive(const std::function<void()>& begin, arrival& until) override { loop_->drive(begin, until); }
+
   void on_message(std::uint16_t channel, message_handler handler) override {
     handlers_->set(channel, std::move(handler));
   }
@@ -84,7 +86,7 @@ class ucx_transport final : public transport {
     operation->in_place = in_place;
     operation->started = std::chrono::steady_clock::now();
     operation->deadline = deadline_after(timeout);
-    loop_->submit(fetch_command{std::move(operation)});
+    if (!loop_->finish_at_once(operation)) loop_->submit(fetch_command{std::move(operation)});
     return id;
   }
 
@@ -148,7 +150,9 @@ result<std::unique_ptr<transport>> start(const ucx_options& options, const std::
   auto statistics = std::make_unique<node_statistics>();
   auto loop = std::make_unique<progress_loop>(std::move(*worker), std::move(*arena), std::move(*listener),
                                               std::move(self), *handlers, *statistics,
-                                              progress_options{options.spin_rounds, options.chunk_bytes});
+                                              progress_options{.spin_rounds = options.spin_rounds,
+                                                               .driver_spin = options.driver_spin,
+                                                               .chunk_bytes = options.chunk_bytes});
   if (auto prepared = loop->prepare(); !prepared) return tl::unexpected{prepared.error()};
   return std::make_unique<ucx_transport>(std::move(*encoded), std::move(handlers), std::move(statistics),
                                          std::move(loop));

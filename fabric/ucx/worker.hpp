@@ -1,4 +1,5 @@
-// UCX's progress engine. Everything of it and made from it is used by one thread.
+// UCX's progress engine. Everything of it and made from it is used by one thread at a
+// time.
 #pragma once
 
 #include "ucx/context.hpp"

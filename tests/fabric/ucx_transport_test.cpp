@@ -1,15 +1,25 @@
 // What only real sockets and processes show.
+#include <weft/fabric/arrival.hpp>
 #include <weft/fabric/wire/node_address.hpp>
 
 #include <doctest/doctest.h>
 
+#include "pattern.hpp"
 #include "ucx_pair.hpp"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <optional>
+#include <random>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace weft::fabric::testing {
 
@@ -100,6 +110,88 @@ TEST_CASE("a remote key of nonsense does no harm") {
   const auto peer = connect_to(pair, encode(address).value());
   REQUIRE(peer);
   CHECK(fetch_now(pair, *peer, {{0, 100, 0}}).outcome);
+}
+
+TEST_CASE_TEMPLATE("whoever waits moves the transport, alone or beside others", Pair, tcp_pair,
+                   shared_memory_pair, shared_memory_gets_pair) {
+  Pair pair;
+  const auto peer = connect_pair(pair);
+  constexpr std::uint64_t bytes = 5000;
+  constexpr unsigned rounds = 100;
+  const auto fetch = [&](unsigned client) {
+    std::mt19937_64 random{client};
+    for (unsigned i = 0; i < rounds; ++i) {
+      const auto from = random() % 1'000'000;
+      const auto to = client * bytes;
+      std::optional<fetch_report> report;
+      arrival answer;
+      pair.here().drive(
+          [&] {
+            pair.here().fetch(peer, {{from, bytes, to}}, 60s, [&](fetch_report came) {
+              report = std::move(came);
+              answer.come();
+            });
+          },
+          answer);
+      if (!report || !report->outcome) return false;
+      if (!is_pattern(pair.here().arena().subspan(to, bytes), from)) return false;
+    }
+    return true;
+  };
+  CHECK(fetch(0));
+  std::array<bool, 4> good{};
+  {
+    std::vector<std::jthread> clients;
+    for (unsigned client = 0; client < good.size(); ++client)
+      clients.emplace_back([&, client] { good[client] = fetch(client); });
+    // Beside them, without driving.
+    for (unsigned i = 0; i < 50; ++i)
+      CHECK(fetch_now(pair, peer, {{i, 100, good.size() * bytes}}).outcome);
+  }
+  CHECK(std::ranges::all_of(good, std::identity{}));
+  CHECK(fetch_now(pair, peer, {{1, 100, 0}}).outcome);  // nobody drives any more
+}
+
+TEST_CASE("what a driver leaves behind is moved, and ends in time") {
+  tcp_pair pair;
+  const auto peer = connect_pair(pair);
+  pair.freeze_peer();
+  const awaited<fetch_report> late{pair};
+  arrival begun;
+  pair.here().drive(
+      [&] {
+        pair.here().fetch(peer, {{0, 64, 0}}, 200ms, late.callback());
+        begun.come();
+      },
+      begun);
+  CHECK(late.get().outcome.error().code == errc::deadline_exceeded);
+  pair.thaw_peer();
+  CHECK(fetch_now(pair, peer, {{1, 100, 0}}).outcome);
+}
+
+TEST_CASE("an answer that another thread brings ends a drive") {
+  shared_memory_pair pair;
+  connect_pair(pair);
+  arrival answer;
+  std::jthread elsewhere;
+  pair.here().drive([&] { elsewhere = std::jthread{[&] { answer.come(); }}; }, answer);
+  CHECK(answer.has_come());
+}
+
+TEST_CASE("a callback that waits for its own transport is told so") {
+  shared_memory_pair pair;
+  const auto peer = connect_pair(pair);
+  const awaited<bool> refused{pair};
+  pair.here().send(peer, 9, {}, [&, told = refused.callback()](const result<void>&) {
+    arrival never;
+    try {
+      pair.here().drive([] {}, never);
+      told(false);
+    } catch (const std::logic_error&) {
+      told(true);
+    }
+  });
+  CHECK(refused.get());
 }
 
 TEST_CASE("options that cannot be met are refused with a reason") {

@@ -3,8 +3,8 @@
 //
 // Three implementations pass one contract test: in-process (deterministic, stepped by the test), a
 // fault-injecting wrapper, and UCX. Calls may come from any thread. Callbacks run on the transport's progress
-// thread (in-process: in `step()`), exactly once per call, and must not block; they may call the transport
-// again.
+// thread, or on one that drives it (in-process: in `step()`), exactly once per call, and must not block; they
+// may call the transport again.
 #pragma once
 
 #include <weft/base/error.hpp>
@@ -76,6 +76,7 @@ using peer_down_handler = std::function<void(peer_id, const error& why)>;
 
 inline constexpr std::size_t max_message_bytes = std::size_t{1} << 20;
 
+class arrival;        // arrival.hpp
 class fetch_watcher;  // fetch_watcher.hpp
 
 class transport {
@@ -115,6 +116,12 @@ class transport {
   // A message of at most `max_message_bytes` to the peer's handler of that channel; in order per peer.
   virtual void send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload,
                     send_callback done) = 0;
+
+  // Calls `begin`, then returns once `until` has come, which a callback says. Meanwhile this thread does what
+  // the progress thread does, if no other is at it: what it waits for then needs no other thread to wake.
+  // What `begin` fetches may be there, and called back, before the call of `fetch` returns. Not from a
+  // callback, and holding no lock that a callback takes, of this call or of any other.
+  virtual void drive(const std::function<void()>& begin, arrival& until);
 
   // Handlers are set before the first connection and stay. What comes on a channel without one is dropped.
   virtual void on_message(std::uint16_t channel, message_handler handler) = 0;

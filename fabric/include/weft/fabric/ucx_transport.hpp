@@ -29,6 +29,10 @@ struct ucx_options {
   // Rounds without work before the progress thread sleeps. More saves wake-ups where every thread has a core
   // of its own; elsewhere, and beside a hyperthread, they slow down the one that is waited for.
   unsigned spin_rounds = 0;
+
+  // How long a thread that drives the transport while it waits looks for work, yielding its core to others,
+  // before it sleeps.
+  duration driver_spin = std::chrono::microseconds{200};
 };
 
 // Listens when it returns. Its destructor ends what is in flight (`cancelled`), after which no callback
