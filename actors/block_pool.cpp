@@ -1,9 +1,11 @@
 #include <weft/actors/block_pool.hpp>
+#include <weft/fabric/arrival.hpp>
 
 #include "pool_state.hpp"
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 
 namespace weft::actors {
 
@@ -63,6 +65,21 @@ template <class Jobs>
 void cancel_all(Jobs& jobs) {
   for (auto& [number, job] : std::exchange(jobs, {}))
     if (!job.delivered) job.done(tl::unexpected{closing()});
+}
+
+// The answer to what `ask` begins, on this thread.
+template <class Answer, class Ask>
+result<Answer> wait_for(fabric::transport& transport, Ask ask) {
+  std::optional<result<Answer>> outcome;
+  fabric::arrival answer;
+  const auto begin = [&] {
+    ask([&](result<Answer> answered) {
+      outcome.emplace(std::move(answered));
+      answer.come();
+    });
+  };
+  transport.drive(std::cref(begin), answer);
+  return std::move(*outcome);
 }
 
 }  // namespace
@@ -145,6 +162,11 @@ void block_pool::read(read_order order, answered<read_outcome> done) {
   });
 }
 
+result<read_outcome> block_pool::read(read_order order) {
+  return wait_for<read_outcome>(*core_->parts.transport,
+                                [&](auto done) { read(std::move(order), std::move(done)); });
+}
+
 void block_pool::write(write_order order, answered<write_outcome> done) {
   core_->on_strand([order = std::move(order), done = std::move(done)](pool_core& core) {
     if (core.closed) return done(tl::unexpected{closing()});
@@ -153,11 +175,21 @@ void block_pool::write(write_order order, answered<write_outcome> done) {
   });
 }
 
+result<write_outcome> block_pool::write(write_order order) {
+  return wait_for<write_outcome>(*core_->parts.transport,
+                                 [&](auto done) { write(std::move(order), std::move(done)); });
+}
+
 void block_pool::locate(const std::vector<id128>& keys, duration timeout, answered<locate_reply> done) {
   if (!core_->cluster()) return done(tl::unexpected{not_joined()});
   actors::locate(*core_, keys, timeout, [done = std::move(done)](std::vector<located_key> found) {
     done(locate_reply{std::move(found)});
   });
+}
+
+result<locate_reply> block_pool::locate(const std::vector<id128>& keys, duration timeout) {
+  return wait_for<locate_reply>(*core_->parts.transport,
+                                [&](auto done) { locate(keys, timeout, std::move(done)); });
 }
 
 void block_pool::forget(std::vector<id128> keys) {

@@ -120,6 +120,7 @@ block_path make_block_path(const node_config& config, const node_environment& en
   }
   path.pool = std::make_shared<block_pool>(pool_parts{.calls = path.calls,
                                                       .fetches = path.fetches,
+                                                      .transport = &transport,
                                                       .room = room,
                                                       .clock = environment.clock,
                                                       .lease_duration = config.lease_duration,

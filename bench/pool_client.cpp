@@ -7,8 +7,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
-#include <semaphore>
 #include <utility>
 
 namespace weft::bench {
@@ -18,19 +16,6 @@ namespace {
 using namespace actors;
 
 constexpr auto patience = std::chrono::seconds{10};
-
-// The answer to what `ask` begins, on this thread.
-template <class Answer, class Ask>
-result<Answer> wait_for(Ask ask) {
-  std::optional<result<Answer>> outcome;
-  std::binary_semaphore here{0};
-  ask([&](result<Answer> answer) {
-    outcome.emplace(std::move(answer));
-    here.release();
-  });
-  here.acquire();
-  return std::move(*outcome);
-}
 
 }  // namespace
 
@@ -45,24 +30,19 @@ result<block_to_write> pool_client::stage(const id128& key, std::span<const std:
 }
 
 result<void> pool_client::put(const block_to_write& block) {
-  const auto done = wait_for<write_outcome>([&](auto answer) {
-    node_.blocks()->write({{block}, 1, patience}, std::move(answer));
-  });
+  const auto done = node_.blocks()->write({{block}, 1, patience});
   if (!done) return tl::unexpected{done.error()};
   return (*done)->blocks.front();
 }
 
 result<void> pool_client::get(const id128& key) {
-  const auto done = wait_for<read_outcome>([&](auto answer) {
-    node_.blocks()->read({{key}, {}, patience}, std::move(answer));
-  });
+  const auto done = node_.blocks()->read({{key}, {}, patience});
   if (!done) return tl::unexpected{done.error()};
   return (*done)->blocks.front().outcome;
 }
 
 result<std::size_t> pool_client::lookup(const std::vector<id128>& keys) {
-  const auto found =
-      wait_for<locate_reply>([&](auto answer) { node_.blocks()->locate(keys, patience, std::move(answer)); });
+  const auto found = node_.blocks()->locate(keys, patience);
   if (!found) return tl::unexpected{found.error()};
   return static_cast<std::size_t>(
       std::ranges::count_if(found->keys, [](const located_key& key) { return !key.holders.empty(); }));

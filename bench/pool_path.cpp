@@ -36,7 +36,7 @@ constexpr std::size_t lookups = 32;
 constexpr std::size_t puts = 24;
 // Of all clients together.
 constexpr std::size_t gets_together = 1024;
-constexpr std::size_t puts_together = 64;
+constexpr std::size_t puts_together = 160;
 // Of a pool whose memory is too small.
 constexpr std::uint64_t scarce_dram_bytes = 64 * mib;
 constexpr std::uint64_t scarce_file_bytes = 1024 * mib;

@@ -3,6 +3,7 @@
 #include <weft/actors/node.hpp>
 #include <weft/actors/node_passive_store.hpp>
 #include <weft/actors/system_config.hpp>
+#include <weft/block/layout.hpp>
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -10,7 +11,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <functional>
+#include <thread>
+#include <vector>
 
 using namespace weft;
 using namespace weft::actors;
@@ -148,4 +153,46 @@ TEST_CASE("a session's passive pages come back from the pool, in batches; what n
   other.begin({&page, 1});
   REQUIRE(other.wait().size() == 1);
   CHECK(other.wait()[0].empty());
+}
+
+TEST_CASE("threads that wait for blocks write, find and read them") {
+  system_with_weft config;
+  caf::actor_system system{config};
+  auto started = node::start(system, lone_node());
+  REQUIRE_MESSAGE(started, to_string(started.error()));
+  auto& here = **started;
+  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
+  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+
+  const auto write_and_read = [&here](std::uint64_t first) {
+    for (std::uint64_t number = first; number < first + 50; ++number) {
+      const id128 key{number, 1};
+      const id128 absent{number, 2};
+      const auto bytes = page_of(number);
+      auto place = here.room()->take(block::opaque_size_bytes(bytes.size()));
+      if (!place || !block::write_opaque(place->bytes(), {.key = key, .fingerprint = {}}, bytes, 0))
+        return false;
+      const block_to_write finished{key, machines::item_kind::opaque,
+                                    std::make_shared<const staged_bytes>(std::move(*place))};
+      const auto written = here.blocks()->write({{finished}, 1, patience});
+      if (!written || !(*written)->blocks.front()) return false;
+      const auto found = here.blocks()->locate({key, absent}, patience);
+      if (!found || found->keys[0].holders.empty() || !found->keys[1].holders.empty()) return false;
+      const auto read = here.blocks()->read({{key, absent}, {}, patience});
+      if (!read || !(*read)->blocks[0].outcome) return false;
+      if ((*read)->blocks[1].outcome || (*read)->blocks[1].outcome.error().code != errc::not_found)
+        return false;
+      const auto opened = block::view::parse((*read)->blocks[0].bytes->bytes());
+      if (!opened || !std::ranges::equal(opened->payload(), bytes)) return false;
+    }
+    return true;
+  };
+  CHECK(write_and_read(0));
+  std::array<bool, 4> good{};
+  {
+    std::vector<std::jthread> clients;
+    for (std::size_t client = 0; client < good.size(); ++client)
+      clients.emplace_back([&, client] { good[client] = write_and_read(1000 * (client + 1)); });
+  }
+  CHECK(std::ranges::all_of(good, std::identity{}));
 }

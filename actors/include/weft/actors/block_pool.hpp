@@ -1,7 +1,9 @@
 // This node's door to the blocks of the whole cluster: reads and writes batches of blocks, wherever they are.
 //
 // Any thread may ask. Callbacks come once, at once or later, on any thread, that of the transport above all,
-// and must not block. They may ask again.
+// and must not block. They may ask again. The same without a callback waits for the answer, and does the
+// transport's work meanwhile: the fastest way for a thread that has nothing else to do. It must not be asked
+// so by a callback, nor with a lock that one takes.
 #pragma once
 
 #include <weft/actors/cluster.hpp>
@@ -23,7 +25,8 @@ namespace weft::actors {
 struct pool_parts {
   std::shared_ptr<node_calls> calls;
   std::shared_ptr<node_fetches> fetches;
-  std::shared_ptr<staging> room;  // where blocks come in and stand before they are written
+  fabric::transport* transport = nullptr;  // below both; outlives the pool
+  std::shared_ptr<staging> room;           // where blocks come in and stand before they are written
   clock_source clock;
   duration lease_duration{};  // that every holder grants
   std::uint64_t seed = 0;     // spreads reads over replicas
@@ -47,10 +50,13 @@ class block_pool {
 
   // Blocks into staging, verified. A key without a block that proves itself by the deadline is a miss.
   void read(read_order order, answered<read_outcome> done);
+  result<read_outcome> read(read_order order);
   // Staged blocks to `replicas` holders each; answered when they are committed.
   void write(write_order order, answered<write_outcome> done);
+  result<write_outcome> write(write_order order);
   // Who holds what. A shard that does not answer in time says "maybe" for its keys.
   void locate(const std::vector<id128>& keys, duration timeout, answered<locate_reply> done);
+  result<locate_reply> locate(const std::vector<id128>& keys, duration timeout);
   // Where these were is not true any more.
   void forget(std::vector<id128> keys);
   void report(answered<pool_report> done);
