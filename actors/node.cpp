@@ -1,3 +1,4 @@
+#include <weft/actors/errors.hpp>
 #include <weft/actors/node.hpp>
 #include <weft/fabric/ucx_transport.hpp>
 #include <weft/tier/open.hpp>
@@ -169,6 +170,11 @@ result<void> node::wait_until_ready(std::chrono::milliseconds timeout, std::vect
                                 "no cluster with prefill, storage and decode nodes came together within " +
                                     std::to_string(timeout.count()) + " ms; are the other nodes running?");
                });
+  if (!outcome) return outcome;
+  // Every part was sent the cluster before that answer: whoever answers has it.
+  self->request(actors_.node, timeout, status_atom_v)
+      .receive([](const node_report&) {},
+               [&](const caf::error& e) { outcome = tl::unexpected{from_caf(e, "this node's parts")}; });
   return outcome;
 }
 
