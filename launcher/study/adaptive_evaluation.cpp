@@ -7,6 +7,7 @@
 #include "by_task.hpp"
 #include "context_documents.hpp"
 #include "elapsed.hpp"
+#include "kvzap_policies.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -100,6 +101,7 @@ class adaptive_reader {
       : model_(model),
         predictors_(predictors),
         make_store_(make_store),
+        kvzap_(model.runner),
         shape_(engine::session_shape_of(model.runner.config())),
         kinds_(token_kinds_of(model)),
         logits_(model.runner.config().vocab_size) {}
@@ -125,6 +127,7 @@ class adaptive_reader {
   loaded_model& model_;
   const engine::relevance_predictors& predictors_;
   const store_factory& make_store_;
+  kvzap_policies kvzap_;
   adaptive::session_shape shape_;
   std::vector<std::uint8_t> kinds_;
   std::vector<std::uint8_t> context_kinds_;
@@ -223,7 +226,9 @@ result<double> adaptive_reader::ask(const set_context& context, const set_questi
     if (!known) return tl::unexpected(known.error());
     future = *known;
   }
-  auto policy = policy_of(shape_, run, rows_of(run, tokens_), future, predictors_);
+  const std::uint32_t rows = rows_of(run, tokens_);
+  auto policy = run.kvzap ? kvzap_.policy(*run.kvzap, rows, *record_)
+                          : policy_of(shape_, run, rows, future, predictors_);
   if (!policy) return tl::unexpected(policy.error());
   engine::row_page_pool pool(model_.runner.cache_shape(), run.page_rows);
   const auto store = make_store_ ? make_store_() : std::make_unique<engine::local_passive_store>();

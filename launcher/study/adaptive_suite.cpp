@@ -39,6 +39,10 @@ std::vector<adaptive_run> every_method() {
     runs.push_back({.name = std::string{adaptive::name_of(chosen)} + " global",
                     .method = chosen,
                     .scope = budget_scope::global});
+  for (const auto kind : {engine::surrogate_kind::linear, engine::surrogate_kind::mlp})
+    runs.push_back({.name = "kvzap " + std::string{engine::name_of(kind)},
+                    .scope = budget_scope::global,
+                    .kvzap = kind});
   runs.push_back({.name = "atskv", .method = method::atskv, .scope = budget_scope::global});
   runs.push_back({.name = "atskv published",
                   .method = method::atskv,
@@ -208,6 +212,11 @@ result<suite_results> measure(const eval_input& input, const adaptive_suite_opti
   }
 
   auto runs = adaptive_runs(options.ratios, options.methods);
+  // Who names a method hears what it lacks; else what a model has not got is left out.
+  if (options.methods.empty())
+    std::erase_if(runs, [&](const adaptive_run& run) {
+      return run.kvzap && !std::filesystem::exists(engine::surrogate_file(input.model, *run.kvzap));
+    });
   for (auto& run : runs) {
     run.recall_room = options.recall_room;
     run.turn_part = options.turn_part;
@@ -240,9 +249,10 @@ std::vector<adaptive_run> adaptive_runs(const std::vector<double>& ratios,
   for (auto run : every_method()) {
     if (!wanted(run.name)) continue;
     for (const double ratio : ratios) {
-      run.ratio = run.method == method::full ? 1 : ratio;
+      const bool everything = run.method == method::full && !run.kvzap;
+      run.ratio = everything ? 1 : ratio;
       runs.push_back(run);
-      if (run.method == method::full) break;
+      if (everything) break;
     }
   }
   for (auto run : every_ablation()) {

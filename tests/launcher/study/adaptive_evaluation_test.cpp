@@ -74,6 +74,36 @@ TEST_CASE("bounded sessions hold less, and a passive store brings back what is n
   CHECK(cell(*found, "oracle").attention > streaming.attention);
 }
 
+TEST_CASE(
+    "rows are tested by a surrogate's guesses while they are decoded, at about the budget that was asked "
+    "for") {
+  auto model = shipped_model("auto");
+  const auto contexts = shipped_contexts("late_512.jsonl", 2);
+  std::vector<adaptive_run> runs{{.name = "full"},
+                                 {.name = "random", .method = method::random, .ratio = 0.5}};
+  for (const auto kind : {weft::engine::surrogate_kind::linear, weft::engine::surrogate_kind::mlp})
+    for (const double ratio : {0.2, 0.5})
+      runs.push_back({.name = std::string{weft::engine::name_of(kind)} + (ratio < 0.3 ? " few" : " many"),
+                      .ratio = ratio,
+                      .kvzap = kind});
+  const auto found = evaluate_adaptive(model, contexts, runs, {}, [](std::size_t) {});
+  REQUIRE_MESSAGE(found.has_value(), found.error().context);
+  const double all = cell(*found, "full").resident_bytes;
+  for (const std::string kind : {"linear", "mlp"}) {
+    CAPTURE(kind);
+    const auto& few = cell(*found, kind + " few");
+    const auto& many = cell(*found, kind + " many");
+    // Pages that are not full, the question, and rows of it that score well.
+    CHECK(few.resident_bytes > 0.18 * all);
+    CHECK(few.resident_bytes < 0.3 * all);
+    CHECK(many.resident_bytes > 0.48 * all);
+    CHECK(many.resident_bytes < 0.6 * all);
+    CHECK(many.attention > few.attention);
+    CHECK(many.answers.score > cell(*found, "random").answers.score);
+    CHECK(many.promotions == 0);
+  }
+}
+
 TEST_CASE("a missing predictor is named") {
   auto model = shipped_model("auto");
   const auto contexts = shipped_contexts("late_512.jsonl", 1);

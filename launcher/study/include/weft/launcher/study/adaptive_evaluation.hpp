@@ -8,6 +8,7 @@
 #include <weft/base/error.hpp>
 #include <weft/engine/adaptive/passive_store.hpp>
 #include <weft/engine/adaptive/relevance_training.hpp>
+#include <weft/engine/surrogate.hpp>
 #include <weft/launcher/study/evaluation.hpp>
 #include <weft/launcher/study/loaded_model.hpp>
 #include <weft/launcher/study/set_file.hpp>
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,6 +31,9 @@ struct adaptive_run {
   policies::adaptive::budget_scope scope = policies::adaptive::budget_scope::head;
   double ratio = 1;
   bool ablation = false;
+  // In place of `method`: KVzap's rule while decoding, by this surrogate; the threshold is that which leaves
+  // `ratio` of the context's rows, the rows of what follows are tested by it.
+  std::optional<engine::surrogate_kind> kvzap = {};
   // Of atskv.
   bool passive = true;
   std::uint32_t sketch_bits = 2;  // for each channel of a passive row's key; 0: bounds of pages
