@@ -169,6 +169,15 @@ TEST_CASE("what a driver leaves behind is moved, and ends in time") {
   CHECK(fetch_now(pair, peer, {{1, 100, 0}}).outcome);
 }
 
+TEST_CASE_TEMPLATE("a peer that dies ends what a driver waits for", Pair, tcp_pair, shared_memory_gets_pair) {
+  arrival gone;
+  Pair pair;
+  pair.here().on_peer_down([&](peer_id, const error&) { gone.come(); });
+  const auto peer = connect_pair(pair);
+  pair.here().drive([&] { pair.kill_peer(); }, gone);
+  CHECK(!fetch_now(pair, peer, {{0, 64, 0}}).outcome);
+}
+
 TEST_CASE("an answer that another thread brings ends a drive") {
   shared_memory_pair pair;
   connect_pair(pair);
