@@ -45,7 +45,9 @@ json json_of(const client::ask_result& answer) {
               {"transfers", transfers},
               {"misses", answer.misses},
               {"cache_bytes", answer.cache_bytes},
-              {"full_bytes", answer.full_bytes}};
+              {"full_bytes", answer.full_bytes},
+              {"judged_rows", answer.judged_rows},
+              {"dropped_rows", answer.dropped_rows}};
   if (!answer.retrieved.empty()) {
     json documents = json::array();
     for (const auto& d : answer.retrieved)
@@ -54,10 +56,6 @@ json json_of(const client::ask_result& answer) {
     all["ranked_documents"] = answer.ranked_documents;
     all["unranked_documents"] = answer.unranked_documents;
     all["retrieve_ms"] = answer.retrieve_ms;
-  }
-  if (answer.judged_rows > 0) {
-    all["judged_rows"] = answer.judged_rows;
-    all["dropped_rows"] = answer.dropped_rows;
   }
   if (const auto& s = answer.sparse)
     all["sparse"] = {{"middle_blocks", s->middle_blocks},     {"chosen_blocks", s->chosen_blocks},
