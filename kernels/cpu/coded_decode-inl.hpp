@@ -93,10 +93,6 @@ HWY_INLINE void store_low_bytes(__m512i integers, std::int8_t* out) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(integers));
 }
 
-HWY_INLINE __m512i high_bytes(__m512i integers) {
-  return _mm512_srai_epi32(_mm512_add_epi32(integers, _mm512_set1_epi32(128)), 8);
-}
-
 // What both codecs share: the running softmax of four heads over tiles of rows.
 class coded_softmax {
  public:
@@ -360,8 +356,14 @@ class int4_decode : coded_softmax {
     float largest[most_groups];
     widen_scales(tile.k_scales, rows, padded, groups(), memory_.k_scales, largest);
     widen_scales(tile.v_scales, rows, padded, groups(), memory_.v_scales, largest);
-    for (std::size_t row = 0; row < padded; row += score_rows)
-      score(tile.k + row * row_bytes(), row);
+    const auto score_all = [&]<std::size_t fixed_dim>() HWY_ATTR {
+      for (std::size_t row = 0; row < padded; row += score_rows)
+        score<fixed_dim>(tile.k + row * row_bytes(), row);
+    };
+    if (head_dim_ == code_columns)
+      score_all.template operator()<code_columns>();
+    else
+      score_all.template operator()<0>();
     hide_rows(rows, padded);
     float factors[heads_at_once];
     weigh(padded / 4, factors);
@@ -392,17 +394,20 @@ class int4_decode : coded_softmax {
     return ((part * heads_at_once + head) * 2 + byte % 8 / 4) * half_lanes + lane;
   }
 
-  // Eight rows, group by group.
-  void score(const std::byte* rows, std::size_t first_row) {
+  // Eight rows, group by group. `fixed_dim`: the head dimension where it is known, else 0.
+  template <std::size_t fixed_dim>
+  HWY_INLINE void score(const std::byte* rows, std::size_t first_row) {
+    const std::size_t all_groups = fixed_dim != 0 ? fixed_dim / int4_group_channels : groups();
+    const std::size_t width = fixed_dim != 0 ? fixed_dim / 2 : row_bytes();
     const __m512i lower_half = _mm512_set1_epi8(15);
     __m512 scores[score_rows / 4] = {};
-    for (std::size_t group = 0; group < groups(); ++group) {
+    for (std::size_t group = 0; group < all_groups; ++group) {
       const std::int8_t* query = memory_.queries + group * int4_group_channels * heads_at_once;
       const __m512i first_query = _mm512_loadu_si512(query);
       const __m512i second_query = _mm512_loadu_si512(query + chunk_codes * heads_at_once);
       __m512i sums[score_rows];
       for (std::size_t i = 0; i < score_rows; ++i) {
-        const auto* codes = reinterpret_cast<const __m128i*>(rows + i * row_bytes() + group * chunk_codes);
+        const auto* codes = reinterpret_cast<const __m128i*>(rows + i * width + group * chunk_codes);
         const __m512i both = _mm512_broadcast_i32x4(_mm_loadu_si128(codes));
         sums[i] =
             dot_bytes(_mm512_load_si512(starts_[group]), _mm512_and_si512(both, lower_half), first_query);
@@ -416,8 +421,8 @@ class int4_decode : coded_softmax {
     for (std::size_t i = 0; i < score_rows; i += 4)
       _mm512_store_ps(memory_.scores + (first_row + i) * heads_at_once,
                       _mm512_mul_ps(scores[i / 4], query_scales_));
-    const std::byte* next = rows + coded_tile_rows * row_bytes();
-    for (std::size_t line = 0; line < score_rows * row_bytes(); line += 64)
+    const std::byte* next = rows + coded_tile_rows * width;
+    for (std::size_t line = 0; line < score_rows * width; line += 64)
       __builtin_prefetch(next + line, 0, 2);
   }
 
@@ -443,38 +448,44 @@ class int4_decode : coded_softmax {
       __builtin_prefetch(v + coded_tile_rows * row_bytes() + byte, 0, 2);
   }
 
-  // Bytes of eight rows in the order of `add_values`: by head those of rows 0, 2, 4, 6 and of 1, 3, 5, 7.
-  static HWY_INLINE __m256i even_and_odd(__m512i first_rows, __m512i last_rows) {
-    const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
-    const __m128i first = _mm_shuffle_epi8(_mm512_cvtepi32_epi8(first_rows), order);
-    const __m128i last = _mm_shuffle_epi8(_mm512_cvtepi32_epi8(last_rows), order);
-    return _mm256_set_m128i(_mm_unpackhi_epi16(first, last), _mm_unpacklo_epi16(first, last));
+  // By head the bytes of eight rows' weights in the order of `add_values`: the upper ones of rows 0, 2, 4, 6
+  // and of 1, 3, 5, 7, then the lower ones.
+  static HWY_INLINE __m512i even_and_odd(__m512i first_rows, __m512i last_rows) {
+    const __m512i upper =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(1, 5, 9, 13, 3, 7, 11, 15, 0, 0, 0, 0, 0, 0, 0, 0));
+    const __m512i lower =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 12, 2, 6, 10, 14));
+    constexpr __mmask64 lower_bytes = 0xFF00FF00FF00FF00U;
+    const __m512i weights = _mm512_packs_epi32(first_rows, last_rows);
+    const __m512i rounded = _mm512_add_epi16(weights, _mm512_set1_epi16(128));
+    return _mm512_mask_shuffle_epi8(_mm512_shuffle_epi8(rounded, upper), lower_bytes, weights, lower);
   }
 
   // By eight rows and head a vector of which each quarter repeats four weights: of even rows for the first
   // and the second group, then of odd ones. Takes down what codes that are 8 too large will add.
   void spread_weights(std::size_t octets, std::size_t first_group, const float* largest) {
-    const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 8, 8, 8, 8, 1, 1, 1, 1, 9, 9, 9, 9);
+    constexpr int other_group = 16;
+    const __m512i quarters =
+        _mm512_setr_epi32(0, 0, 0, 0, other_group, other_group, other_group, other_group, 1, 1, 1, 1,
+                          other_group + 1, other_group + 1, other_group + 1, other_group + 1);
     const __m512 factor[2] = {weight_factor(largest[0], most_of_signed_bytes),
                               weight_factor(largest[1], most_of_signed_bytes)};
     __m512i totals[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (std::size_t octet = 0; octet < octets; ++octet) {
-      __m256i high[2], low[2];
+      __m512i bytes[2];
       for (std::size_t group = 0; group < 2; ++group) {
         const float* scales = memory_.v_scales + (first_group + group) * coded_tile_rows;
         const __m512i first = weight_integers(2 * octet, scales, factor[group]);
         const __m512i last = weight_integers(2 * octet + 1, scales, factor[group]);
         totals[group] = _mm512_add_epi32(totals[group], _mm512_add_epi32(first, last));
-        high[group] = even_and_odd(high_bytes(first), high_bytes(last));
-        low[group] = even_and_odd(first, last);
+        bytes[group] = even_and_odd(first, last);
       }
-      const __m512i both_high = _mm512_inserti64x4(_mm512_castsi256_si512(high[0]), high[1], 1);
-      const __m512i both_low = _mm512_inserti64x4(_mm512_castsi256_si512(low[0]), low[1], 1);
       for (int head = 0; head < static_cast<int>(heads_at_once); ++head) {
-        const __m512i from = _mm512_add_epi32(quarters, _mm512_set1_epi32(2 * head));
+        const __m512i upper = _mm512_add_epi32(quarters, _mm512_set1_epi32(4 * head));
+        const __m512i lower = _mm512_add_epi32(quarters, _mm512_set1_epi32(4 * head + 2));
         const std::size_t at = (octet * heads_at_once + static_cast<std::size_t>(head)) * 64;
-        _mm512_store_si512(memory_.high_weights + at, _mm512_permutexvar_epi32(from, both_high));
-        _mm512_store_si512(memory_.low_weights + at, _mm512_permutexvar_epi32(from, both_low));
+        _mm512_store_si512(memory_.high_weights + at, _mm512_permutex2var_epi32(bytes[0], upper, bytes[1]));
+        _mm512_store_si512(memory_.low_weights + at, _mm512_permutex2var_epi32(bytes[0], lower, bytes[1]));
       }
     }
     for (std::size_t group = 0; group < 2; ++group) {
