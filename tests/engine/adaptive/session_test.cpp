@@ -89,6 +89,27 @@ class dying_store final : public passive_store {
   std::vector<page_bytes> lost_;
 };
 
+// Every page comes back one byte short.
+class shortening_store final : public passive_store {
+ public:
+  weft::result<void> put(std::uint64_t page, std::span<const std::byte> bytes) override {
+    return inner_.put(page, bytes);
+  }
+  void begin(std::span<const std::uint64_t> pages) override { inner_.begin(pages); }
+  bool arrived() override { return true; }
+  std::span<const page_bytes> wait() override {
+    const auto whole = inner_.wait();
+    short_.assign(whole.begin(), whole.end());
+    for (auto& page : short_)
+      page = page.first(page.size() - 1);
+    return short_;
+  }
+
+ private:
+  local_passive_store inner_;
+  std::vector<page_bytes> short_;
+};
+
 }  // namespace
 
 TEST_CASE("a session that keeps everything generates what a plain cache does") {
@@ -208,6 +229,20 @@ TEST_CASE("a store whose holder dies costs rows, not the session") {
   CHECK(session.counters().steps == 120);
   for (const float logit : logits)
     REQUIRE(std::isfinite(logit));
+}
+
+TEST_CASE("a page of another size than was stored is lost, and nothing of it is read") {
+  auto model = load_fixture("llama");
+  whole_prompt prompt(model, prompt_tokens);
+  row_page_pool pool(model.cache_shape(), 8);
+  shortening_store store;
+  adaptive_session session(model, pool, policy_of(model, method::atskv, 40), &store);
+  start(session, prompt);
+  std::vector<float> logits = prompt.logits;
+  for (int i = 0; i < 60; ++i)
+    step(session, logits);
+  CHECK(session.counters().pages_lost > 0);
+  CHECK(session.counters().pages_promoted == 0);
 }
 
 TEST_CASE("what was not recorded of the prompt is refused by name") {
