@@ -296,7 +296,7 @@ void forward_pass::look_ahead(std::uint32_t layer, const row_chunk& chunk, forwa
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   ahead_.resize(std::size_t{rows} * qkv_width_);
   float* const own = std::exchange(qkv_, ahead_.data());
-  if (rows == 1 && kernels::rough_linear::is_fast())
+  if (rows == 1 && observer.estimates_suffice() && kernels::rough_linear::is_fast())
     estimate_queries(layer);
   else
     project_first(weights_.layers[layer], query_width_, rows);

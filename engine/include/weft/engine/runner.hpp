@@ -92,6 +92,9 @@ class forward_observer {
 
   // In decode steps, whether `queries_ahead` is to be called. It costs one projection more per layer.
   virtual bool wants_queries_ahead() const { return false; }
+  // Whether they may be estimated from weights in fewer bits, where that is faster: their last digits then
+  // depend on the CPU and on how many rows step together.
+  virtual bool estimates_suffice() const { return false; }
   // Before the MLP of layer - 1: what the layer's queries after RoPE would be if that MLP added nothing to
   // the hidden state. Shape as `layer_queries`; `layer` is at least 1.
   virtual void queries_ahead(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,

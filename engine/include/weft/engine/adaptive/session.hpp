@@ -112,6 +112,7 @@ class adaptive_session final : public forward_observer {
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override;
   bool wants_queries_ahead() const override;
+  bool estimates_suffice() const override { return true; }
   void queries_ahead(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override;
   std::span<const kernels::kv_run> more_rows(std::uint32_t layer, const kv_cache& cache,
