@@ -167,6 +167,13 @@ result<read_outcome> block_pool::read(read_order order) {
                                 [&](auto done) { read(std::move(order), std::move(done)); });
 }
 
+void block_pool::read_promptly(read_order order, answered<read_outcome> done) {
+  fabric::arrival at_once;
+  at_once.come();
+  const auto begin = [&] { read(std::move(order), std::move(done)); };
+  core_->parts.transport->drive(std::cref(begin), at_once);
+}
+
 void block_pool::write(write_order order, answered<write_outcome> done) {
   core_->on_strand([order = std::move(order), done = std::move(done)](pool_core& core) {
     if (core.closed) return done(tl::unexpected{closing()});

@@ -132,8 +132,10 @@ void node_passive_store::begin(std::span<const std::uint64_t> pages) {
     }
   }
   if (asked.empty()) return;
-  own.blocks->read(std::move(order), [state = state_, asked = std::move(asked)](
-                                         const result<read_outcome>& done) { state->read(asked, done); });
+  own.blocks->read_promptly(std::move(order),
+                            [state = state_, asked = std::move(asked)](const result<read_outcome>& done) {
+                              state->read(asked, done);
+                            });
 }
 
 bool node_passive_store::arrived() {
