@@ -70,8 +70,8 @@ struct engine_state {
   std::shared_ptr<rank_lead> lead;  // of the group whose first rank this engine is; null: none
   std::shared_ptr<const model_context> context;
   std::optional<engine::decode_batch> decoding;
-  std::optional<engine::row_scorer> scorer;  // made when it is first needed
-  row_judges judges;
+  std::optional<engine::row_scorer> scorer;       // made when it is first needed
+  std::optional<engine::surrogates> guessers;     // likewise
   std::optional<engine::repeat_plan> repetition;  // likewise
   std::unordered_map<std::uint64_t, session> sessions;
   std::optional<engine::shared_bases> bases;
@@ -459,7 +459,8 @@ void step(self_pointer self) {
 result<void> compute_prompt(engine_state& state, session& s, const generate_order& order,
                             std::span<float> logits) {
   if (order.judging) {
-    auto judge = state.judges.open(*state.model, *order.judging);
+    if (!state.guessers) state.guessers.emplace(*state.model);
+    auto judge = open_judge(*state.model, *state.guessers, *order.judging);
     if (!judge) return tl::make_unexpected(judge.error());
     s.pruning = std::move(*judge);
   }

@@ -2,16 +2,14 @@
 
 #include <weft/policies/importance.hpp>
 
-#include <utility>
-
 namespace weft::actors {
 
 result<std::optional<row_judging>> judging_of(const question& asked, const policies::stitch_policy& stitch,
                                               bool grouped) {
   if (asked.judge.empty()) return std::nullopt;
-  using policies::importance_policy;
   const auto policy = policies::importance_policy_from_name(asked.judge);
-  if (!policy || (*policy != importance_policy::kvzap_linear && *policy != importance_policy::kvzap_mlp))
+  const auto guesser = policy ? engine::surrogate_kind_of(*policy) : std::nullopt;
+  if (!guesser)
     return fail(errc::invalid_argument, "rows are judged by kvzap_linear or kvzap_mlp; `" + asked.judge +
                                             "` does not score them while they are made");
   if (grouped)
@@ -26,20 +24,16 @@ result<std::optional<row_judging>> judging_of(const question& asked, const polic
                                        " chooses rows while it computes them; with --judge use stitch policy "
                                        "none, link, epic, random or full");
   return row_judging{
-      .guesser = *policy == importance_policy::kvzap_mlp ? engine::surrogate_kind::mlp
-                                                         : engine::surrogate_kind::linear,
+      .guesser = *guesser,
       .least_score = static_cast<float>(static_cast<double>(asked.threshold_millionths) / 1e6)};
 }
 
-result<std::unique_ptr<engine::pruned_decoding>> row_judges::open(engine::runner& model,
-                                                                  const row_judging& wanted) {
-  auto found = guessers_.find(wanted.guesser);
-  if (found == guessers_.end()) {
-    auto loaded = engine::surrogate::load(engine::surrogate_file(model.folder(), wanted.guesser), model);
-    if (!loaded) return tl::make_unexpected(loaded.error());
-    found = guessers_.emplace(wanted.guesser, std::move(*loaded)).first;
-  }
-  return std::make_unique<engine::pruned_decoding>(model, found->second, wanted.least_score);
+result<std::unique_ptr<engine::pruned_decoding>> open_judge(engine::runner& model,
+                                                            engine::surrogates& guessers,
+                                                            const row_judging& wanted) {
+  const auto guesser = guessers.find(wanted.guesser);
+  if (!guesser) return tl::make_unexpected(guesser.error());
+  return std::make_unique<engine::pruned_decoding>(model, **guesser, wanted.least_score);
 }
 
 std::vector<std::int32_t> judged_positions(const policies::stitch_plan& plan) {

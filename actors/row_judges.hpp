@@ -3,12 +3,11 @@
 
 #include <weft/actors/local_messages.hpp>
 #include <weft/engine/pruned_decoding.hpp>
-#include <weft/engine/surrogate.hpp>
+#include <weft/engine/surrogates.hpp>
 #include <weft/policies/stitch.hpp>
 #include <weft/policies/stitch_policy.hpp>
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -21,15 +20,10 @@ namespace weft::actors {
 result<std::optional<row_judging>> judging_of(const question& asked, const policies::stitch_policy& stitch,
                                               bool grouped);
 
-// The surrogates of one model, each loaded when it is first wanted.
-class row_judges {
- public:
-  // For one session; this and the model outlive it. Errors as `engine::surrogate::load`.
-  result<std::unique_ptr<engine::pruned_decoding>> open(engine::runner& model, const row_judging& wanted);
-
- private:
-  std::map<engine::surrogate_kind, engine::surrogate> guessers_;
-};
+// For one session; the model and its surrogates outlive it. Errors as `engine::surrogate::load`.
+result<std::unique_ptr<engine::pruned_decoding>> open_judge(engine::runner& model,
+                                                            engine::surrogates& guessers,
+                                                            const row_judging& wanted);
 
 // Of the rows that are judged in a prompt: the question's, which stand last. Documents and the system's text
 // stay.

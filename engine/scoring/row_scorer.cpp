@@ -1,4 +1,5 @@
 #include <weft/engine/scoring.hpp>
+#include <weft/engine/surrogates.hpp>
 
 #include "context_scorer.hpp"
 #include "kvzip.hpp"
@@ -94,7 +95,7 @@ std::uint32_t scoring_capacity_rows(const scoring_request& request) {
 }
 
 struct row_scorer::state {
-  explicit state(runner& m) : model(m) {}
+  explicit state(runner& m) : model(m), guessers(m) {}
 
   // Null for a policy that needs no observer.
   result<std::unique_ptr<context_scorer>> scorer_of(const scored_context& context) {
@@ -106,23 +107,17 @@ struct row_scorer::state {
       case importance_policy::expected_attention:
         return scoring::make_expected_attention_scorer(context);
       case importance_policy::kvzap_linear:
-        return guessing_scorer(context, surrogate_kind::linear, linear);
       case importance_policy::kvzap_mlp:
-        return guessing_scorer(context, surrogate_kind::mlp, mlp);
+        return guessing_scorer(context);
       default:
         return nullptr;
     }
   }
 
-  // The surrogate is loaded when it is first wanted.
-  result<std::unique_ptr<context_scorer>> guessing_scorer(const scored_context& context, surrogate_kind kind,
-                                                          std::optional<surrogate>& guesser) {
-    if (!guesser) {
-      auto loaded = surrogate::load(surrogate_file(model.folder(), kind), model);
-      if (!loaded) return tl::unexpected(loaded.error());
-      guesser = std::move(*loaded);
-    }
-    return scoring::make_surrogate_scorer(context, *guesser);
+  result<std::unique_ptr<context_scorer>> guessing_scorer(const scored_context& context) {
+    const auto guesser = guessers.find(*surrogate_kind_of(context.request->policy));
+    if (!guesser) return tl::unexpected(guesser.error());
+    return scoring::make_surrogate_scorer(context, **guesser);
   }
 
   const scoring::output_gain* gain_for(importance_policy policy) {
@@ -154,7 +149,7 @@ struct row_scorer::state {
 
   runner& model;
   std::optional<scoring::output_gain> gain;
-  std::optional<surrogate> linear, mlp;
+  surrogates guessers;
 };
 
 row_scorer::row_scorer(runner& model) : state_(std::make_unique<state>(model)) {}

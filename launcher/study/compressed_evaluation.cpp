@@ -4,7 +4,7 @@
 #include <weft/engine/repeat_plan.hpp>
 #include <weft/engine/scoring.hpp>
 #include <weft/engine/stitch.hpp>
-#include <weft/engine/surrogate.hpp>
+#include <weft/engine/surrogates.hpp>
 #include <weft/launcher/study/answering.hpp>
 #include <weft/launcher/study/compressed_evaluation.hpp>
 
@@ -252,7 +252,11 @@ class compressed_reader {
 class compressed_evaluation {
  public:
   compressed_evaluation(loaded_model& model, const compression& wanted, engine::repeat_plan plan)
-      : model_(model), wanted_(wanted), plan_(std::move(plan)), scorer_(model.runner) {}
+      : model_(model),
+        wanted_(wanted),
+        plan_(std::move(plan)),
+        scorer_(model.runner),
+        surrogates_(model.runner) {}
 
   // What lies beside the model: head scores, where there are some, and surrogates that go on pruning.
   result<void> open_files() {
@@ -267,11 +271,9 @@ class compressed_evaluation {
     }
     for (const importance_policy policy : wanted_.importance) {
       if (!goes_on_pruning(policy)) continue;
-      const auto kind = policy == importance_policy::kvzap_linear ? engine::surrogate_kind::linear
-                                                                  : engine::surrogate_kind::mlp;
-      auto guesser = engine::surrogate::load(engine::surrogate_file(folder, kind), model_.runner);
+      const auto guesser = surrogates_.find(*engine::surrogate_kind_of(policy));
       if (!guesser) return tl::unexpected(guesser.error());
-      guessers_.emplace(policy, std::move(*guesser));
+      guessers_.emplace(policy, *guesser);
     }
     return {};
   }
@@ -298,7 +300,7 @@ class compressed_evaluation {
           const auto done =
               prunes ? reader.read_pruning(
                            context, questions, *kept,
-                           {&guessers_.at(policy), &scores.of_context(), static_cast<float>(ratio)}, counted)
+                           {guessers_.at(policy), &scores.of_context(), static_cast<float>(ratio)}, counted)
                      : reader.read(context, questions, *kept, counted);
           if (!done) return done;
         }
@@ -326,8 +328,7 @@ class compressed_evaluation {
   // KVzap with a threshold prunes what is decoded too. Documents that were scored alone have no common
   // window.
   bool goes_on_pruning(importance_policy policy) const {
-    return (policy == importance_policy::kvzap_linear || policy == importance_policy::kvzap_mlp) &&
-           wanted_.unit == scored_unit::context &&
+    return engine::surrogate_kind_of(policy) && wanted_.unit == scored_unit::context &&
            std::ranges::find(wanted_.budgets, budget_kind::threshold) != wanted_.budgets.end();
   }
 
@@ -346,7 +347,8 @@ class compressed_evaluation {
   std::vector<std::string> tasks_;
   std::map<combination, tally> tallies_;
   std::vector<float> head_scores_;
-  std::map<importance_policy, engine::surrogate> guessers_;
+  engine::surrogates surrogates_;
+  std::map<importance_policy, engine::surrogate*> guessers_;  // of those that go on pruning
 };
 
 }  // namespace

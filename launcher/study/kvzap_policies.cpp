@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 #include <span>
-#include <utility>
 #include <vector>
 
 namespace weft::launcher::study {
@@ -26,17 +25,10 @@ float least_of_best(std::vector<float>& scores, std::size_t wanted) {
 
 }  // namespace
 
-result<engine::surrogate*> kvzap_policies::surrogate(engine::surrogate_kind kind) {
-  if (const auto known = surrogates_.find(kind); known != surrogates_.end()) return &known->second;
-  auto loaded = engine::surrogate::load(engine::surrogate_file(model_.folder(), kind), model_);
-  if (!loaded) return tl::unexpected(loaded.error());
-  return &surrogates_.emplace(kind, std::move(*loaded)).first->second;
-}
-
 result<std::unique_ptr<adaptive::cache_policy>> kvzap_policies::policy(engine::surrogate_kind kind,
                                                                        std::uint32_t rows,
                                                                        const engine::prompt_record& record) {
-  const auto found = surrogate(kind);
+  const auto found = surrogates_.find(kind);
   if (!found) return tl::unexpected(found.error());
   auto* const guesser = *found;
   const auto shape = engine::session_shape_of(model_.config());

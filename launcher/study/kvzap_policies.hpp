@@ -3,11 +3,10 @@
 
 #include <weft/base/error.hpp>
 #include <weft/engine/adaptive/session.hpp>
-#include <weft/engine/surrogate.hpp>
+#include <weft/engine/surrogates.hpp>
 #include <weft/policies/adaptive/cache_policy.hpp>
 
 #include <cstdint>
-#include <map>
 #include <memory>
 
 namespace weft::launcher::study {
@@ -15,7 +14,7 @@ namespace weft::launcher::study {
 class kvzap_policies {
  public:
   // `model` must outlive this and the policies, this the policies.
-  explicit kvzap_policies(engine::runner& model) : model_(model) {}
+  explicit kvzap_policies(engine::runner& model) : model_(model), surrogates_(model) {}
 
   // Its threshold leaves `rows` of the prompt's rows to a head, in the mean of all: the first 4, the last
   // ones (a quarter, at most 128), and the best of the others; for the record of a prompt with hidden states.
@@ -26,10 +25,8 @@ class kvzap_policies {
                                                                    const engine::prompt_record& record);
 
  private:
-  result<engine::surrogate*> surrogate(engine::surrogate_kind kind);
-
   engine::runner& model_;
-  std::map<engine::surrogate_kind, engine::surrogate> surrogates_;
+  engine::surrogates surrogates_;
 };
 
 }  // namespace weft::launcher::study
