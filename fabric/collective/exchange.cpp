@@ -1,19 +1,15 @@
+#include <weft/collective/call_checks.hpp>
 #include <weft/collective/exchange.hpp>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
-#include <string>
 #include <utility>
 
 namespace weft::collective {
 
 namespace {
-
-// Up to here every rank sends everything to everybody, in one step; longer vectors are summed by parts, a
-// rank each, and then collected, in two.
-constexpr std::size_t one_step_bytes_max = 32 << 10;
 
 // How much is summed before the next rank's values are looked at: stays in the nearest cache.
 constexpr std::size_t summed_together = 1024;
@@ -28,8 +24,7 @@ class stepwise_communicator final : public communicator {
 
   result<void> all_reduce(std::span<float> values) override {
     return operation([&]() -> result<void> {
-      const bool by_parts = size() > 2 && values.size_bytes() > one_step_bytes_max;
-      const std::size_t together = steps_->piece_bytes() / sizeof(float) * (by_parts ? size() : 1);
+      const auto [by_parts, together] = summing_of(values, steps_->piece_bytes(), size());
       for (std::size_t at = 0; at < values.size(); at += together) {
         const auto piece = values.subspan(at, std::min(together, values.size() - at));
         if (auto done = by_parts ? reduce_by_parts(piece) : reduce_at_once(piece); !done) return done;
@@ -39,9 +34,7 @@ class stepwise_communicator final : public communicator {
   }
 
   result<void> broadcast(std::span<std::byte> bytes, unsigned root) override {
-    if (root >= size())
-      return fail(errc::invalid_argument, "a broadcast from rank " + std::to_string(root) + " of " +
-                                              std::to_string(size()) + "; ranks count from 0");
+    if (auto good = check_root(root, size()); !good) return good;
     return operation([&]() -> result<void> {
       for (std::size_t at = 0; at < bytes.size(); at += steps_->piece_bytes()) {
         const auto piece = bytes.subspan(at, std::min(steps_->piece_bytes(), bytes.size() - at));
@@ -58,13 +51,7 @@ class stepwise_communicator final : public communicator {
   }
 
   result<void> all_gather(std::span<std::byte> all, std::span<const std::size_t> part_bytes) override {
-    std::size_t sum = 0;
-    for (const std::size_t bytes : part_bytes)
-      sum += bytes;
-    if (part_bytes.size() != size() || sum != all.size())
-      return fail(errc::invalid_argument, "parts of " + std::to_string(part_bytes.size()) + " ranks with " +
-                                              std::to_string(sum) + " bytes for " + std::to_string(size()) +
-                                              " ranks and " + std::to_string(all.size()) + " bytes");
+    if (auto good = check_parts(all, part_bytes, size()); !good) return good;
     return operation([&]() -> result<void> {
       const std::size_t most = *std::ranges::max_element(part_bytes);
       for (std::size_t at = 0; at < most; at += steps_->piece_bytes())

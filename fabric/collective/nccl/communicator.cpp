@@ -1,5 +1,6 @@
 #include "communicator.hpp"
 
+#include <weft/collective/call_checks.hpp>
 #include <weft/kernels/cuda/ordered_sums.hpp>
 
 #include <algorithm>
@@ -8,14 +9,6 @@
 #include <utility>
 
 namespace weft::collective {
-
-namespace {
-
-// Up to here every rank sends everything to everybody; longer vectors are summed by parts, a rank each, and
-// then collected.
-constexpr std::size_t one_step_bytes_max = 32 << 10;
-
-}  // namespace
 
 nccl_communicator::nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,
                                      const nccl_group_options& options)
@@ -76,8 +69,7 @@ result<void> nccl_communicator::on_device(std::span<std::byte> bytes, copies wan
 
 result<void> nccl_communicator::all_reduce(std::span<float> values) {
   return operation([&]() -> result<void> {
-    const bool by_parts = size() > 2 && values.size_bytes() > one_step_bytes_max;
-    const std::size_t together = options_.group.piece_bytes / sizeof(float) * (by_parts ? size() : 1);
+    const auto [by_parts, together] = summing_of(values, options_.group.piece_bytes, size());
     for (std::size_t at = 0; at < values.size(); at += together) {
       const auto piece = values.subspan(at, std::min(together, values.size() - at));
       const auto reduce = [&](std::byte* bytes) {
@@ -121,9 +113,7 @@ result<void> nccl_communicator::reduce_by_parts(float* values, std::size_t count
 }
 
 result<void> nccl_communicator::broadcast(std::span<std::byte> bytes, unsigned root) {
-  if (root >= size())
-    return fail(errc::invalid_argument, "a broadcast from rank " + std::to_string(root) + " of " +
-                                            std::to_string(size()) + "; ranks count from 0");
+  if (auto good = check_root(root, size()); !good) return good;
   return operation([&]() -> result<void> {
     const std::size_t together = options_.group.piece_bytes * size();
     for (std::size_t at = 0; at < bytes.size(); at += together) {
@@ -141,13 +131,7 @@ result<void> nccl_communicator::broadcast(std::span<std::byte> bytes, unsigned r
 
 result<void> nccl_communicator::all_gather(std::span<std::byte> all,
                                            std::span<const std::size_t> part_bytes) {
-  std::size_t sum = 0;
-  for (const std::size_t bytes : part_bytes)
-    sum += bytes;
-  if (part_bytes.size() != size() || sum != all.size())
-    return fail(errc::invalid_argument, "parts of " + std::to_string(part_bytes.size()) + " ranks with " +
-                                            std::to_string(sum) + " bytes for " + std::to_string(size()) +
-                                            " ranks and " + std::to_string(all.size()) + " bytes");
+  if (auto good = check_parts(all, part_bytes, size()); !good) return good;
   return operation([&]() -> result<void> {
     const std::size_t most = *std::ranges::max_element(part_bytes);
     for (std::size_t at = 0; at < most; at += options_.group.piece_bytes)

@@ -22,21 +22,15 @@ struct in_process_groups {
   }
 };
 
-inline rank_list make_ucx_group(unsigned ranks, const group_options& options, const std::string& transports) {
-  std::vector<fabric::ucx_group_seat> seats;
-  std::vector<std::string> addresses;
-  for (unsigned rank = 0; rank < ranks; ++rank) {
-    auto seat = fabric::ucx_group_seat::open({.group = options, .transports = transports});
-    REQUIRE_MESSAGE(seat.has_value(), (seat ? "" : to_string(seat.error())));
-    addresses.push_back(seat->address());
-    seats.push_back(std::move(*seat));
-  }
+// Every rank joins on a thread of its own, by join(rank).
+template <class Join>
+rank_list join_in_threads(unsigned ranks, Join join) {
   rank_list joined(ranks);
   std::vector<std::string> errors(ranks);
   std::vector<std::thread> threads;
   for (unsigned rank = 0; rank < ranks; ++rank)
     threads.emplace_back([&, rank] {
-      auto here = std::move(seats[rank]).join(rank, addresses);
+      auto here = join(rank);
       if (here)
         joined[rank] = std::move(*here);
       else
@@ -47,6 +41,18 @@ inline rank_list make_ucx_group(unsigned ranks, const group_options& options, co
   for (const auto& text : errors)
     REQUIRE_MESSAGE(text.empty(), text);
   return joined;
+}
+
+inline rank_list make_ucx_group(unsigned ranks, const group_options& options, const std::string& transports) {
+  std::vector<fabric::ucx_group_seat> seats;
+  std::vector<std::string> addresses;
+  for (unsigned rank = 0; rank < ranks; ++rank) {
+    auto seat = fabric::ucx_group_seat::open({.group = options, .transports = transports});
+    REQUIRE_MESSAGE(seat.has_value(), (seat ? "" : to_string(seat.error())));
+    addresses.push_back(seat->address());
+    seats.push_back(std::move(*seat));
+  }
+  return join_in_threads(ranks, [&](unsigned rank) { return std::move(seats[rank]).join(rank, addresses); });
 }
 
 struct tcp_groups {
