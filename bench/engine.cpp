@@ -8,13 +8,12 @@
 #include "llama_layers.hpp"
 #include "llama_shape.hpp"
 #include "machine.hpp"
+#include "value_of.hpp"
 
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -25,13 +24,6 @@ namespace {
 constexpr std::uint32_t model_layers = llama_3_2_1b_layers;
 constexpr std::uint32_t chunk_rows = 512;
 constexpr std::uint32_t deepest = 8192;
-
-// A measured thing that fails has no figure.
-template <class T>
-T value_of(result<T> r) {
-  if (!r) throw std::runtime_error(to_string(r.error()));
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 class engine_run {
  public:

@@ -9,6 +9,7 @@
 #include "machine.hpp"
 #include "pool_cluster.hpp"
 #include "scratch_folder.hpp"
+#include "value_of.hpp"
 
 #include <chrono>
 #include <cmath>
@@ -17,7 +18,6 @@
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,13 +34,6 @@ constexpr std::uint64_t staging_bytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t passive_bytes = std::uint64_t{512} << 20;  // of the other process
 // A step is short: a round has some.
 constexpr unsigned steps_of_round = 8;
-
-// A measured thing that fails has no figure.
-template <class T>
-T value_of(result<T> r) {
-  if (!r) throw std::runtime_error(to_string(r.error()));
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 std::shared_ptr<const adaptive::relevance_predictor> some_predictor(const engine::model_config& config) {
   const adaptive::feature_layout layout{config.kv_heads, config.hidden_size};

@@ -6,11 +6,11 @@
 #include "interleaved.hpp"
 #include "llama_shape.hpp"
 #include "machine.hpp"
+#include "value_of.hpp"
 
 #include <array>
 #include <ctime>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,12 +21,6 @@ namespace {
 
 constexpr std::uint32_t chunk_tokens = 2000;
 constexpr std::uint32_t prompt_tokens = 24;  // what a chat model is asked to repeat with
-
-template <class T>
-T value_of(result<T> r) {
-  if (!r) throw std::runtime_error(to_string(r.error()));
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 // Processor time of all threads: the ratio of two such is disturbed less by others on the machine.
 template <class Task>
