@@ -4,7 +4,6 @@
 #include "ucx/status.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace weft::fabric {
 
