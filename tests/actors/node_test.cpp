@@ -37,6 +37,24 @@ node_config lone_node() {
   return config;
 }
 
+// A system with that node, which is ready.
+class running_node {
+ public:
+  running_node() : system_(config_), started_(node::start(system_, lone_node())) {
+    REQUIRE_MESSAGE(started_, to_string(started_.error()));
+    const auto ready = here().wait_until_ready(std::chrono::seconds{30});
+    REQUIRE_MESSAGE(ready, to_string(ready.error()));
+  }
+
+  caf::actor_system& system() { return system_; }
+  node& here() { return **started_; }
+
+ private:
+  system_with_weft config_;
+  caf::actor_system system_;
+  result<std::unique_ptr<node>> started_;
+};
+
 constexpr auto patience = std::chrono::seconds{60};
 
 std::vector<std::byte> page_of(std::uint64_t number) {
@@ -49,15 +67,10 @@ std::vector<std::byte> page_of(std::uint64_t number) {
 }  // namespace
 
 TEST_CASE("a node alone encodes documents and answers from them in another order") {
-  system_with_weft config;
-  caf::actor_system system{config};
-  auto started = node::start(system, lone_node());
-  REQUIRE_MESSAGE(started, to_string(started.error()));
-  auto& here = **started;
-  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
-  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+  running_node running;
+  auto& here = running.here();
 
-  caf::scoped_actor self{system};
+  caf::scoped_actor self{running.system()};
   const auto ingest = [&](const std::string& text) {
     document_summary summary;
     self->request(here.gateway(), patience, encode_atom_v, std::string{"a name"},
@@ -113,13 +126,8 @@ TEST_CASE("a node alone encodes documents and answers from them in another order
 }
 
 TEST_CASE("a session's passive pages come back from the pool, in batches; what nobody holds is missing") {
-  system_with_weft config;
-  caf::actor_system system{config};
-  auto started = node::start(system, lone_node());
-  REQUIRE_MESSAGE(started, to_string(started.error()));
-  auto& here = **started;
-  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
-  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+  running_node running;
+  auto& here = running.here();
 
   // More pages than there is staging room for at once.
   constexpr std::uint64_t pages = 3000;
@@ -156,13 +164,8 @@ TEST_CASE("a session's passive pages come back from the pool, in batches; what n
 }
 
 TEST_CASE("threads that wait for blocks write, find and read them") {
-  system_with_weft config;
-  caf::actor_system system{config};
-  auto started = node::start(system, lone_node());
-  REQUIRE_MESSAGE(started, to_string(started.error()));
-  auto& here = **started;
-  const auto ready = here.wait_until_ready(std::chrono::seconds{30});
-  REQUIRE_MESSAGE(ready, to_string(ready.error()));
+  running_node running;
+  auto& here = running.here();
 
   const auto write_and_read = [&here](std::uint64_t first) {
     for (std::uint64_t number = first; number < first + 50; ++number) {
