@@ -6,7 +6,7 @@
 
 #include <weft/kernels/attention_columns.hpp>
 #include <weft/kernels/attention_prefill.hpp>
-#include <weft/kernels/cuda/attention_plan.hpp>
+#include <weft/kernels/cuda/prefill_work.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -14,36 +14,6 @@
 #include <cstdint>
 
 namespace weft::kernels::cuda {
-
-// Consecutive rows of one KV head. 16-byte aligned.
-struct prefill_run {
-  const std::byte* k = nullptr;  // rotated, [rows][head_dim] of the shape's kv_dtype, or codes of `coding`
-  const std::byte* v = nullptr;  // not read where sums or columns are wanted
-  const std::int32_t* positions = nullptr;  // [rows], any order
-  const std::int32_t* segments = nullptr;   // [rows]
-  std::uint32_t rows = 0;
-  row_codec coding = row_codec::raw;
-  const std::uint16_t* k_scales = nullptr;  // [rows][scales_per_row], where it is not raw
-  const std::uint16_t* v_scales = nullptr;
-};
-
-// The rows of one KV head: its runs one after the other.
-struct prefill_head {
-  const prefill_run* runs = nullptr;
-  std::uint32_t run_count = 0;
-};
-
-// A plan's lists and what they were made for, in device memory (but for `queries` itself, whose pointers are
-// the device's).
-struct prefill_work {
-  prefill_queries queries;
-  const attention_task* tasks = nullptr;
-  std::uint32_t task_count = 0;
-  const attention_merge* merges = nullptr;
-  std::uint32_t merge_count = 0;
-  const prefill_head* heads = nullptr;
-  float* scratch = nullptr;  // attention_plan::scratch_bytes
-};
 
 // All of these run behind `stream`, allocate nothing and do not wait, so a graph can capture them.
 // cudaErrorInvalidValue: kv_dtype f32, or a head_dim that is no multiple of 8 up to 256.

@@ -1,0 +1,133 @@
+#include <weft/device/cuda_device.hpp>
+
+#include <cuda_runtime_api.h>
+
+namespace weft::device {
+
+namespace {
+
+result<void> check(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return {};
+  const errc code = status == cudaErrorMemoryAllocation ? errc::out_of_space : errc::internal;
+  return fail(code, std::string(what) + ": CUDA says " + cudaGetErrorString(status));
+}
+
+// Of this thread.
+result<void> make_current(int number) {
+  return check(cudaSetDevice(number), "choosing CUDA device " + std::to_string(number));
+}
+
+struct stream_deleter {
+  void operator()(cudaStream_t handle) const { cudaStreamDestroy(handle); }
+};
+using unique_stream = std::unique_ptr<CUstream_st, stream_deleter>;
+
+class cuda_stream final : public stream {
+ public:
+  cuda_stream(int number, unique_stream made) : number_(number), handle_(std::move(made)) {}
+  // Memory that the stream still uses may be released right behind it.
+  ~cuda_stream() override { cudaStreamSynchronize(handle()); }
+  cuda_stream(const cuda_stream&) = delete;
+  cuda_stream& operator=(const cuda_stream&) = delete;
+
+  void upload(std::byte* to, const void* from, std::size_t bytes) override {
+    note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, handle()), "a copy to the device");
+  }
+  void download(void* to, const std::byte* from, std::size_t bytes) override {
+    note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle()), "a copy from the device");
+  }
+  result<void> wait() override {
+    note(cudaStreamSynchronize(handle()), "a kernel or a copy");
+    return std::exchange(failed_, {});
+  }
+
+  cudaStream_t handle() {
+    if (auto made = make_current(number_); !made) keep(std::move(made));
+    return handle_.get();
+  }
+  void note(cudaError_t status, std::string_view what) {
+    if (status != cudaSuccess)
+      keep(check(status, std::string(what) + " of CUDA device " + std::to_string(number_)));
+  }
+
+ private:
+  void keep(result<void> failed) {
+    if (failed_) failed_ = std::move(failed);
+  }
+
+  int number_;
+  unique_stream handle_;
+  result<void> failed_;
+};
+
+class cuda_device final : public device {
+ public:
+  cuda_device(int number, std::string model) : number_(number), model_(std::move(model)) {}
+
+  std::string name() const override { return "cuda:" + std::to_string(number_) + " (" + model_ + ")"; }
+  memory_size sizes() const override {
+    memory_size size;
+    if (!make_current(number_) || cudaMemGetInfo(&size.free_bytes, &size.total_bytes) != cudaSuccess)
+      return {};
+    return size;
+  }
+  result<std::unique_ptr<stream>> make_stream() override {
+    if (auto current = make_current(number_); !current) return tl::unexpected(current.error());
+    cudaStream_t handle = nullptr;
+    if (auto made =
+            check(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking), "making a stream of " + name());
+        !made)
+      return tl::unexpected(made.error());
+    return std::make_unique<cuda_stream>(number_, unique_stream(handle));
+  }
+
+ private:
+  std::byte* take(place where, std::size_t bytes) override {
+    if (!make_current(number_)) return nullptr;
+    void* data = nullptr;
+    const cudaError_t status =
+        where == place::device ? cudaMalloc(&data, bytes) : cudaMallocHost(&data, bytes);
+    if (status == cudaSuccess) return static_cast<std::byte*>(data);
+    cudaGetLastError();  // or the next launch would report it
+    return nullptr;
+  }
+  void release(place where, std::byte* data) noexcept override {
+    if (where == place::device)
+      cudaFree(data);
+    else
+      cudaFreeHost(data);
+  }
+
+  int number_;
+  std::string model_;
+};
+
+}  // namespace
+
+result<std::shared_ptr<device>> open_cuda(unsigned number) {
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status != cudaSuccess || devices == 0)
+    return fail(errc::unsupported, std::string("there is no CUDA device here (") +
+                                       cudaGetErrorString(status) + "); take the CPU");
+  if (number >= static_cast<unsigned>(devices))
+    return fail(errc::unsupported, "there is no CUDA device " + std::to_string(number) +
+                                       "; devices are 0 to " + std::to_string(devices - 1));
+  const int index = static_cast<int>(number);
+  cudaDeviceProp properties{};
+  if (auto asked =
+          check(cudaGetDeviceProperties(&properties, index), "asking CUDA device " + std::to_string(number));
+      !asked)
+    return tl::unexpected(asked.error());
+  return std::make_shared<cuda_device>(index, properties.name);
+}
+
+CUstream_st* cuda_handle(stream& s) {
+  return dynamic_cast<cuda_stream&>(s).handle();
+}
+
+void note_cuda(stream& s, int status, std::string_view what) {
+  dynamic_cast<cuda_stream&>(s).note(static_cast<cudaError_t>(status), what);
+}
+
+}  // namespace weft::device

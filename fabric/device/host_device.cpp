@@ -1,0 +1,145 @@
+#include <weft/device/host_device.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+
+namespace weft::device {
+
+namespace {
+
+constexpr std::align_val_t alignment{256};
+
+// No processor reads memory at such an address.
+constexpr std::uintptr_t apart = std::uintptr_t{1} << 62U;
+
+// Read before it was written, as any float type: not a number.
+constexpr int poison = 0xFF;
+
+std::byte* moved(const std::byte* data, std::uintptr_t by) {
+  return reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(data) + by);
+}
+
+bool is_of_device(const void* address) {
+  return (reinterpret_cast<std::uintptr_t>(address) & apart) != 0;
+}
+
+class host_stream final : public stream {
+ public:
+  explicit host_stream(std::shared_ptr<const host_device> owner) : owner_(std::move(owner)) {}
+
+  void upload(std::byte* to, const void* from, std::size_t bytes) override {
+    run([=](const host_device& owner) { copy(owner.at(to, bytes), of_host(from), bytes); });
+  }
+  void download(void* to, const std::byte* from, std::size_t bytes) override {
+    run([=](const host_device& owner) {
+      of_host(to);
+      copy(to, owner.at(from, bytes), bytes);
+    });
+  }
+  result<void> wait() override {
+    result<void> outcome;
+    for (auto work = std::move(work_); !work.empty() && outcome; work.pop_front()) {
+      try {
+        work.front()(*owner_);
+      } catch (const std::exception& e) {
+        outcome = fail(errc::internal, std::string("on ") + owner_->name() + ": " + e.what());
+      }
+    }
+    work_.clear();
+    return outcome;
+  }
+  void run(std::function<void(const host_device&)> work) { work_.push_back(std::move(work)); }
+
+ private:
+  static const void* of_host(const void* address) {
+    if (is_of_device(address)) throw std::out_of_range("the device's address where the host's was wanted");
+    return address;
+  }
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  }
+
+  std::shared_ptr<const host_device> owner_;
+  std::deque<std::function<void(const host_device&)>> work_;
+};
+
+}  // namespace
+
+struct host_device::state {
+  mutable std::mutex mutex;
+  std::size_t total_bytes = 0;
+  std::size_t used_bytes = 0;
+  std::map<const std::byte*, std::size_t> pieces;  // bytes by where they begin, on the host
+};
+
+std::shared_ptr<host_device> host_device::make(std::size_t total_bytes) {
+  return std::shared_ptr<host_device>(new host_device(total_bytes));
+}
+
+host_device::host_device(std::size_t total_bytes) : state_(std::make_unique<state>()) {
+  state_->total_bytes = total_bytes;
+}
+
+host_device::~host_device() = default;
+
+std::string host_device::name() const {
+  return "the host's device";
+}
+
+memory_size host_device::sizes() const {
+  const std::scoped_lock lock(state_->mutex);
+  return {state_->total_bytes - state_->used_bytes, state_->total_bytes};
+}
+
+result<std::unique_ptr<stream>> host_device::make_stream() {
+  return std::make_unique<host_stream>(std::static_pointer_cast<const host_device>(shared_from_this()));
+}
+
+std::byte* host_device::take(place where, std::size_t bytes) {
+  const std::scoped_lock lock(state_->mutex);
+  if (where == place::device && bytes > state_->total_bytes - state_->used_bytes) return nullptr;
+  auto* const data = static_cast<std::byte*>(::operator new(bytes, alignment, std::nothrow));
+  if (data == nullptr) return nullptr;
+  std::memset(data, poison, bytes);
+  if (where == place::pinned) return data;
+  state_->used_bytes += bytes;
+  state_->pieces.emplace(data, bytes);
+  return moved(data, apart);
+}
+
+void host_device::release(place where, std::byte* data) noexcept {
+  if (where == place::device) {
+    data = moved(data, std::uintptr_t{0} - apart);
+    const std::scoped_lock lock(state_->mutex);
+    const auto piece = state_->pieces.find(data);
+    state_->used_bytes -= piece->second;
+    state_->pieces.erase(piece);
+  }
+  ::operator delete(data, alignment);
+}
+
+const std::byte* host_device::find(const std::byte* address, std::size_t bytes) const {
+  if (bytes == 0) return nullptr;
+  if (!is_of_device(address)) throw std::out_of_range("the host's address where the device's was wanted");
+  const std::byte* const data = moved(address, std::uintptr_t{0} - apart);
+  const std::scoped_lock lock(state_->mutex);
+  auto piece = state_->pieces.upper_bound(data);
+  if (piece == state_->pieces.begin()) throw std::out_of_range("no memory of the device");
+  --piece;
+  if (data - piece->first > static_cast<std::ptrdiff_t>(piece->second) ||
+      bytes > piece->second - static_cast<std::size_t>(data - piece->first))
+    throw std::out_of_range("more bytes than a piece of the device's memory has");
+  return data;
+}
+
+void run_on_host(stream& s, std::function<void(const host_device&)> work) {
+  dynamic_cast<host_stream&>(s).run(std::move(work));
+}
+
+}  // namespace weft::device

@@ -1,0 +1,43 @@
+// What attention_prefill.hpp attends to, as it lies in device memory. Needs no CUDA itself.
+#pragma once
+
+#include <weft/kernels/attention_prefill.hpp>
+#include <weft/kernels/cuda/attention_plan.hpp>
+#include <weft/kernels/row_codec.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weft::kernels::cuda {
+
+// Consecutive rows of one KV head. 16-byte aligned.
+struct prefill_run {
+  const std::byte* k = nullptr;  // rotated, [rows][head_dim] of the shape's kv_dtype, or codes of `coding`
+  const std::byte* v = nullptr;  // not read where sums or columns are wanted
+  const std::int32_t* positions = nullptr;  // [rows], any order
+  const std::int32_t* segments = nullptr;   // [rows]
+  std::uint32_t rows = 0;
+  row_codec coding = row_codec::raw;
+  const std::uint16_t* k_scales = nullptr;  // [rows][scales_per_row], where it is not raw
+  const std::uint16_t* v_scales = nullptr;
+};
+
+// The rows of one KV head: its runs one after the other.
+struct prefill_head {
+  const prefill_run* runs = nullptr;
+  std::uint32_t run_count = 0;
+};
+
+// A plan's lists and what they were made for, in device memory (but for `queries` itself, whose pointers are
+// the device's).
+struct prefill_work {
+  prefill_queries queries;
+  const attention_task* tasks = nullptr;
+  std::uint32_t task_count = 0;
+  const attention_merge* merges = nullptr;
+  std::uint32_t merge_count = 0;
+  const prefill_head* heads = nullptr;
+  float* scratch = nullptr;  // attention_plan::scratch_bytes
+};
+
+}  // namespace weft::kernels::cuda

@@ -1,0 +1,51 @@
+// What any device does.
+#pragma once
+
+#include <weft/device/device.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace weft::device::test {
+
+template <class T>
+T value_of(result<T> made) {
+  REQUIRE_MESSAGE(made.has_value(), made.error().context);
+  return std::move(*made);
+}
+
+// Bytes come back as they were sent, in the order that a stream was given them.
+inline void check_copies(device& d) {
+  const auto stream = value_of(d.make_stream());
+  const auto there = value_of(d.allocate(1000, "bytes of a test"));
+  const auto pinned = value_of(d.allocate_pinned(1000, "bytes of a test"));
+  REQUIRE(there.size_bytes() == 1000);
+  std::vector<std::byte> back(1000), other(10, std::byte{7});
+  for (std::size_t i = 0; i < 1000; ++i)
+    pinned.data()[i] = static_cast<std::byte>(i % 251);
+  stream->upload(there.data(), pinned.data(), 1000);
+  stream->upload(there.data() + 100, other.data(), other.size());
+  stream->download(back.data(), there.data(), 1000);
+  REQUIRE(stream->wait());
+  CHECK(std::equal(back.begin(), back.begin() + 100, pinned.data()));
+  CHECK(std::all_of(back.begin() + 100, back.begin() + 110, [](std::byte b) { return b == std::byte{7}; }));
+  CHECK(std::equal(back.begin() + 110, back.end(), pinned.data() + 110));
+}
+
+inline void check_memory(device& d) {
+  const auto whole = d.sizes();
+  CHECK(whole.free_bytes <= whole.total_bytes);
+  CHECK(value_of(d.allocate(0, "nothing")).data() == nullptr);
+  const auto refused = d.allocate(std::numeric_limits<std::size_t>::max() / 4, "the rows of a test");
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::out_of_space);
+  for (const std::string& part : {std::string("the rows of a test need "), d.name(), std::string("are free")})
+    CHECK_MESSAGE(refused.error().context.find(part) != std::string::npos, refused.error().context);
+  CHECK(d.allocate(16, "bytes of a test"));
+}
+
+}  // namespace weft::device::test

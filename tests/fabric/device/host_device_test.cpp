@@ -1,0 +1,104 @@
+#include <weft/device/host_device.hpp>
+
+#include "contract.hpp"
+
+#include <cmath>
+#include <cstring>
+
+using namespace weft::device;
+using namespace weft::device::test;
+
+namespace {
+
+constexpr std::size_t some_bytes = 4096;
+
+}  // namespace
+
+TEST_CASE("copies arrive in order") {
+  check_copies(*host_device::make(some_bytes));
+}
+
+TEST_CASE("memory that is not there is refused with what is free") {
+  check_memory(*host_device::make(some_bytes));
+}
+
+TEST_CASE("memory is free again once its owner is gone") {
+  const auto d = host_device::make(some_bytes);
+  {
+    const auto all = value_of(d->allocate(some_bytes, "everything"));
+    CHECK(d->sizes().free_bytes == 0);
+    CHECK(!d->allocate(1, "one byte more"));
+    auto moved = value_of(d->allocate_pinned(1, "of the host"));
+    moved = memory();
+  }
+  CHECK(d->sizes().free_bytes == some_bytes);
+}
+
+TEST_CASE("nothing is done before it must, and then in order") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  const auto there = value_of(d->allocate(4, "a float"));
+  float value = 1.0F;
+  float back = 0.0F;
+  stream->upload(there.data(), &value, sizeof value);
+  stream->download(&back, there.data(), sizeof back);
+  value = 2.0F;  // as a program must not
+  CHECK(back == 0.0F);
+  REQUIRE(stream->wait());
+  CHECK(back == 2.0F);
+}
+
+TEST_CASE("memory that nobody wrote is not a number") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  const auto there = value_of(d->allocate(4, "a float"));
+  float back = 0.0F;
+  stream->download(&back, there.data(), sizeof back);
+  REQUIRE(stream->wait());
+  CHECK(std::isnan(back));
+}
+
+TEST_CASE("one side's address is not the other's") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  const auto there = value_of(d->allocate(64, "bytes of a test"));
+  std::byte here[64] = {};
+  const auto refused = [&](const auto& give) {
+    give();
+    const auto outcome = stream->wait();
+    return !outcome && outcome.error().code == weft::errc::internal;
+  };
+  CHECK(refused([&] { stream->upload(here, here, 1); }));
+  CHECK(refused([&] { stream->upload(there.data(), there.data(), 1); }));
+  CHECK(refused([&] { stream->download(there.data(), there.data(), 1); }));
+  CHECK(refused([&] { stream->download(here, here, 1); }));
+  CHECK(refused([&] { stream->download(here, there.data() + 1, 64); }));
+  CHECK(refused([&] { stream->download(here, there.data() + 65, 1); }));
+  const std::byte* gone = nullptr;
+  {
+    const auto released = value_of(d->allocate(64, "bytes of a test"));
+    gone = released.data();
+  }
+  CHECK(refused([&] { stream->download(here, gone, 1); }));
+  stream->download(here, there.data(), 64);
+  CHECK(stream->wait());
+}
+
+TEST_CASE("what fails in a stream is told once, and nothing is done behind it") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  bool done = false;
+  run_on_host(*stream, [](const host_device&) { throw std::runtime_error("a kernel fails"); });
+  run_on_host(*stream, [&](const host_device&) { done = true; });
+  const auto outcome = stream->wait();
+  REQUIRE(!outcome);
+  CHECK(outcome.error().context.find("a kernel fails") != std::string::npos);
+  CHECK(!done);
+  CHECK(stream->wait());
+  run_on_host(*stream, [&](const host_device& device) {
+    done = true;
+    CHECK(device.sizes().total_bytes == some_bytes);
+  });
+  CHECK(stream->wait());
+  CHECK(done);
+}
