@@ -323,6 +323,10 @@ void add_eval_command(CLI::App& app, command_context& context) {
       ->capture_default_str();
   command->add_option("--limit", options->input.limit, "contexts of each set (default: all)")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--questions", options->input.questions,
+                   "questions of each context (default: all), so that contexts with many weigh no more")
+      ->check(CLI::PositiveNumber);
   command->add_option("--threads", options->input.threads, "0: all cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

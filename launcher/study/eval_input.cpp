@@ -2,17 +2,31 @@
 
 #include <spdlog/spdlog.h>
 
+#include <cstddef>
 #include <span>
 #include <utility>
 
 namespace weft::launcher::study {
+
+namespace {
+
+// Of 0, all.
+template <class Item>
+void keep_first(std::vector<Item>& items, std::size_t count) {
+  if (count > 0 && items.size() > count)
+    items.erase(items.begin() + static_cast<std::ptrdiff_t>(count), items.end());
+}
+
+}  // namespace
 
 result<std::vector<named_set>> read_sets(const eval_input& input) {
   std::vector<named_set> sets;
   for (const auto& file : input.sets) {
     auto contexts = read_set_file(file, input.format);
     if (!contexts) return tl::unexpected(contexts.error());
-    if (input.limit > 0 && contexts->size() > input.limit) contexts->resize(input.limit);
+    keep_first(*contexts, input.limit);
+    for (set_context& context : *contexts)
+      keep_first(context.questions, input.questions);
     sets.push_back({file, file.stem().string(), std::move(*contexts)});
   }
   return sets;

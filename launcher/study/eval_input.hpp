@@ -19,7 +19,8 @@ struct eval_input {
   std::string format = "auto";     // of the sets
   std::size_t longest_tokens = 0;  // contexts lose their middle beyond that; 0: they are taken as they are
   std::string dtype = "auto";
-  std::size_t limit = 0;  // contexts of each set; 0: all
+  std::size_t limit = 0;      // contexts of each set; 0: all
+  std::size_t questions = 0;  // of each context; 0: all
   unsigned threads = 0;
 };
 
