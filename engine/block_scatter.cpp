@@ -59,7 +59,7 @@ constexpr std::size_t blocks_per_round = 32;  // bounds the rotation tables
 
 // How many of the rows (positions within a block of `tokens` that begins at `start_position`) the cache has
 // already: they are written over. Mostly it has none there at all.
-std::uint64_t rows_there(kv_cache& cache, std::uint32_t layer, std::uint32_t head,
+std::uint64_t rows_there(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
                          std::span<const std::uint16_t> positions, std::int32_t start_position,
                          std::uint32_t tokens) {
   const std::span<const std::int32_t> all(cache.positions(layer, head), cache.rows(layer, head));

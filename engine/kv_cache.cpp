@@ -2,6 +2,7 @@
 #include <weft/kernels/aligned_buffer.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 #include <utility>
 
@@ -29,12 +30,14 @@ struct kv_cache::state {
     std::size_t offset = 0;  // of its memory
     std::uint32_t capacity_rows = 0;
     std::uint32_t rows = 0;
+    std::uint64_t changes = 0;
   };
 
   kv_shape shape;
   kernels::aligned_buffer memory;
   std::vector<head> heads;  // [layer][kv_head]
   std::shared_ptr<const kv_cache> base;
+  std::unique_ptr<kv_mirror> mirror;
 
   // Of K, and of V; of the positions, and of the segments.
   std::size_t rows_bytes(std::uint32_t rows) const { return aligned(rows * shape.row_bytes()); }
@@ -120,61 +123,94 @@ const kv_cache* kv_cache::base() const {
   return state_->base.get();
 }
 
-// The lists of a cache are its own, whoever asks for them; a constant cache only shows them.
 const std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) const {
-  return const_cast<kv_cache*>(this)->k(layer, kv_head);
-}
-
-const std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) const {
-  return const_cast<kv_cache*>(this)->v(layer, kv_head);
-}
-
-const std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) const {
-  return const_cast<kv_cache*>(this)->positions(layer, kv_head);
-}
-
-const std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) const {
-  return const_cast<kv_cache*>(this)->segments(layer, kv_head);
-}
-
-std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) {
   return state_->first_byte(layer, kv_head);
 }
 
-std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) {
+const std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) const {
   return k(layer, kv_head) + state_->rows_bytes(capacity_rows(layer, kv_head));
 }
 
-std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) {
-  return reinterpret_cast<std::int32_t*>(k(layer, kv_head) +
-                                         2 * state_->rows_bytes(capacity_rows(layer, kv_head)));
+const std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) const {
+  return reinterpret_cast<const std::int32_t*>(k(layer, kv_head) +
+                                               2 * state_->rows_bytes(capacity_rows(layer, kv_head)));
 }
 
-std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) {
+const std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) const {
   const std::uint32_t capacity = capacity_rows(layer, kv_head);
-  return reinterpret_cast<std::int32_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
-                                         state::ids_bytes(capacity));
+  return reinterpret_cast<const std::int32_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
+                                               state::ids_bytes(capacity));
 }
 
-std::uint16_t* kv_cache::k_scales(std::uint32_t layer, std::uint32_t kv_head) {
+const std::uint16_t* kv_cache::k_scales(std::uint32_t layer, std::uint32_t kv_head) const {
   const std::uint32_t capacity = capacity_rows(layer, kv_head);
-  return reinterpret_cast<std::uint16_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
-                                          2 * state::ids_bytes(capacity));
+  return reinterpret_cast<const std::uint16_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
+                                                2 * state::ids_bytes(capacity));
 }
 
-std::uint16_t* kv_cache::v_scales(std::uint32_t layer, std::uint32_t kv_head) {
+const std::uint16_t* kv_cache::v_scales(std::uint32_t layer, std::uint32_t kv_head) const {
   return k_scales(layer, kv_head) +
          state_->scales_bytes(capacity_rows(layer, kv_head)) / sizeof(std::uint16_t);
 }
 
+// The lists are the cache's own; a constant cache only shows them. Threads may write rows of one head
+// together.
+std::byte* kv_cache::opened(std::uint32_t layer, std::uint32_t kv_head, const void* address) {
+  std::atomic_ref(state_->at(layer, kv_head).changes).fetch_add(1, std::memory_order_relaxed);
+  return static_cast<std::byte*>(const_cast<void*>(address));
+}
+
+std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) {
+  return opened(layer, kv_head, std::as_const(*this).k(layer, kv_head));
+}
+
+std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) {
+  return opened(layer, kv_head, std::as_const(*this).v(layer, kv_head));
+}
+
+std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) {
+  return reinterpret_cast<std::int32_t*>(
+      opened(layer, kv_head, std::as_const(*this).positions(layer, kv_head)));
+}
+
+std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) {
+  return reinterpret_cast<std::int32_t*>(
+      opened(layer, kv_head, std::as_const(*this).segments(layer, kv_head)));
+}
+
+std::uint16_t* kv_cache::k_scales(std::uint32_t layer, std::uint32_t kv_head) {
+  return reinterpret_cast<std::uint16_t*>(
+      opened(layer, kv_head, std::as_const(*this).k_scales(layer, kv_head)));
+}
+
+std::uint16_t* kv_cache::v_scales(std::uint32_t layer, std::uint32_t kv_head) {
+  return reinterpret_cast<std::uint16_t*>(
+      opened(layer, kv_head, std::as_const(*this).v_scales(layer, kv_head)));
+}
+
+std::uint64_t kv_cache::changes(std::uint32_t layer, std::uint32_t kv_head) const {
+  return std::atomic_ref(state_->at(layer, kv_head).changes).load(std::memory_order_relaxed);
+}
+
+std::span<const std::byte> kv_cache::memory() const {
+  return {state_->memory.data(), state_->memory.size_bytes()};
+}
+
+kv_mirror* kv_cache::mirror() const {
+  return state_->mirror.get();
+}
+
+void kv_cache::keep_mirror(std::unique_ptr<kv_mirror> mirror) const {
+  state_->mirror = std::move(mirror);
+}
+
 kernels::kv_run kv_cache::run(std::uint32_t layer, std::uint32_t kv_head) const {
-  auto* const lists = const_cast<kv_cache*>(this);
   return {.k = k(layer, kv_head),
           .v = v(layer, kv_head),
           .rows = rows(layer, kv_head),
           .coding = state_->shape.coding,
-          .k_scales = lists->k_scales(layer, kv_head),
-          .v_scales = lists->v_scales(layer, kv_head)};
+          .k_scales = k_scales(layer, kv_head),
+          .v_scales = v_scales(layer, kv_head)};
 }
 
 void kv_cache::set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows) {
@@ -186,7 +222,7 @@ void kv_cache::set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_
 void kv_cache::truncate(std::int32_t position) {
   for (std::uint32_t layer = 0; layer < state_->shape.layers; ++layer)
     for (std::uint32_t head = 0; head < state_->shape.kv_heads; ++head) {
-      const std::int32_t* first = positions(layer, head);
+      const std::int32_t* first = std::as_const(*this).positions(layer, head);
       const std::int32_t* last = first + rows(layer, head);
       set_rows(layer, head, static_cast<std::uint32_t>(std::lower_bound(first, last, position) - first));
     }

@@ -8,7 +8,8 @@ namespace weft::engine {
 
 namespace {
 
-bool behind_all_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, std::int32_t position) {
+bool behind_all_rows(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                     std::int32_t position) {
   const std::uint32_t rows = cache.rows(layer, kv_head);
   return rows == 0 || cache.positions(layer, kv_head)[rows - 1] < position;
 }
@@ -91,7 +92,7 @@ void merge_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
 
 }  // namespace
 
-std::uint32_t missing_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+std::uint32_t missing_rows(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
                            std::span<const std::int32_t> positions) {
   if (positions.empty()) return 0;
   if (behind_all_rows(cache, layer, kv_head, positions.front()))
@@ -108,7 +109,7 @@ std::uint32_t missing_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t k
   return missing;
 }
 
-bool has_room(kv_cache& cache, std::span<const std::int32_t> positions) {
+bool has_room(const kv_cache& cache, std::span<const std::int32_t> positions) {
   for (std::uint32_t layer = 0; layer < cache.shape().layers; ++layer)
     for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
       if (missing_rows(cache, layer, head, positions) >

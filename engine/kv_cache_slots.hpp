@@ -9,11 +9,11 @@
 namespace weft::engine {
 
 // How many of the ascending `positions` have no row yet in this (layer, KV head).
-std::uint32_t missing_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+std::uint32_t missing_rows(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
                            std::span<const std::int32_t> positions);
 
 // Whether every (layer, KV head) has room for rows at all of the ascending `positions`.
-bool has_room(kv_cache& cache, std::span<const std::int32_t> positions);
+bool has_room(const kv_cache& cache, std::span<const std::int32_t> positions);
 
 // Gives every one of the ascending `positions` a row of this (layer, KV head) and its segment: the one that
 // is there, or a new one at its place in the order, for which later rows move. slots[i] is the row of

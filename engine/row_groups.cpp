@@ -60,13 +60,14 @@ result<void> check_group(const row_batch& batch, const row_group& group, const k
 }
 
 bool is_decode_row(const row_batch& batch, const row_group& group) {
+  const kv_cache& cache = *group.cache;
   if (group.rows != 1 || batch.segments[group.first_row] != 0) return false;
   const auto position = positions_of(batch, group);
-  const kv_shape& shape = group.cache->shape();
+  const kv_shape& shape = cache.shape();
   for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
-      const std::uint32_t rows = group.cache->rows(layer, head);
-      if (rows > 0 && group.cache->positions(layer, head)[rows - 1] >= position.front()) return false;
+      const std::uint32_t rows = cache.rows(layer, head);
+      if (rows > 0 && cache.positions(layer, head)[rows - 1] >= position.front()) return false;
     }
   return true;
 }

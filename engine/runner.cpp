@@ -1,5 +1,6 @@
 #include <weft/engine/runner.hpp>
 
+#include "cpu_operations.hpp"
 #include "forward_pass.hpp"
 #include "group_sums.hpp"
 #include "model_specs.hpp"
@@ -55,6 +56,7 @@ struct runner::state {
   kv_shape shape;
   model_weights weights;
   std::vector<float> frequencies;
+  kernels::attention_shape attention;
   std::optional<forward_pass> pass;
   group_sums sums{nullptr};
   grouped_batch grouped;
@@ -64,6 +66,11 @@ struct runner::state {
 
   // By cache, where the batch, the caches and so many logits fit each other.
   result<void> group_batch(const row_batch& batch, std::span<kv_cache* const> caches, std::size_t logits);
+
+  // Room for a pass over so many rows, on all ranks.
+  result<void> prepare(std::uint32_t rows) {
+    return pass->prepare(grouped.groups, std::min(rows, options.chunk_rows));
+  }
 
   // The part of a batch that lies in rows [first, first + rows).
   row_chunk chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows);
@@ -119,7 +126,11 @@ result<runner> runner::make(std::unique_ptr<state> s, weight_source& source) {
   s->shape = {s->config.layers, s->config.kv_heads, s->config.head_dim, cache_dtype};
   s->sums = group_sums(group);
   s->frequencies = rope_frequencies_of(s->config);
-  s->pass.emplace(s->config, s->weights, s->shape, products_of(s->options.products), s->frequencies, s->pool,
+  const kernels::products allowed = products_of(s->options.products);
+  s->attention = attention_shape_of(s->config, cache_dtype, allowed);
+  s->pass.emplace(s->config, s->shape,
+                  std::make_unique<cpu_operations>(s->config, s->weights, s->shape, allowed, s->frequencies,
+                                                   s->pool, group),
                   group);
   return runner(std::move(s));
 }
@@ -177,7 +188,7 @@ kernels::thread_pool& runner::threads() {
 }
 
 const kernels::attention_shape& runner::attention() const {
-  return state_->pass->attention();
+  return state_->attention;
 }
 
 void runner::output_columns(std::uint32_t layer, std::uint32_t query_head, std::span<float> out) {
@@ -197,8 +208,10 @@ result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> 
                              std::span<float> logits, forward_observer* observer) {
   state& s = *state_;
   const std::size_t vocab = s.config.vocab_size;
-  if (auto good = agreed(s.group_batch(batch, caches, logits.size())); !good) return good;
   const auto rows = static_cast<std::uint32_t>(batch.size());
+  auto good = s.group_batch(batch, caches, logits.size());
+  if (good) good = s.prepare(rows);
+  if (good = agreed(std::move(good)); !good) return good;
   for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {
     const row_chunk chunk = s.chunk_of(batch, first, std::min(s.options.chunk_rows, rows - first));
     if (auto done = s.pass->run(chunk, logits.first(chunk.wanted.size() * vocab), observer); !done)
@@ -216,11 +229,12 @@ result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& bat
     return fail(errc::unsupported, "rows that sessions share cannot be compared with fresh ones");
   kv_cache* const caches[] = {&cache};
   auto good = check_selection(batch, selection, s.config.layers);
+  const auto rows = static_cast<std::uint32_t>(batch.size());
   if (good) good = s.group_batch(batch, caches, logits.size());
+  if (good) good = s.prepare(rows);
   if (good = agreed(std::move(good)); !good) return tl::unexpected(good.error());
   s.grouped.decode_step = false;
 
-  const auto rows = static_cast<std::uint32_t>(batch.size());
   s.stream.resize(std::size_t{rows} * s.config.hidden_size);
   s.changes.resize(rows);
   for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {

@@ -31,6 +31,12 @@ struct kv_shape {
   std::size_t row_scales() const { return kernels::scales_per_row(coding, head_dim); }
 };
 
+// What is kept of a cache elsewhere, such as on a device; it goes with the cache.
+class kv_mirror {
+ public:
+  virtual ~kv_mirror() = default;
+};
+
 class kv_cache {
  public:
   // Room for `capacity_rows` rows in every (layer, KV head).
@@ -57,7 +63,8 @@ class kv_cache {
   const kv_cache* base() const;                   // null where there is none
 
   // [row] of one (layer, KV head): head_dim elements or codes; scales ([row][row_scales]) of a cache that has
-  // some; and each row's position in the prompt (ascending) and segment.
+  // some; and each row's position in the prompt (ascending) and segment. Who writes rows asks for their
+  // address each time between two forward passes: that is how a mirror learns of it (`changes`).
   std::byte* k(std::uint32_t layer, std::uint32_t kv_head);
   std::byte* v(std::uint32_t layer, std::uint32_t kv_head);
   std::uint16_t* k_scales(std::uint32_t layer, std::uint32_t kv_head);
@@ -68,6 +75,8 @@ class kv_cache {
   const std::byte* v(std::uint32_t layer, std::uint32_t kv_head) const;
   const std::int32_t* positions(std::uint32_t layer, std::uint32_t kv_head) const;
   const std::int32_t* segments(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::uint16_t* k_scales(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::uint16_t* v_scales(std::uint32_t layer, std::uint32_t kv_head) const;
 
   // All of its rows as attention takes them.
   kernels::kv_run run(std::uint32_t layer, std::uint32_t kv_head) const;
@@ -75,11 +84,21 @@ class kv_cache {
   // Rows that were written behind the current end become part of the cache.
   void set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t rows);
 
+  // How often an address for writing in this (layer, KV head) was given away.
+  std::uint64_t changes(std::uint32_t layer, std::uint32_t kv_head) const;
+  // All of the lists above, for mirrors.
+  std::span<const std::byte> memory() const;
+  // What was given to `keep_mirror` last, or null. One thread at a time, as with forward passes.
+  kv_mirror* mirror() const;
+  void keep_mirror(std::unique_ptr<kv_mirror> mirror) const;
+
   // Forgets every row at `position` and later: the next question starts from the same documents.
   void truncate(std::int32_t position);
 
  private:
   void allocate(const kv_shape& shape, std::span<const std::uint32_t> capacity_rows);
+  // For writing: counted.
+  std::byte* opened(std::uint32_t layer, std::uint32_t kv_head, const void* address);
 
   struct state;
   std::unique_ptr<state> state_;

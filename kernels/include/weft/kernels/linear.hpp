@@ -68,6 +68,7 @@ class linear {
   std::uint32_t outputs() const { return outputs_; }
   std::uint32_t inputs() const { return inputs_; }
   dtype input_dtype() const { return input_dtype_; }
+  dtype weights_dtype() const { return weights_dtype_; }
   std::size_t allocated_bytes() const { return memory_.size_bytes(); }
   // One output's weights as f32: [inputs].
   void weights_of(std::uint32_t output, float* out) const;
