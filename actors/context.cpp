@@ -38,7 +38,7 @@ struct placement {
   bool known = false;
   machines::node_ref holder;
   std::uint64_t offset = 0;               // in its arena
-  std::vector<block::byte_range> ranges;  // [layer][band]
+  std::vector<block::byte_range> ranges;  // [layer][wanted band]
 };
 
 // One node's part of the ranking; a node with many blocks has several.
@@ -97,6 +97,17 @@ const sparse_index& index_of(const context_state& state, std::uint32_t block) {
   return *state.plan().indexes[state.plan().blocks.middle_blocks()[block].document];
 }
 
+// Those that are wanted.
+std::uint32_t bands_of(const context_state& state, std::uint32_t block) {
+  return state.plan().bands[state.plan().blocks.middle_blocks()[block].document];
+}
+
+// Where they lie for one layer.
+std::span<const block::byte_range> ranges_of(const context_state& state, const engine::block_load& load) {
+  const std::uint32_t bands = bands_of(state, load.block);
+  return std::span(state.placements[load.block].ranges).subspan(std::size_t{load.layer} * bands, bands);
+}
+
 // This node first, of others each block another one.
 std::optional<machines::node_ref> holder_for(const context_state& state, std::uint32_t block) {
   const auto& now = *state.parts.now;
@@ -115,6 +126,7 @@ void learn(context_state& state, std::uint32_t block, const machines::node_ref& 
            const machines::leased_slot& slot, std::span<const std::byte> header) {
   auto& where = state.placements[block];
   const sparse_index& index = index_of(state, block);
+  const std::uint32_t bands = bands_of(state, block);
   const auto parsed = block::view::parse(header);
   const block::identity expected{.key = state.plan().middle_keys[block],
                                  .fingerprint = state.plan().fingerprint,
@@ -127,7 +139,7 @@ void learn(context_state& state, std::uint32_t block, const machines::node_ref& 
   }
   where.ranges.clear();
   for (std::uint32_t layer = 0; layer < index.layers; ++layer)
-    for (std::uint32_t band = 0; band < index.bands; ++band)
+    for (std::uint32_t band = 0; band < bands; ++band)
       where.ranges.push_back(parsed->range_of_layer(band, layer));
   where.holder = holder;
   where.offset = slot.offset;
@@ -207,8 +219,10 @@ void place(self_pointer self, std::vector<std::uint32_t> blocks, std::function<v
   };
   for (const auto& [holder, of_holder] : by_holder) {
     lease_request request{.reader = state.parts.now->self, .keys = {}};
-    for (const std::uint32_t block : of_holder)
+    for (const std::uint32_t block : of_holder) {
       request.keys.push_back(state.plan().middle_keys[block]);
+      request.front_bytes.push_back(state.plan().middle_front_bytes[block]);
+    }
     self->request(state.parts.now->handles_of(holder.node)->storage, lease_timeout, lease_atom_v,
                   std::move(request))
         .then([self, holder = holder, of_holder = of_holder,
@@ -388,10 +402,7 @@ void rank(self_pointer self, const remote_queries& asked) {
 
 result<void> put_in_slot(context_state& state, const pending_load& wanted, std::span<const std::byte> bytes) {
   const auto& load = wanted.load;
-  const sparse_index& index = index_of(state, load.block);
-  const auto ranges = std::span(state.placements[load.block].ranges)
-                          .subspan(std::size_t{load.layer} * index.bands, index.bands);
-  return state.slots.put(state.plan(), index, load, ranges, bytes);
+  return state.slots.put(state.plan(), index_of(state, load.block), load, ranges_of(state, load), bytes);
 }
 
 void pump(self_pointer self);
@@ -431,7 +442,7 @@ void take_in(self_pointer self, const std::shared_ptr<arriving>& in, const fetch
   for (std::size_t i = 0; i < in->loads.size(); ++i) {
     auto& load = in->loads[i];
     bool here = true;
-    for (std::uint32_t band = 0; band < index_of(state, load.load.block).bands; ++band, ++range)
+    for (std::uint32_t band = 0; band < bands_of(state, load.load.block); ++band, ++range)
       here = here && range < fetched.ranges.size() && fetched.ranges[range].has_value();
     if (here && put_in_slot(state, load, in->places[i].bytes())) {
       ++done;
@@ -468,8 +479,7 @@ void pump(self_pointer self) {
       state.waiting.pop_front();
       continue;
     }
-    const std::uint32_t bands = index_of(state, next.load.block).bands;
-    const auto ranges = std::span(where.ranges).subspan(std::size_t{next.load.layer} * bands, bands);
+    const auto ranges = ranges_of(state, next.load);
     std::uint64_t bytes = 0;
     for (const auto& range : ranges)
       bytes += range.bytes;

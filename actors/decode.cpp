@@ -299,8 +299,11 @@ void load_runs(self_pointer self, const asking_ptr& job, std::size_t first, std:
   std::size_t next_block = 0;
   for (auto i = first; i < last; ++i) {
     const auto& run = job->runs[i];
-    document_to_load piece{
-        .blocks = {}, .tokens = {}, .start_position = run.start_position, .segment = run.segment};
+    document_to_load piece{.blocks = {},
+                           .tokens = {},
+                           .bands = job->bands[run.document],
+                           .start_position = run.start_position,
+                           .segment = run.segment};
     for (std::uint32_t b = 0; b < run.blocks; ++b) {
       const auto& block = read.blocks[next_block++];
       if (!block.outcome) return answer_densely(self, job);
@@ -328,10 +331,12 @@ void load_next_runs(self_pointer self, const asking_ptr& job) {
   while (job->next_run < job->runs.size()) {
     const auto& run = job->runs[job->next_run];
     const auto& m = *job->documents[run.document];
-    bytes += m.creation.block_bytes / m.block_keys.size() * run.blocks;
+    bytes += bytes_of(*job, run.document) / m.block_keys.size() * run.blocks;
     if (job->next_run > first && bytes > state.parts.room->capacity_bytes() / 2) break;
-    for (std::uint32_t b = 0; b < run.blocks; ++b)
-      order.keys.push_back(m.block_keys[run.first_block + b]);
+    for (std::uint32_t b = run.first_block; b < run.first_block + run.blocks; ++b) {
+      order.keys.push_back(m.block_keys[b]);
+      order.front_bytes.push_back(front_bytes(m, b, job->bands[run.document]));
+    }
     ++job->next_run;
   }
   const auto asked_at = state.parts.clock();
@@ -360,8 +365,8 @@ void open_engine(self_pointer self, const asking_ptr& job, session_order order) 
 
 void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_index_ptr> indexes) {
   auto& state = self->state;
-  const auto plan =
-      plan_context(*state.parts.context, *job->retrieval, job->documents, std::move(indexes), *job->plan);
+  const auto plan = plan_context(*state.parts.context, *job->retrieval, job->documents, job->bands,
+                                 std::move(indexes), *job->plan);
   if (!plan) return give_up(self, job, plan.error());
   job->runs = resident_runs(**plan, job->documents, *job->plan);
   job->remote = std::make_shared<remote_context>(*plan, state.retrieval_patience);
@@ -381,11 +386,9 @@ void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_i
           [self, job, asked_at](std::uint64_t nodes) {
             job->retrieval_nodes = nodes;
             job->result.load_microseconds += microseconds(self->state.parts.clock() - asked_at);
-            const auto& context = job->remote->plan();
-            const auto rows = resident_rows(context, job->plan->prompt_tokens + job->asked.max_tokens);
-            const auto heads = std::size_t{context.shape.layers} * context.shape.kv_heads;
+            const auto added = static_cast<std::uint32_t>(job->plan->rows.size()) + job->asked.max_tokens;
             open_engine(self, job,
-                        {.capacity_rows = std::vector(heads, rows),
+                        {.capacity_rows = resident_rows(job->remote->plan(), job->documents, added),
                          .base = {},
                          .plan = job->plan,
                          .remote = job->remote});
@@ -395,6 +398,8 @@ void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_i
 
 void read_indexes(self_pointer self, const asking_ptr& job) {
   auto& state = self->state;
+  if (const auto good = check_stored_rows(*job->retrieval, job->documents); !good)
+    return give_up(self, job, good.error());
   read_order order{
       .keys = {}, .fingerprint = state.parts.context->scope.fingerprint, .timeout = state.read_deadline};
   for (const auto& m : job->documents)

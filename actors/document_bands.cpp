@@ -15,13 +15,6 @@ std::uint32_t millionths_of(double ratio) {
   return static_cast<std::uint32_t>(std::lround(ratio / millionth));
 }
 
-std::string text_of(std::uint32_t millionths) {
-  auto text = std::to_string(millionths * millionth);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text;
-}
-
 result<std::optional<engine::banding>> banding_of(const std::string& name, std::vector<double> ratios,
                                                   std::span<const std::uint8_t> codecs) {
   const auto policy = policies::importance_policy_from_name(name);
@@ -46,7 +39,18 @@ bool is_scored(const schema::manifest& m) {
   return m.meaning.policy != "none";
 }
 
+std::string text_of(std::uint32_t millionths) {
+  return decimal_of(millionths * millionth);
+}
+
 }  // namespace
+
+std::string decimal_of(double ratio) {
+  auto text = std::to_string(ratio);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
 
 result<std::optional<engine::banding>> banding_of(const encode_request& request) {
   if (request.importance.empty()) return std::nullopt;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace weft::actors {
@@ -38,5 +39,8 @@ std::span<const std::uint32_t> rows_of(const schema::manifest& m, std::uint32_t 
 std::uint32_t served_millionths(const schema::manifest& m, std::span<const std::uint64_t> held);
 
 std::vector<std::uint32_t> band_millionths(const schema::manifest& m);
+
+// As people write it: 0.3, not 0.300000.
+std::string decimal_of(double ratio);
 
 }  // namespace weft::actors

@@ -303,9 +303,7 @@ result<opened_session> open_alone(engine_state& state, const session_order& orde
     const auto& plan = order.remote->plan();
     if (!state.may_wait)
       return fail(errc::unsupported, "sparse decoding needs an engine with a thread of its own");
-    const std::vector<std::uint32_t> one_row(std::size_t{shape.layers} * shape.kv_heads, 1);
-    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * plan.how.block_tokens *
-             bytes_of(state, one_row);
+    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * bytes_of(state, plan.slot_rows);
   }
   if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
   session s;
@@ -323,7 +321,8 @@ result<opened_session> open_alone(engine_state& state, const session_order& orde
     const auto& plan = order.remote->plan();
     s.remote = order.remote;
     s.sparse = std::make_shared<engine::sparse_context>(*state.model, plan.how, plan.documents,
-                                                        static_cast<engine::block_scorer&>(*order.remote));
+                                                        static_cast<engine::block_scorer&>(*order.remote),
+                                                        plan.slot_rows);
     order.remote->set_memory(s.sparse);
   }
   return opened_session{keep(state, std::move(s)), false};

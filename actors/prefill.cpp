@@ -201,7 +201,7 @@ result<std::vector<block_to_write>> stage_with_reduced(const work_parts& parts, 
   }
   auto block = stage_block(parts, job, index);
   if (!block) return tl::make_unexpected(block.error());
-  if (ranked && !add_checksums(*job.sparse, block->bytes->bytes())) {
+  if (ranked && !add_block(*job.sparse, block->bytes->bytes())) {
     job.sparse.reset();  // rows that cannot be read layer by layer: nothing to rank them for
     staged.clear();
   }

@@ -1,6 +1,6 @@
 #include "slot_writer.hpp"
 
-#include <weft/block/whole_layer.hpp>
+#include <weft/block/proven_layer.hpp>
 
 namespace weft::actors {
 
@@ -20,33 +20,35 @@ result<void> slot_writer::put(const sparse_context_plan& plan, const sparse_inde
   }
   const auto middle = plan.blocks.middle_blocks()[load.block];
   const std::uint32_t number = middle.first_token / plan.how.block_tokens;
-  const auto found = block::whole_layer(shape, bands, index.checksums_of(number, load.layer));
+  const auto found = block::proven_layer(shape, bands, index.checksums_of(number, load.layer));
   if (!found) return tl::make_unexpected(found.error());
   const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
   rotations_.assign(plan.frequencies, middle.start_position, shape.tokens);
   items_.clear();
+  filled_.assign(shape.kv_heads, 0);
   for (const block::band_layer& rows : *found) {
-    std::uint32_t row = 0;
+    std::size_t row = 0;
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
-      const std::uint32_t end = row + rows.counts[head];
-      while (row < end) {
-        std::uint32_t run = 1;
-        while (row + run < end && rows.positions[row + run] == rows.positions[row] + run)
-          ++run;
-        const std::size_t to = head * load.head_stride_bytes + rows.positions[row] * row_bytes;
+      const std::uint32_t count = rows.counts[head];
+      const engine::slot_head& to = load.heads[head];
+      if (filled_[head] + count > to.capacity_rows)
+        return fail(errc::corrupt, "a block has more rows than its document's index says");
+      if (count > 0)
         items_.push_back({.k = rows.k + row * row_bytes,
                           .v = rows.v + row * row_bytes,
                           .source_row_stride = shape.head_dim,
                           .entries = rows.positions + row,
-                          .rows = run,
+                          .rows = count,
                           .rotations = &rotations_,
-                          .k_out = load.k + to,
-                          .v_out = load.v + to});
-        row += run;
-      }
+                          .k_out = to.k + filled_[head] * row_bytes,
+                          .v_out = to.v + filled_[head] * row_bytes});
+      filled_[head] += count;
+      row += count;
     }
   }
   kernels::rotate_scatter(items_, shape.dtype, threads_);
+  for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
+    load.heads[head].rows = filled_[head];
   return {};
 }
 

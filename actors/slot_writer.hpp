@@ -14,8 +14,8 @@ namespace weft::actors {
 
 class slot_writer {
  public:
-  // The rows of the load's layer, proven by the index and rotated, to their place in its slot. `ranges` says
-  // how many of the bytes each band has. `corrupt` for bytes that are something else.
+  // The rows of the load's layer, proven by the index and rotated, into its slot. `ranges` says how many of
+  // the bytes each band has: the block's first bands. `corrupt` for bytes that are something else.
   result<void> put(const sparse_context_plan& plan, const sparse_index& index, const engine::block_load& load,
                    std::span<const block::byte_range> ranges, std::span<const std::byte> bytes);
 
@@ -23,6 +23,7 @@ class slot_writer {
   kernels::thread_pool threads_{1};
   kernels::rotation_table rotations_;
   std::vector<kernels::scatter_rows> items_;
+  std::vector<std::uint32_t> filled_;  // by KV head
 };
 
 }  // namespace weft::actors

@@ -1,5 +1,5 @@
 #include <weft/actors/sparse_parts.hpp>
-#include <weft/block/whole_layer.hpp>
+#include <weft/block/proven_layer.hpp>
 #include <weft/kernels/convert.hpp>
 #include <weft/policies/retrieval/representation.hpp>
 
@@ -17,7 +17,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "integers are written as they lie in memory");
 
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 constexpr std::uint32_t most_layers = 1024;  // those of a block
 constexpr std::uint32_t most_heads = 1024;
 constexpr std::uint32_t most_head_dim = 4096;
@@ -50,8 +50,17 @@ bool in_limits(const sparse_index& index) {
          index.type <= kernels::dtype::bf16;
 }
 
-std::size_t kept_bytes(std::uint64_t entries) {
+// u16 of the index, up to a multiple of 8 bytes.
+std::size_t small_bytes(std::uint64_t entries) {
   return (2 * entries + 7) / 8 * 8;
+}
+
+bool fits_blocks(const sparse_index& index) {
+  for (std::uint32_t block = 0; block < index.blocks; ++block)
+    for (std::uint32_t layer = 0; layer < index.layers; ++layer)
+      for (std::uint32_t head = 0; head < index.kv_heads; ++head)
+        if (index.rows_of(block, layer, head, index.bands) > index.block_tokens) return false;
+  return true;
 }
 
 }  // namespace
@@ -68,7 +77,8 @@ sparse_index describe_sparse(const engine::encoded_document& document, std::uint
                      .token_merge = std::min(reduced_token_merge, block_tokens),
                      .type = shape.dtype,
                      .kept = {},
-                     .checksums = {}};
+                     .checksums = {},
+                     .rows = {}};
   std::vector<float> keys(std::size_t{document.tokens()} * shape.head_dim);
   for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
@@ -80,7 +90,7 @@ sparse_index describe_sparse(const engine::encoded_document& document, std::uint
   return index;
 }
 
-result<void> add_checksums(sparse_index& index, std::span<const std::byte> bytes) {
+result<void> add_block(sparse_index& index, std::span<const std::byte> bytes) {
   const auto parsed = block::view::parse(bytes);
   if (!parsed) return tl::make_unexpected(parsed.error());
   if (index.checksums.empty()) index.bands = parsed->band_count();
@@ -93,6 +103,8 @@ result<void> add_checksums(sparse_index& index, std::span<const std::byte> bytes
     for (std::uint32_t band = 0; band < index.bands; ++band) {
       const auto range = parsed->range_of_layer(band, layer);
       index.checksums.push_back(block::layer_checksum(bytes.subspan(range.offset, range.bytes)));
+      const auto* counts = parsed->layer(band, layer).counts;
+      index.rows.insert(index.rows.end(), counts, counts + index.kv_heads);
     }
   return {};
 }
@@ -150,8 +162,9 @@ std::vector<std::byte> to_bytes(const sparse_index& index) {
   const std::array<std::uint32_t, 10> numbers{
       version,      index.layers, index.kv_heads, index.head_dim,    index.block_tokens,
       index.blocks, index.bands,  index.channels, index.token_merge, static_cast<std::uint32_t>(index.type)};
-  const std::size_t kept = kept_bytes(index.kept.size());
-  std::vector<std::byte> bytes(sizeof numbers + kept + index.checksums.size() * sizeof(std::uint64_t));
+  const std::size_t kept = small_bytes(index.kept.size());
+  const std::size_t sums = index.checksums.size() * sizeof(std::uint64_t);
+  std::vector<std::byte> bytes(sizeof numbers + kept + sums + small_bytes(index.rows.size()));
   std::memcpy(bytes.data(), numbers.data(), sizeof numbers);
   std::byte* to = bytes.data() + sizeof numbers;
   for (const std::uint32_t channel : index.kept) {
@@ -159,9 +172,10 @@ std::vector<std::byte> to_bytes(const sparse_index& index) {
     std::memcpy(to, &small, sizeof small);
     to += sizeof small;
   }
-  if (!index.checksums.empty())
-    std::memcpy(bytes.data() + sizeof numbers + kept, index.checksums.data(),
-                index.checksums.size() * sizeof(std::uint64_t));
+  if (index.checksums.empty()) return bytes;
+  std::memcpy(bytes.data() + sizeof numbers + kept, index.checksums.data(), sums);
+  std::memcpy(bytes.data() + sizeof numbers + kept + sums, index.rows.data(),
+              index.rows.size() * sizeof(std::uint16_t));
   return bytes;
 }
 
@@ -180,12 +194,15 @@ result<sparse_index> sparse_index_from_bytes(std::span<const std::byte> bytes) {
                      .token_merge = numbers[8],
                      .type = static_cast<kernels::dtype>(std::min(numbers[9], 0xffU)),
                      .kept = {},
-                     .checksums = {}};
+                     .checksums = {},
+                     .rows = {}};
   if (!in_limits(index)) return corrupt("a number out of range");
   const std::uint64_t entries = std::uint64_t{index.layers} * index.kv_heads * index.channels;
   const std::uint64_t sums = std::uint64_t{index.blocks} * index.layers * index.bands;
-  const std::size_t kept = kept_bytes(entries);
-  if (bytes.size() != sizeof numbers + kept + sums * sizeof(std::uint64_t)) return corrupt("its length");
+  const std::uint64_t counts = sums * index.kv_heads;
+  const std::size_t kept = small_bytes(entries);
+  if (bytes.size() != sizeof numbers + kept + sums * sizeof(std::uint64_t) + small_bytes(counts))
+    return corrupt("its length");
   index.kept.resize(entries);
   for (std::size_t i = 0; i < entries; ++i) {
     std::uint16_t small = 0;
@@ -194,8 +211,12 @@ result<sparse_index> sparse_index_from_bytes(std::span<const std::byte> bytes) {
     index.kept[i] = small;
   }
   index.checksums.resize(sums);
-  if (sums > 0)
-    std::memcpy(index.checksums.data(), bytes.data() + sizeof numbers + kept, sums * sizeof(std::uint64_t));
+  index.rows.resize(counts);
+  if (sums == 0) return index;
+  const auto* from = bytes.data() + sizeof numbers + kept;
+  std::memcpy(index.checksums.data(), from, sums * sizeof(std::uint64_t));
+  std::memcpy(index.rows.data(), from + sums * sizeof(std::uint64_t), counts * sizeof(std::uint16_t));
+  if (!fits_blocks(index)) return corrupt("more rows than a block has tokens");
   return index;
 }
 

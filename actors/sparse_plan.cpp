@@ -2,6 +2,8 @@
 
 #include <weft/kernels/rope.hpp>
 
+#include "document_bands.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -36,8 +38,53 @@ result<retrieval::options> retrieval_options(const question& asked, const polici
   return how;
 }
 
+result<void> check_stored_rows(const retrieval::options& how, std::span<const manifest_ptr> documents) {
+  for (const auto& m : documents)
+    for (const auto& band : m->bands)
+      if (const auto codec = static_cast<block::codec>(band.codec); codec != block::codec::raw)
+        return fail(errc::unsupported, "document `" + m->name + "` has bands in " +
+                                           std::string{kernels::name_of(codec)} +
+                                           ", and sparse decoding reads raw rows; ingest it without --codec, "
+                                           "or ask without --retrieval");
+  if (how.chosen == retrieval::policy::full || retrieval::ranks_by_reduced_keys(how.chosen)) return {};
+  for (const auto& m : documents)
+    if (m->bands.back().ratio < 1)
+      return fail(errc::unsupported, "document `" + m->name + "` keeps " + decimal_of(m->bands.back().ratio) +
+                                         " of its rows, and " + std::string{retrieval::name_of(how.chosen)} +
+                                         " ranks blocks by all of them; ask with --retrieval kvstar or "
+                                         "kvstar_ahead, or ingest it without --ratio");
+  return {};
+}
+
+namespace {
+
+// Of one (layer, KV head), in the middle blocks' wanted bands.
+struct head_rows {
+  std::uint32_t all = 0;
+  std::uint32_t most = 0;  // of one block
+};
+
+std::vector<head_rows> middle_rows(const sparse_context_plan& plan) {
+  std::vector<head_rows> rows(std::size_t{plan.shape.layers} * plan.shape.kv_heads);
+  for (const auto& block : plan.blocks.middle_blocks()) {
+    const sparse_index& index = *plan.indexes[block.document];
+    const std::uint32_t number = block.first_token / plan.how.block_tokens;
+    for (std::uint32_t layer = 0; layer < index.layers; ++layer)
+      for (std::uint32_t head = 0; head < index.kv_heads; ++head) {
+        const auto count = index.rows_of(number, layer, head, plan.bands[block.document]);
+        auto& of_head = rows[std::size_t{layer} * index.kv_heads + head];
+        of_head.all += count;
+        of_head.most = std::max(of_head.most, count);
+      }
+  }
+  return rows;
+}
+
+}  // namespace
+
 result<sparse_context_plan_ptr> plan_context(const model_context& model, const retrieval::options& how,
                                              std::span<const manifest_ptr> documents,
+                                             std::span<const std::uint32_t> bands,
                                              std::vector<sparse_index_ptr> indexes,
                                              const policies::stitch_plan& stitched) {
   auto plan = std::make_shared<sparse_context_plan>();
@@ -51,7 +98,8 @@ result<sparse_context_plan_ptr> plan_context(const model_context& model, const r
     if (index.layers != model.shape.layers || index.kv_heads != model.shape.kv_heads ||
         index.head_dim != model.shape.head_dim || index.block_tokens != how.block_tokens ||
         index.type != model.shape.dtype || documents[i]->block_tokens != how.block_tokens ||
-        index.blocks != documents[i]->tokens.size() / how.block_tokens)
+        index.blocks != documents[i]->tokens.size() / how.block_tokens ||
+        (index.blocks > 0 && index.bands != documents[i]->bands.size()))
       return fail(errc::invalid_argument, "document " + to_hex(documents[i]->document) +
                                               " was ingested with another block size or model; ingest it "
                                               "again, or ask without --retrieval");
@@ -61,8 +109,16 @@ result<sparse_context_plan_ptr> plan_context(const model_context& model, const r
   }
   plan->indexes = std::move(indexes);
   plan->blocks = retrieval::plan_blocks(plan->documents, how);
-  for (const auto& block : plan->blocks.middle_blocks())
-    plan->middle_keys.push_back(documents[block.document]->block_keys[block.first_token / how.block_tokens]);
+  plan->bands.assign(bands.begin(), bands.end());
+  for (const auto& block : plan->blocks.middle_blocks()) {
+    const schema::manifest& document = *documents[block.document];
+    const std::uint32_t number = block.first_token / how.block_tokens;
+    plan->middle_keys.push_back(document.block_keys[number]);
+    plan->middle_front_bytes.push_back(front_bytes(document, number, bands[block.document]));
+  }
+  const auto rows = middle_rows(*plan);
+  plan->slot_rows.resize(rows.size());
+  std::ranges::transform(rows, plan->slot_rows.begin(), &head_rows::most);
   return sparse_context_plan_ptr{std::move(plan)};
 }
 
@@ -93,8 +149,18 @@ std::vector<resident_run> resident_runs(const sparse_context_plan& plan,
   return runs;
 }
 
-std::uint32_t resident_rows(const sparse_context_plan& plan, std::uint32_t prompt_and_answer_tokens) {
-  return prompt_and_answer_tokens - plan.blocks.middle * plan.how.block_tokens;
+std::vector<std::uint32_t> resident_rows(const sparse_context_plan& plan,
+                                         std::span<const manifest_ptr> documents, std::uint32_t added) {
+  const auto elsewhere = middle_rows(plan);
+  std::vector<std::uint32_t> rows(elsewhere.size(), added);
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    const auto stored = rows_of(*documents[i], plan.bands[i]);
+    for (std::size_t head = 0; head < rows.size(); ++head)
+      rows[head] += head < stored.size() ? stored[head] : plan.documents[i].tokens;
+  }
+  for (std::size_t head = 0; head < rows.size(); ++head)
+    rows[head] -= std::min(rows[head] - added, elsewhere[head].all);
+  return rows;
 }
 
 result<sparse_index_ptr> open_sparse_index(std::span<const std::byte> block) {

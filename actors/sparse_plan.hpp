@@ -17,10 +17,16 @@ result<policies::retrieval::options> retrieval_options(const question& asked,
                                                        const policies::stitch_policy& stitch,
                                                        std::uint32_t block_tokens);
 
-// `indexes` by document. `invalid_argument` for an index of another model or block size.
+// `unsupported` for a document whose rows are encoded, or that lacks rows which the policy ranks by.
+result<void> check_stored_rows(const policies::retrieval::options& how,
+                               std::span<const manifest_ptr> documents);
+
+// `bands` (how many are attended) and `indexes` by document. `invalid_argument` for an index of another model
+// or block size.
 result<sparse_context_plan_ptr> plan_context(const model_context& model,
                                              const policies::retrieval::options& how,
                                              std::span<const manifest_ptr> documents,
+                                             std::span<const std::uint32_t> bands,
                                              std::vector<sparse_index_ptr> indexes,
                                              const policies::stitch_plan& stitched);
 
@@ -38,8 +44,10 @@ std::vector<resident_run> resident_runs(const sparse_context_plan& plan,
                                         std::span<const manifest_ptr> documents,
                                         const policies::stitch_plan& stitched);
 
-// Rows of a session's cache for the whole prompt and its answer, without those of middle blocks.
-std::uint32_t resident_rows(const sparse_context_plan& plan, std::uint32_t prompt_and_answer_tokens);
+// Rows of a session's cache, [layer][kv_head]: `added` ones of prompt and answer, and those of the documents
+// that are not in middle blocks.
+std::vector<std::uint32_t> resident_rows(const sparse_context_plan& plan,
+                                         std::span<const manifest_ptr> documents, std::uint32_t added);
 
 // Out of a verified block.
 result<sparse_index_ptr> open_sparse_index(std::span<const std::byte> block);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <stdexcept>
 #include <utility>
 
 namespace weft::engine {
@@ -18,6 +19,30 @@ retrieval::ranked_shape ranked_shape_of(const model_config& config, const kv_sha
           .kv_heads = config.kv_heads,
           .head_dim = config.head_dim,
           .type = shape.dtype};
+}
+
+struct row_range {
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+};
+
+// The rows of a block that a cache has, whose rows lie by ascending position.
+row_range rows_of_block(kv_cache& cache, std::uint32_t layer, std::uint32_t head,
+                        const retrieval::context_block& block, std::uint32_t block_tokens) {
+  const std::span<const std::int32_t> positions(cache.positions(layer, head), cache.rows(layer, head));
+  const auto first = std::ranges::lower_bound(positions, block.start_position);
+  const auto last = std::ranges::lower_bound(first, positions.end(),
+                                             block.start_position + static_cast<std::int32_t>(block_tokens));
+  return {static_cast<std::uint32_t>(first - positions.begin()),
+          static_cast<std::uint32_t>(last - positions.begin())};
+}
+
+std::size_t slot_bytes(std::span<const std::uint32_t> slot_rows, std::size_t heads,
+                       std::uint32_t block_tokens, std::size_t row_bytes) {
+  const std::size_t rows = slot_rows.empty()
+                               ? heads * block_tokens
+                               : std::accumulate(slot_rows.begin(), slot_rows.end(), std::size_t{0});
+  return 2 * rows * row_bytes;
 }
 
 }  // namespace
@@ -52,13 +77,13 @@ void cached_blocks::begin(std::span<const block_load> loads) {
   const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
   for (const block_load& load : loads)
     for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
-      const std::int32_t* positions = whole_.positions(load.layer, head);
-      const std::int32_t* row = std::lower_bound(positions, positions + whole_.rows(load.layer, head),
-                                                 middle_[load.block].start_position);
-      const std::size_t from = static_cast<std::size_t>(row - positions) * row_bytes;
-      const std::size_t to = head * load.head_stride_bytes;
-      std::memcpy(load.k + to, whole_.k(load.layer, head) + from, block_tokens_ * row_bytes);
-      std::memcpy(load.v + to, whole_.v(load.layer, head) + from, block_tokens_ * row_bytes);
+      const auto [first, last] = rows_of_block(whole_, load.layer, head, middle_[load.block], block_tokens_);
+      slot_head& to = load.heads[head];
+      if (last - first > to.capacity_rows)
+        throw std::logic_error("a block has more rows than its slot was made for");
+      to.rows = last - first;
+      std::memcpy(to.k, whole_.k(load.layer, head) + first * row_bytes, to.rows * row_bytes);
+      std::memcpy(to.v, whole_.v(load.layer, head) + first * row_bytes, to.rows * row_bytes);
     }
 }
 
@@ -90,8 +115,9 @@ class sparse_context::own_scorer final : public block_scorer {
 };
 
 sparse_context::sparse_context(runner& model, const retrieval::options& options,
-                               std::span<const retrieval::context_document> documents)
-    : sparse_context(model, options, documents, nullptr) {
+                               std::span<const retrieval::context_document> documents,
+                               std::span<const std::uint32_t> slot_rows)
+    : sparse_context(model, options, documents, nullptr, slot_rows) {
   own_ = std::make_unique<own_scorer>(
       retrieval::make_ranker(options, retrieval::whole_context(ranked_shape_of(model.config(), shape_),
                                                                documents, plan_, model.rope_frequencies())),
@@ -100,11 +126,13 @@ sparse_context::sparse_context(runner& model, const retrieval::options& options,
 }
 
 sparse_context::sparse_context(runner& model, const retrieval::options& options,
-                               std::span<const retrieval::context_document> documents, block_scorer& scorer)
-    : sparse_context(model, options, documents, &scorer) {}
+                               std::span<const retrieval::context_document> documents, block_scorer& scorer,
+                               std::span<const std::uint32_t> slot_rows)
+    : sparse_context(model, options, documents, &scorer, slot_rows) {}
 
 sparse_context::sparse_context(runner& model, const retrieval::options& options,
-                               std::span<const retrieval::context_document> documents, block_scorer* scorer)
+                               std::span<const retrieval::context_document> documents, block_scorer* scorer,
+                               std::span<const std::uint32_t> slot_rows)
     : model_(model),
       options_(options),
       documents_(documents.begin(), documents.end()),
@@ -112,18 +140,38 @@ sparse_context::sparse_context(runner& model, const retrieval::options& options,
       scorer_(scorer),
       shape_(model.cache_shape()),
       query_width_(std::size_t{model.config().query_heads} * shape_.head_dim),
-      block_bytes_(options.block_tokens * shape_.head_dim * kernels::size_bytes(shape_.dtype)),
+      row_bytes_(shape_.head_dim * kernels::size_bytes(shape_.dtype)),
       slots_(std::min(2 * plan_.winners, plan_.middle)),
       schedule_(options.stride),
-      slot_memory_(std::size_t{2} * shape_.layers * shape_.kv_heads * slots_ * block_bytes_),
+      slot_memory_(slots_ * slot_bytes(slot_rows, std::size_t{shape_.layers} * shape_.kv_heads,
+                                       options.block_tokens, row_bytes_)),
+      slot_heads_(std::size_t{shape_.layers} * slots_ * shape_.kv_heads),
       runs_(std::size_t{shape_.layers} * shape_.kv_heads),
       previous_queries_(shape_.layers * options.stride * query_width_),
       current_queries_(previous_queries_.size()),
       scores_(std::size_t{shape_.layers} * plan_.middle),
       winners_(std::size_t{shape_.layers} * plan_.winners),
-      recent_(model.config(), options.stride) {}
+      recent_(model.config(), options.stride) {
+  place_slots(slot_rows);
+}
 
 sparse_context::~sparse_context() = default;
+
+// A head's slots lie side by side, so that full ones are one run.
+void sparse_context::place_slots(std::span<const std::uint32_t> slot_rows) {
+  std::byte* free = slot_memory_.data();
+  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
+      const std::uint32_t rows =
+          slot_rows.empty() ? options_.block_tokens : slot_rows[std::size_t{layer} * shape_.kv_heads + head];
+      const std::size_t bytes = rows * row_bytes_;
+      for (std::uint32_t number = 0; number < slots_; ++number)
+        slot(layer, number)[head] = {.k = free + number * bytes,
+                                     .v = free + (std::size_t{slots_} + number) * bytes,
+                                     .capacity_rows = rows};
+      free += std::size_t{2} * slots_ * bytes;
+    }
+}
 
 void sparse_context::add_document(std::uint32_t number, const encoded_document& document) {
   std::vector<float> keys(std::size_t{document.tokens()} * shape_.head_dim);
@@ -135,11 +183,9 @@ void sparse_context::add_document(std::uint32_t number, const encoded_document& 
     }
 }
 
-std::byte* sparse_context::slot(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t number,
-                                bool values) {
-  const std::size_t heads = std::size_t{shape_.layers} * shape_.kv_heads;
-  const std::size_t head = std::size_t{layer} * shape_.kv_heads + kv_head + (values ? heads : 0);
-  return slot_memory_.data() + (head * slots_ + number) * block_bytes_;
+std::span<slot_head> sparse_context::slot(std::uint32_t layer, std::uint32_t number) {
+  return std::span(slot_heads_)
+      .subspan((std::size_t{layer} * slots_ + number) * shape_.kv_heads, shape_.kv_heads);
 }
 
 std::size_t sparse_context::allocated_bytes() const {
@@ -147,30 +193,34 @@ std::size_t sparse_context::allocated_bytes() const {
 }
 
 kv_cache sparse_context::resident_rows(kv_cache& whole, std::uint32_t answer_rows) const {
-  const auto middle = plan_.middle_blocks();
-  const auto elsewhere = static_cast<std::uint32_t>(middle.size()) * options_.block_tokens;
-  kv_cache resident(shape_, whole.rows(0, 0) - elsewhere + answer_rows);
-  const std::size_t row_bytes = shape_.head_dim * kernels::size_bytes(shape_.dtype);
+  const std::size_t heads = std::size_t{shape_.layers} * shape_.kv_heads;
+  std::vector<std::vector<row_range>> kept(heads);  // between the middle blocks
+  std::vector<std::uint32_t> capacity(heads, answer_rows);
   for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
-      const std::int32_t* const positions = whole.positions(layer, head);
-      const std::uint32_t rows = whole.rows(layer, head);
+      const std::size_t i = std::size_t{layer} * shape_.kv_heads + head;
+      kept[i].push_back({0, whole.rows(layer, head)});
+      for (const auto& block : plan_.middle_blocks()) {
+        const auto [first, last] = rows_of_block(whole, layer, head, block, options_.block_tokens);
+        kept[i].back().last = first;
+        kept[i].push_back({last, whole.rows(layer, head)});
+      }
+      for (const auto& [first, last] : kept[i])
+        capacity[i] += last - first;
+    }
+  kv_cache resident(shape_, capacity);
+  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
       std::uint32_t to = 0;
-      std::size_t block = 0;
-      for (std::uint32_t from = 0; from < rows;) {
-        if (block < middle.size() && positions[from] == middle[block].start_position) {
-          from += options_.block_tokens;
-          ++block;
-          continue;
-        }
-        std::memcpy(resident.k(layer, head) + to * row_bytes, whole.k(layer, head) + from * row_bytes,
-                    row_bytes);
-        std::memcpy(resident.v(layer, head) + to * row_bytes, whole.v(layer, head) + from * row_bytes,
-                    row_bytes);
-        resident.positions(layer, head)[to] = positions[from];
-        resident.segments(layer, head)[to] = whole.segments(layer, head)[from];
-        ++to;
-        ++from;
+      for (const auto& [first, last] : kept[std::size_t{layer} * shape_.kv_heads + head]) {
+        const std::size_t bytes = (last - first) * row_bytes_;
+        std::memcpy(resident.k(layer, head) + to * row_bytes_, whole.k(layer, head) + first * row_bytes_,
+                    bytes);
+        std::memcpy(resident.v(layer, head) + to * row_bytes_, whole.v(layer, head) + first * row_bytes_,
+                    bytes);
+        std::copy_n(whole.positions(layer, head) + first, last - first, resident.positions(layer, head) + to);
+        std::copy_n(whole.segments(layer, head) + first, last - first, resident.segments(layer, head) + to);
+        to += last - first;
       }
       resident.set_rows(layer, head, to);
     }
@@ -179,10 +229,14 @@ kv_cache sparse_context::resident_rows(kv_cache& whole, std::uint32_t answer_row
 
 result<kv_cache> sparse_context::start(kv_cache& whole, std::uint32_t answer_rows,
                                        const recent_queries& prompt, block_source& source) {
-  const auto last = documents_.empty() ? 0 : documents_.back().start_position + documents_.back().tokens;
-  if (whole.rows(0, 0) < last)
-    return fail(errc::invalid_argument, "the cache has " + std::to_string(whole.rows(0, 0)) +
-                                            " rows and the documents end at " + std::to_string(last) +
+  const auto last = documents_.empty() ? 0
+                                       : documents_.back().start_position +
+                                             static_cast<std::int32_t>(documents_.back().tokens);
+  const std::uint32_t rows = whole.rows(0, 0);
+  const std::int32_t end = rows == 0 ? 0 : whole.positions(0, 0)[rows - 1] + 1;
+  if (end < last)
+    return fail(errc::invalid_argument, "the cache ends at " + std::to_string(end) +
+                                            " and the documents at " + std::to_string(last) +
                                             "; sparse decoding starts from a whole prompt");
   reset(source);
   if (auto chosen = choose_first(prompt); !chosen) return tl::unexpected(chosen.error());
@@ -195,6 +249,7 @@ void sparse_context::reset(block_source& source) {
   step_in_period_ = 0;
   tables_.assign(shape_.layers, retrieval::slot_table(slots_, plan_.middle));
   std::ranges::fill(scores_, 0.0F);
+  moving_.clear();
   failed_ = {};
   counters_ = {};
 }
@@ -243,15 +298,24 @@ void sparse_context::rank(std::uint32_t layer, const query_group& group) {
 void sparse_context::begin_loads(std::uint32_t layer) {
   loads_.clear();
   const auto winners = std::span(winners_).subspan(layer * plan_.winners, plan_.winners);
-  for (const auto& [block, place] : tables_[layer].prepare(winners))
-    loads_.push_back({.layer = layer,
-                      .block = block,
-                      .k = slot(layer, 0, place, false),
-                      .v = slot(layer, 0, place, true),
-                      .head_stride_bytes = slots_ * block_bytes_});
+  for (const auto& [block, place] : tables_[layer].prepare(winners)) {
+    const auto heads = slot(layer, place);
+    for (slot_head& head : heads)
+      head.rows = 0;
+    loads_.push_back({.layer = layer, .block = block, .heads = heads});
+    moving_.push_back(heads);
+  }
   counters_.blocks_moved += loads_.size();
-  counters_.bytes_moved += loads_.size() * 2 * shape_.kv_heads * block_bytes_;
-  if (!loads_.empty()) source_->begin(loads_);
+  if (loads_.empty()) return;
+  source_->begin(loads_);
+  if (source_->arrived()) count_arrived();
+}
+
+void sparse_context::count_arrived() {
+  for (const auto heads : moving_)
+    for (const slot_head& head : heads)
+      counters_.bytes_moved += 2 * head.rows * row_bytes_;
+  moving_.clear();
 }
 
 result<void> sparse_context::finish_loads() {
@@ -259,6 +323,7 @@ result<void> sparse_context::finish_loads() {
     ++counters_.late_loads;
     if (auto waited = source_->wait(); !waited) return waited;
   }
+  count_arrived();
   for (const block_load& lost : source_->take_lost()) {
     tables_[lost.layer].lose(lost.block);
     ++counters_.blocks_lost;
@@ -273,12 +338,14 @@ void sparse_context::swap_layer(std::uint32_t layer) {
     auto& runs = runs_[std::size_t{layer} * shape_.kv_heads + head];
     runs.clear();
     for (const std::uint32_t block : table.attended()) {
-      const std::uint32_t place = table.slot_of(block);
-      const std::byte* const k = slot(layer, head, place, false);
-      if (!runs.empty() && runs.back().k + runs.back().rows / options_.block_tokens * block_bytes_ == k)
-        runs.back().rows += options_.block_tokens;
+      const slot_head& rows = slot(layer, table.slot_of(block))[head];
+      if (rows.rows == 0) continue;
+      // The values of neighbours are neighbours, too.
+      if (!runs.empty() && runs.back().k + runs.back().rows * row_bytes_ == rows.k &&
+          runs.back().v + runs.back().rows * row_bytes_ == rows.v)
+        runs.back().rows += rows.rows;
       else
-        runs.push_back({k, slot(layer, head, place, true), options_.block_tokens});
+        runs.push_back({rows.k, rows.v, rows.rows});
     }
   }
 }
@@ -374,6 +441,7 @@ void sparse_context::open(block_source& source) {
   recent_ = recent_queries(model_.config(), options_.stride);
   next_part_ = 0;
   part_heads_.resize(shape_.kv_heads);
+  part_positions_.resize(shape_.kv_heads);
   part_segments_.assign(std::size_t{part_blocks()} * options_.block_tokens, -1);  // seen from outside only
 }
 
@@ -404,12 +472,33 @@ void sparse_context::begin_part(std::uint32_t part) {
   const std::uint32_t first_slot = slots_ < 2 ? 0 : part % 2 * part_blocks();
   loads_.clear();
   for (std::uint32_t i = 0; i < std::min(part_blocks(), plan_.middle - first); ++i)
-    loads_.push_back({.layer = layer,
-                      .block = first + i,
-                      .k = slot(layer, 0, first_slot + i, false),
-                      .v = slot(layer, 0, first_slot + i, true),
-                      .head_stride_bytes = slots_ * block_bytes_});
+    loads_.push_back({.layer = layer, .block = first + i, .heads = slot(layer, first_slot + i)});
   source_->begin(loads_);
+}
+
+// The rows of blocks in neighbouring slots, moved together to the first one's place; those slots hold nothing
+// else from then on. What the prompt computes stands before or behind whole blocks, so each row may be said
+// to stand where its block begins.
+kernels::prefill_kv_head sparse_context::joined(std::uint32_t layer, std::uint32_t kv_head,
+                                                std::uint32_t first_slot, std::uint32_t first_block,
+                                                std::uint32_t blocks) {
+  const slot_head& to = slot(layer, first_slot)[kv_head];
+  auto& positions = part_positions_[kv_head];
+  positions.clear();
+  for (std::uint32_t i = 0; i < blocks; ++i) {
+    const slot_head& from = slot(layer, first_slot + i)[kv_head];
+    const std::size_t at = positions.size() * row_bytes_;
+    if (to.k + at != from.k) {
+      std::memmove(to.k + at, from.k, from.rows * row_bytes_);
+      std::memmove(to.v + at, from.v, from.rows * row_bytes_);
+    }
+    positions.insert(positions.end(), from.rows, plan_.middle_blocks()[first_block + i].start_position);
+  }
+  return {.k = to.k,
+          .v = to.v,
+          .rows = static_cast<std::uint32_t>(positions.size()),
+          .positions = positions.data(),
+          .segments = part_segments_.data()};
 }
 
 std::span<const kernels::prefill_kv_head> sparse_context::next_part(std::uint32_t layer, const kv_cache&) {
@@ -426,20 +515,11 @@ std::span<const kernels::prefill_kv_head> sparse_context::next_part(std::uint32_
   }
   if (slots_ >= 2) begin_part(part + 1);
   ++next_part_;
-  const auto middle = plan_.middle_blocks();
   const std::uint32_t first = part % parts_of_a_layer() * part_blocks();
   const std::uint32_t blocks = std::min(part_blocks(), plan_.middle - first);
-  part_positions_.clear();
-  for (std::uint32_t i = 0; i < blocks; ++i)
-    for (std::uint32_t token = 0; token < options_.block_tokens; ++token)
-      part_positions_.push_back(middle[first + i].start_position + static_cast<std::int32_t>(token));
   const std::uint32_t first_slot = slots_ < 2 ? 0 : part % 2 * part_blocks();
   for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
-    part_heads_[head] = {.k = slot(layer, head, first_slot, false),
-                         .v = slot(layer, head, first_slot, true),
-                         .rows = blocks * options_.block_tokens,
-                         .positions = part_positions_.data(),
-                         .segments = part_segments_.data()};
+    part_heads_[head] = joined(layer, head, first_slot, first, blocks);
   return part_heads_;
 }
 

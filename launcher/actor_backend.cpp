@@ -138,9 +138,6 @@ std::optional<error> refuse_unserved(const ask_request& r) {
                  "a sparse ratio belongs to a retrieval policy and is above 0 and at most 1"};
   if (r.retrieval.empty() && (r.stride > 0 || !r.scale.empty()))
     return error{errc::invalid_argument, "a stride and a scale belong to a retrieval policy; name one"};
-  if (!r.retrieval.empty() && r.ratio && *r.ratio != 1)
-    return error{errc::unsupported,
-                 "sparse decoding reads whole blocks; ask with a ratio or with --retrieval"};
   return std::nullopt;
 }
 

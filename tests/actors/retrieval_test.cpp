@@ -78,7 +78,7 @@ struct stored_document {
       REQUIRE(place);
       REQUIRE(block::write(place->bytes(), {key_of(i), fingerprint, 0, 0}, of_block, bands,
                            rows.block_source(i, block_tokens)));
-      REQUIRE(add_checksums(index, place->bytes()));
+      REQUIRE(add_block(index, place->bytes()));
       blocks[key_of(i)].assign(place->bytes().begin(), place->bytes().end());
       if (with_reduced)
         put(policies::reduced_keys_key(key_of(i)), reduced_keys(index, rows, i), reduced_keys_tag);

@@ -31,7 +31,32 @@ struct prompt {
   std::int32_t next_position = 0;
 };
 
-prompt dense_prompt(runner& model, std::uint32_t stride) {
+// Takes rows of documents away, of each head others and of some heads nearly all.
+void drop_rows(kv_cache& cache) {
+  const kv_shape& shape = cache.shape();
+  const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+      std::uint32_t to = 0;
+      for (std::uint32_t from = 0; from < cache.rows(layer, head); ++from) {
+        const auto position = static_cast<std::uint32_t>(cache.positions(layer, head)[from]);
+        const std::uint32_t lot = (position * 2654435761U >> 16U) % 32;
+        if (lot >= (head % 2 == 0 ? 20U : 2U) + layer) continue;
+        std::memmove(cache.k(layer, head) + to * row_bytes, cache.k(layer, head) + from * row_bytes,
+                     row_bytes);
+        std::memmove(cache.v(layer, head) + to * row_bytes, cache.v(layer, head) + from * row_bytes,
+                     row_bytes);
+        cache.positions(layer, head)[to] = cache.positions(layer, head)[from];
+        cache.segments(layer, head)[to] = cache.segments(layer, head)[from];
+        ++to;
+      }
+      cache.set_rows(layer, head, to);
+    }
+}
+
+enum class kept { all, some };
+
+prompt dense_prompt(runner& model, std::uint32_t stride, kept rows_kept = kept::all) {
   prompt made{.encoded = {},
               .documents = {},
               .whole = kv_cache(model.cache_shape(), 400),
@@ -48,6 +73,7 @@ prompt dense_prompt(runner& model, std::uint32_t stride) {
   for (std::size_t i = 0; i < made.encoded.size(); ++i)
     REQUIRE(scatter_document(model, made.whole, made.encoded[i], made.documents[i].start_position,
                              static_cast<std::int32_t>(i + 1)));
+  if (rows_kept == kept::some) drop_rows(made.whole);
   add_rows(rows, some_tokens(11, 9), position);
   rows.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
   made.logits.resize(model.config().vocab_size);
@@ -99,6 +125,25 @@ class counting_source final : public block_source {
   std::vector<block_load> held_;
 };
 
+// The most rows of a block, by head.
+std::vector<std::uint32_t> most_rows(prompt& asked, const retrieval::options& options) {
+  const kv_shape& shape = asked.whole.shape();
+  const auto plan = retrieval::plan_blocks(asked.documents, options);
+  std::vector<std::uint32_t> most(std::size_t{shape.layers} * shape.kv_heads, 0);
+  for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < shape.kv_heads; ++head)
+      for (const auto& block : plan.middle_blocks()) {
+        const std::span positions(asked.whole.positions(layer, head), asked.whole.rows(layer, head));
+        const auto rows = std::ranges::count_if(positions, [&](std::int32_t position) {
+          return position >= block.start_position &&
+                 position < block.start_position + static_cast<std::int32_t>(options.block_tokens);
+        });
+        auto& of_head = most[std::size_t{layer} * shape.kv_heads + head];
+        of_head = std::max(of_head, static_cast<std::uint32_t>(rows));
+      }
+  return most;
+}
+
 struct sparse_answer {
   std::vector<token_id> tokens;
   std::vector<float> logits;  // of the last step
@@ -107,15 +152,18 @@ struct sparse_answer {
 };
 
 sparse_answer answer_sparsely(runner& model, prompt& asked, const retrieval::options& options, bool late) {
-  sparse_context sparse(model, options, asked.documents);
+  sparse_context sparse(model, options, asked.documents, most_rows(asked, options));
   for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
     sparse.add_document(i, asked.encoded[i]);
   counting_source source(cached_blocks(asked.whole, sparse.plan().middle_blocks(), options.block_tokens),
                          late);
   auto resident = sparse.start(asked.whole, answer_tokens, asked.recent, source);
   REQUIRE_MESSAGE(resident.has_value(), resident.error().context);
-  const std::uint32_t elsewhere = sparse.plan().middle * options.block_tokens;
-  CHECK(resident->capacity_rows() == asked.whole.rows(0, 0) - elsewhere + answer_tokens);
+  CHECK(resident->capacity_rows(0, 0) == resident->rows(0, 0) + answer_tokens);
+  if (std::cmp_equal(asked.whole.rows(0, 0), asked.next_position)) {
+    const std::uint32_t elsewhere = sparse.plan().middle * options.block_tokens;
+    CHECK(resident->rows(0, 0) == asked.whole.rows(0, 0) - elsewhere);
+  }
   kv_cache* const caches[] = {&*resident};
   sparse_answer found{.tokens = {}, .logits = asked.logits, .counters = {}};
   for (std::uint32_t i = 0; i < answer_tokens; ++i) {
@@ -151,6 +199,33 @@ TEST_CASE("attending to every block is dense decoding, token by token") {
       const auto dense = dense_answer(model, asked);
       const auto sparse = answer_sparsely(model, asked, small_blocks(policy, 1.0, stride), false);
       CHECK(sparse.tokens == dense);
+    }
+}
+
+TEST_CASE("attending to the rows that are left of every block is dense decoding over them") {
+  auto model = load_fixture("llama");
+  for (const auto policy : every_policy)
+    for (const std::uint32_t stride : {1U, 3U}) {
+      CAPTURE(std::string{retrieval::name_of(policy)});
+      auto asked = dense_prompt(model, stride, kept::some);
+      CHECK(asked.whole.rows(0, 1) < asked.whole.rows(0, 0) / 2);
+      const auto dense = dense_answer(model, asked);
+      const auto options = small_blocks(policy, 1.0, stride);
+      const auto sparse = answer_sparsely(model, asked, options, false);
+      CHECK(sparse.tokens == dense);
+      const auto plan = retrieval::plan_blocks(asked.documents, options);
+      std::uint64_t bytes = 0;
+      for (std::uint32_t layer = 0; layer < model.config().layers; ++layer)
+        for (std::uint32_t head = 0; head < model.config().kv_heads; ++head)
+          for (std::uint32_t row = 0; row < asked.whole.rows(layer, head); ++row) {
+            const auto position = asked.whole.positions(layer, head)[row];
+            if (std::ranges::any_of(plan.middle_blocks(), [&](const auto& block) {
+                  return position >= block.start_position &&
+                         position < block.start_position + static_cast<std::int32_t>(options.block_tokens);
+                }))
+              bytes += 2 * asked.whole.shape().row_bytes();
+          }
+      CHECK(sparse.counters.bytes_moved == bytes);
     }
 }
 
@@ -330,14 +405,19 @@ class failing_source final : public block_source {
 TEST_CASE("a prompt against blocks that pass by gives the logits and answers of a whole one") {
   auto model = load_fixture("llama");
   for (const auto policy : every_policy)
-    for (const double ratio : {0.04, 0.3, 1.0}) {
+    for (const auto& [ratio, rows_kept] : {std::pair{0.04, kept::all},
+                                           {0.3, kept::all},
+                                           {1.0, kept::all},
+                                           {0.04, kept::some},
+                                           {0.3, kept::some},
+                                           {1.0, kept::some}}) {
       CAPTURE(std::string{retrieval::name_of(policy)});
       CAPTURE(ratio);
-      auto asked = dense_prompt(model, 3);
+      auto asked = dense_prompt(model, 3, rows_kept);
       const auto options = small_blocks(policy, ratio);
       const auto from_whole = answer_sparsely(model, asked, options, false);
 
-      sparse_context sparse(model, options, asked.documents);
+      sparse_context sparse(model, options, asked.documents, most_rows(asked, options));
       for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
         sparse.add_document(i, asked.encoded[i]);
       counting_source source(cached_blocks(asked.whole, sparse.plan().middle_blocks(), options.block_tokens),

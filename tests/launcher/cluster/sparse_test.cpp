@@ -17,17 +17,22 @@ using nlohmann::json;
 namespace {
 
 constexpr std::uint64_t row_bytes = 1024;  // of the recall model: 4 layers, 2 heads, 32 channels, bf16
+constexpr std::uint64_t layers = 4;
+constexpr std::uint64_t block_tokens = 16;
 constexpr std::uint64_t small_cache_bytes = 244 << 10;
 
-std::string cluster_file(unsigned replicas, std::uint64_t cache_bytes) {
+std::string cluster_file(unsigned replicas, std::uint64_t cache_bytes, unsigned rankers = 3,
+                         const std::string& options = "") {
   std::string text = "model = \"" WEFT_SOURCE_DIR "/models/recall\"\nreplicas = " + std::to_string(replicas) +
-                     "\nblock_tokens = 16\n[gateway]\nlisten = \"127.0.0.1:0\"\n";
+                     "\nblock_tokens = 16\n" + options + "[gateway]\nlisten = \"127.0.0.1:0\"\n";
   const auto node = [&](const std::string& name, const std::string& roles, const std::string& more) {
     text += "[[node]]\nname = \"" + name + "\"\nroles = [" + roles + "]\nhost = \"127.0.0.1\"\n" + more;
   };
   node("prefill", "\"prefill\"", "");
-  for (const char* name : {"storage-1", "storage-2", "storage-3"})
-    node(name, "\"storage\", \"retrieval\"", "dram = \"32 MiB\"\n");
+  for (const char* name : {"storage-1", "storage-2", "storage-3"}) {
+    node(name, rankers > 0 ? "\"storage\", \"retrieval\"" : "\"storage\"", "dram = \"32 MiB\"\n");
+    rankers -= std::min(rankers, 1U);
+  }
   node("decode", "\"decode\", \"gateway\"",
        cache_bytes > 0 ? "cache = \"" + std::to_string(cache_bytes >> 10) + " KiB\"\n" : "");
   return text;
@@ -45,8 +50,8 @@ struct context {
   std::uint64_t tokens = 0;
 };
 
-context ingest_sets(running_cluster& cluster, const std::string& file, std::size_t sets,
-                    bool joined = false) {
+context ingest_sets(running_cluster& cluster, const std::string& file, std::size_t sets, bool joined = false,
+                    const client::ingest_request& how = {}) {
   context made;
   std::ifstream lines{std::string{WEFT_SOURCE_DIR "/models/sets/"} + file};
   std::string line;
@@ -59,7 +64,7 @@ context ingest_sets(running_cluster& cluster, const std::string& file, std::size
       texts.resize(1);
     }
     for (const auto& text : texts) {
-      client::ingest_request request;
+      client::ingest_request request = how;
       request.name = "document";
       request.text = text;
       const auto info = cluster.client().ingest(request);
@@ -88,6 +93,28 @@ client::ask_result answer_to(running_cluster& cluster, const client::ask_request
   const auto answer = cluster.client().ask(request);
   REQUIRE_MESSAGE(answer, to_string(answer.error()));
   return *answer;
+}
+
+client::ingest_request scored(std::optional<double> ratio, std::vector<std::string> codecs) {
+  client::ingest_request request;
+  request.importance = "kvzip";
+  request.ratio = ratio;
+  request.codecs = std::move(codecs);
+  return request;
+}
+
+std::uint64_t moved_bytes(const client::ask_result& answer) {
+  std::uint64_t bytes = 0;
+  for (const auto& t : answer.transfers)
+    bytes += t.bytes;
+  return bytes;
+}
+
+std::string refusal_of(running_cluster& cluster, const client::ask_request& request) {
+  const auto answer = cluster.client().ask(request);
+  REQUIRE(!answer);
+  CHECK(answer.error().context.find('\n') == std::string::npos);
+  return answer.error().context;
 }
 
 }  // namespace
@@ -149,6 +176,65 @@ TEST_CASE("a context of eight times the cache of the node that decodes is answer
   CHECK(right >= 5);  // 6 of 8; densely 8
   CHECK(holders.size() == 3);
   CHECK(cluster.stop() == 0);
+}
+
+TEST_CASE("documents in bands are decoded sparsely over the rows that a ratio keeps") {
+  for (const unsigned rankers : {1U, 2U, 3U}) {
+    CAPTURE(rankers);
+    running_cluster cluster(cluster_file(2, 0, rankers), 5);
+    const auto about = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored({}, {}));
+    const auto& q = about.questions[0];
+    const auto at = [&](const std::string& policy, double sparse_ratio, double ratio) {
+      auto request = request_for(about, q, policy, sparse_ratio);
+      request.ratio = ratio;
+      return answer_to(cluster, request);
+    };
+    for (const double ratio : {0.2, 0.3, 1.0}) {
+      CAPTURE(ratio);
+      const auto dense = at("", 0, ratio);
+      for (const char* policy : {"full", "kvstar", "quest", "esa", "kvstar_ahead"}) {
+        CAPTURE(policy);
+        const auto sparse = at(policy, 1.0, ratio);
+        CHECK(sparse.tokens == dense.tokens);
+        REQUIRE(sparse.sparse);
+        CHECK(sparse.sparse->blocks_lost == 0);
+        CHECK(sparse.misses == 0);
+      }
+    }
+    const auto dense = at("", 0, 0.3);
+    for (const char* policy : {"kvstar", "quest", "kvstar_ahead"}) {
+      CAPTURE(policy);
+      const auto whole = at(policy, 0.25, 1.0);
+      const auto some = at(policy, 0.25, 0.3);
+      REQUIRE(some.sparse);
+      REQUIRE(whole.sparse);
+      CHECK(some.sparse->retrieval_nodes == rankers);
+      CHECK(some.sparse->chosen_blocks == whole.sparse->chosen_blocks);
+      CHECK(some.sparse->blocks_lost == 0);
+      CHECK(some.sparse->cache_bytes < whole.sparse->cache_bytes);
+      // Each middle block passes by once for the prompt; then winners come, and of those their bands.
+      const auto winners = moved_bytes(some) - std::min(moved_bytes(some), moved_bytes(dense));
+      CHECK(winners < some.sparse->blocks_moved * (block_tokens * row_bytes / layers) * 6 / 10);
+      CHECK(moved_bytes(some) < moved_bytes(whole) / 2);
+    }
+    if (rankers < 3) {
+      CHECK(cluster.stop() == 0);
+      continue;
+    }
+
+    // What was left out at ingest is as what is left out of a question, but for those who rank by all rows.
+    const auto pruned = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored(0.3, {}));
+    CHECK(answer_to(cluster, request_for(pruned, q, "kvstar_ahead", 1.0)).tokens == dense.tokens);
+    CHECK(refusal_of(cluster, request_for(pruned, q, "quest", 1.0)).find("kvstar_ahead") !=
+          std::string::npos);
+    const auto coded = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored({}, {"int8"}));
+    CHECK(refusal_of(cluster, request_for(coded, q, "kvstar", 1.0)).find("--codec") != std::string::npos);
+    const auto unscored = ingest_sets(cluster, "needle_512.jsonl", 1);
+    auto request = request_for(unscored, q, "kvstar", 1.0);
+    request.ratio = 0.3;
+    CHECK(refusal_of(cluster, request).find("--importance") != std::string::npos);
+    CHECK(cluster.stop() == 0);
+  }
 }
 
 TEST_CASE("a retrieval node that is killed in the middle of an answer does not end it") {

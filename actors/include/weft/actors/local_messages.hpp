@@ -155,8 +155,11 @@ struct sparse_context_plan {
   std::vector<policies::retrieval::context_document> documents;
   policies::retrieval::block_plan blocks;
   std::vector<id128> document_ids;
-  std::vector<sparse_index_ptr> indexes;  // by document
-  std::vector<id128> middle_keys;         // by middle block
+  std::vector<sparse_index_ptr> indexes;          // by document
+  std::vector<std::uint32_t> bands;               // by document: how many of them are attended
+  std::vector<id128> middle_keys;                 // by middle block
+  std::vector<std::uint64_t> middle_front_bytes;  // of its wanted bands; 0: all
+  std::vector<std::uint32_t> slot_rows;           // [layer][kv_head]: the most of a middle block
   id128 fingerprint;
   engine::kv_shape shape;
   std::uint32_t query_heads = 0;

@@ -27,12 +27,21 @@ struct sparse_index {
   kernels::dtype type = kernels::dtype::bf16;
   std::vector<std::uint32_t> kept;       // [layer][kv_head][channel]
   std::vector<std::uint64_t> checksums;  // [block][layer][band]: `block::layer_checksum`
+  std::vector<std::uint16_t> rows;       // [block][layer][band][kv_head]
 
   std::span<const std::uint32_t> channels_of(std::uint32_t layer, std::uint32_t kv_head) const {
     return std::span(kept).subspan((std::size_t{layer} * kv_heads + kv_head) * channels, channels);
   }
   std::span<const std::uint64_t> checksums_of(std::uint32_t block, std::uint32_t layer) const {
     return std::span(checksums).subspan((std::size_t{block} * layers + layer) * bands, bands);
+  }
+  // Of one KV head of a block, in so many of its bands.
+  std::uint32_t rows_of(std::uint32_t block, std::uint32_t layer, std::uint32_t kv_head,
+                        std::uint32_t wanted_bands) const {
+    std::uint32_t sum = 0;
+    for (std::uint32_t band = 0; band < wanted_bands; ++band)
+      sum += rows[((std::size_t{block} * layers + layer) * bands + band) * kv_heads + kv_head];
+    return sum;
   }
   std::uint32_t merged() const { return (block_tokens + token_merge - 1) / token_merge; }
   std::size_t reduced_bytes() const {
@@ -46,12 +55,12 @@ using sparse_index_ptr = std::shared_ptr<const sparse_index>;
 inline constexpr double reduced_dim_ratio = 0.25;
 inline constexpr std::uint32_t reduced_token_merge = 2;
 
-// Chooses the channels of a document; `checksums` are filled in block by block. No blocks: it has no full
-// one.
+// Chooses the channels of a document; `checksums` and `rows` are filled in block by block. No blocks: it has
+// no full one.
 sparse_index describe_sparse(const engine::encoded_document& document, std::uint32_t block_tokens);
 
-// Adds the checksums of a finished block, the next full one.
-result<void> add_checksums(sparse_index& index, std::span<const std::byte> block);
+// Adds what a finished block, the next full one, is proven by, and how many rows it has where.
+result<void> add_block(sparse_index& index, std::span<const std::byte> block);
 
 // The reduced keys of block `number` before RoPE, [layer][kv_head][merged][channel] in the index's type.
 std::vector<std::byte> reduced_keys(const sparse_index& index, const engine::encoded_document& document,

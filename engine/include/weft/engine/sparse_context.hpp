@@ -9,7 +9,8 @@
 //   for each step: sparse.begin_step(); model.forward(row, {&resident}, logits, &sparse); sparse.end_step();
 //
 // `resident` holds everything but the middle blocks; chosen ones lie in slots of the context's own: never
-// more than twice as many as are attended.
+// more than twice as many as are attended. Documents may have lost rows, in each head others: blocks are
+// ranked by all rows that there were, and attended with those that are left.
 //
 // A context that never lies here as a whole, which may be larger than memory: its middle blocks come through
 // the slots, layer by layer, while the prompt's rows are computed against them, exactly.
@@ -55,14 +56,19 @@ class recent_queries final : public forward_observer {
   std::vector<std::uint32_t> known_;  // by layer
 };
 
-// A middle block of one layer that is wanted, and where its rows go: for each KV head K rows, rotated to
-// their positions, and V rows; heads lie `head_stride_bytes` apart.
+// Where the rows of one KV head of a block go: K rows, rotated to their positions, and V rows, in any order.
+struct slot_head {
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
+  std::uint32_t capacity_rows = 0;
+  std::uint32_t rows = 0;  // said by who brings them
+};
+
+// A middle block of one layer that is wanted.
 struct block_load {
   std::uint32_t layer = 0;
   std::uint32_t block = 0;
-  std::byte* k = nullptr;
-  std::byte* v = nullptr;
-  std::size_t head_stride_bytes = 0;
+  std::span<slot_head> heads;
 };
 
 // Where blocks lie that are not resident.
@@ -114,9 +120,9 @@ class cached_blocks final : public block_source {
 
 struct sparse_counters {
   std::uint64_t steps = 0;
-  std::uint64_t rankings = 0;      // of one layer's blocks
-  std::uint64_t blocks_moved = 0;  // of one layer
-  std::uint64_t bytes_moved = 0;
+  std::uint64_t rankings = 0;        // of one layer's blocks
+  std::uint64_t blocks_moved = 0;    // of one layer
+  std::uint64_t bytes_moved = 0;     // of rows that came
   std::uint64_t late_loads = 0;      // waited for
   std::uint64_t stale_rankings = 0;  // of a layer, in which a place did not answer in time
   std::uint64_t blocks_lost = 0;     // chosen, and nobody delivered them: not attended
@@ -124,17 +130,20 @@ struct sparse_counters {
 
 class sparse_context final : public forward_observer {
  public:
-  // `documents` by ascending position in the prompt. `source` may be set later, before `start`.
+  // `documents` by ascending position in the prompt. `slot_rows`, [layer][kv_head]: the most rows of a middle
+  // block; none: all of its tokens.
   sparse_context(runner& model, const policies::retrieval::options& options,
-                 std::span<const policies::retrieval::context_document> documents);
+                 std::span<const policies::retrieval::context_document> documents,
+                 std::span<const std::uint32_t> slot_rows = {});
   // Blocks are ranked by `scorer`, which must outlive this. Not asked where every middle block is attended.
   sparse_context(runner& model, const policies::retrieval::options& options,
-                 std::span<const policies::retrieval::context_document> documents, block_scorer& scorer);
+                 std::span<const policies::retrieval::context_document> documents, block_scorer& scorer,
+                 std::span<const std::uint32_t> slot_rows = {});
   ~sparse_context() override;
 
   const policies::retrieval::block_plan& plan() const { return plan_; }
 
-  // What a document's blocks are ranked by, from its keys.
+  // What a document's blocks are ranked by, from its keys: of all tokens, also of rows that are not kept.
   void add_document(std::uint32_t number, const encoded_document& document);
 
   // Takes the prompt that `whole` holds, document rows at their places: returns a cache with the rows that
@@ -172,8 +181,10 @@ class sparse_context final : public forward_observer {
   class own_scorer;
 
   sparse_context(runner& model, const policies::retrieval::options& options,
-                 std::span<const policies::retrieval::context_document> documents, block_scorer* scorer);
+                 std::span<const policies::retrieval::context_document> documents, block_scorer* scorer,
+                 std::span<const std::uint32_t> slot_rows);
 
+  void place_slots(std::span<const std::uint32_t> slot_rows);
   void reset(block_source& source);
   bool ranks() const { return plan_.winners > 0 && plan_.winners < plan_.middle; }
   void submit(std::span<const layer_group> asked);
@@ -187,8 +198,11 @@ class sparse_context final : public forward_observer {
   void swap_layer(std::uint32_t layer);
   result<void> finish_loads();
   query_group group_of(const std::vector<float>& queries, std::uint32_t layer, std::uint32_t steps) const;
+  void count_arrived();
   kv_cache resident_rows(kv_cache& whole, std::uint32_t answer_rows) const;
-  std::byte* slot(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t slot, bool values);
+  std::span<slot_head> slot(std::uint32_t layer, std::uint32_t number);
+  kernels::prefill_kv_head joined(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t first_slot,
+                                  std::uint32_t first_block, std::uint32_t blocks);
 
   runner& model_;
   policies::retrieval::options options_;
@@ -198,30 +212,33 @@ class sparse_context final : public forward_observer {
   block_scorer* scorer_;
   kv_shape shape_;
   std::size_t query_width_;
-  std::size_t block_bytes_;  // K rows of one (layer, KV head)
+  std::size_t row_bytes_;  // of K
   std::uint32_t slots_;
 
   block_source* source_ = nullptr;
   policies::retrieval::period_schedule schedule_;
   policies::retrieval::step_actions actions_;
   std::uint32_t step_in_period_ = 0;
-  kernels::aligned_buffer slot_memory_;                  // [layer][kv_head][slot], K and behind all of them V
-  std::vector<policies::retrieval::slot_table> tables_;  // by layer
-  std::vector<std::vector<kernels::kv_run>> runs_;       // [layer][kv_head]
+  kernels::aligned_buffer slot_memory_;                    // [layer][kv_head][K, V][slot]
+  std::vector<slot_head> slot_heads_;                      // [layer][slot][kv_head]
+  std::vector<policies::retrieval::slot_table> tables_;    // by layer
+  std::vector<std::vector<kernels::kv_run>> runs_;         // [layer][kv_head]
   std::vector<float> previous_queries_, current_queries_;  // [layer][step][query_head][head_dim]
   std::uint32_t previous_steps_ = 0;
   std::vector<float> scores_;  // [layer][block]
   std::vector<layer_group> asked_;
   std::vector<std::uint32_t> winners_;  // [layer][winner]
   std::vector<block_load> loads_;
-  result<void> failed_;  // in a callback of the forward pass
+  std::vector<std::span<const slot_head>> moving_;  // begun, not yet counted
+  result<void> failed_;                             // in a callback of the forward pass
 
   // While the prompt is computed: parts of all layers, one behind the other, through two halves of the slots.
   bool prompt_ = false;
   recent_queries recent_;
   std::uint32_t begun_part_ = 0;  // the last one whose blocks are on their way or here
   std::uint32_t next_part_ = 0;   // to be attended
-  std::vector<std::int32_t> part_positions_, part_segments_;
+  std::vector<std::vector<std::int32_t>> part_positions_;  // [kv_head][row]
+  std::vector<std::int32_t> part_segments_;
   std::vector<kernels::prefill_kv_head> part_heads_;
   sparse_counters counters_;
 };

@@ -1,4 +1,4 @@
-#include <weft/block/whole_layer.hpp>
+#include <weft/block/proven_layer.hpp>
 
 #include "checksum.hpp"
 #include "layer_split.hpp"
@@ -21,11 +21,11 @@ std::uint64_t layer_checksum(std::span<const std::byte> bytes) {
   return checksum_of(bytes);
 }
 
-result<std::vector<band_layer>> whole_layer(const shape& s, std::span<const std::span<const std::byte>> bands,
-                                            std::span<const std::uint64_t> checksums) {
+result<std::vector<band_layer>> proven_layer(const shape& s,
+                                             std::span<const std::span<const std::byte>> bands,
+                                             std::span<const std::uint64_t> checksums) {
   std::vector<band_layer> layers;
   row_set claimed(s.kv_heads, s.tokens);
-  std::uint64_t rows = 0;
   for (std::size_t band = 0; band < bands.size(); ++band) {
     if (band >= checksums.size() || checksum_of(bands[band]) != checksums[band])
       return corrupt(band, "its checksum differs");
@@ -33,12 +33,8 @@ result<std::vector<band_layer>> whole_layer(const shape& s, std::span<const std:
     if (!fits) return corrupt(band, "its counts do not fit its length");
     if (!claimed.add({found.counts, s.kv_heads}, {found.positions, found.rows}))
       return corrupt(band, "its positions are out of range, out of order or repeated");
-    rows += found.rows;
     layers.push_back(found);
   }
-  if (rows != std::uint64_t{s.tokens} * s.kv_heads)
-    return fail(errc::corrupt, "one layer of a block holds " + std::to_string(rows) +
-                                   " rows of its heads; sparse decoding needs all of them");
   return layers;
 }
 
