@@ -29,6 +29,7 @@ result<retrieval::options> retrieval_options(const question& asked, const polici
   how.dim_ratio = reduced_dim_ratio;
   how.token_merge = std::min(reduced_token_merge, block_tokens);
   if (asked.stride > 0) how.stride = asked.stride;
+  how.scale = retrieval::usual_scale(how.chosen);
   if (!asked.scale.empty()) {
     const auto scale = retrieval::score_scale_from_name(asked.scale);
     if (!scale) return tl::make_unexpected(scale.error());

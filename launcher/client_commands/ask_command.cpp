@@ -112,8 +112,10 @@ void add_request_options(CLI::App& command, ask_options& options) {
       ->check(CLI::PositiveNumber)
       ->type_name("R");
   command
-      .add_option("--scale", request.scale,
-                  "what products of --retrieval are divided by the root of: none, head_dim, kept_dim (none)")
+      .add_option(
+          "--scale", request.scale,
+          "what products of --retrieval are divided by the root of: none, head_dim, kept_dim (head_dim for "
+          "kvstar_ahead, else none)")
       ->type_name("S");
   auto* const judge =
       command

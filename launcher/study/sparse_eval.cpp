@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <spdlog/fmt/fmt.h>
 
+#include <optional>
+
 namespace weft::launcher::study {
 
 namespace {
@@ -45,21 +47,26 @@ void add_sparse_eval_options(CLI::App& command, sparse_eval_options& options) {
       ->capture_default_str();
   command.add_option("--token-merge", shared.token_merge, "adjacent tokens that share a vector")
       ->capture_default_str();
-  command.add_option("--scale", options.scale, "what products are scaled by: none, head_dim, kept_dim")
-      ->capture_default_str();
+  command.add_option("--scale", options.scale,
+                     "what products are divided by the root of: none, head_dim, kept_dim (default: head_dim "
+                     "for kvstar_ahead, else none)");
 }
 
 result<sparse_runs> sparse_runs_of(const sparse_eval_options& options) {
   sparse_runs runs;
-  const auto scale = retrieval::score_scale_from_name(options.scale);
-  if (!scale) return fail(scale.error().code, "--scale: " + scale.error().context);
+  std::optional<retrieval::score_scale> asked_scale;
+  if (!options.scale.empty()) {
+    const auto scale = retrieval::score_scale_from_name(options.scale);
+    if (!scale) return fail(scale.error().code, "--scale: " + scale.error().context);
+    asked_scale = *scale;
+  }
   for (const auto& name : options.policies) {
     const auto policy = retrieval::policy_from_name(name);
     if (!policy) return fail(policy.error().code, "--retrieval: " + policy.error().context);
     for (const double ratio : options.ratios) {
       auto run = options.shared;
       run.chosen = *policy;
-      run.scale = *scale;
+      run.scale = asked_scale.value_or(retrieval::usual_scale(run.chosen));
       run.sparse_ratio = *policy == retrieval::policy::full ? 1.0 : ratio;
       if (auto checked = retrieval::check(run); !checked) return tl::unexpected(checked.error());
       runs.push_back(run);

@@ -18,7 +18,7 @@ struct sparse_eval_options {
   std::vector<std::string> policies;
   std::vector<double> ratios{0.25};
   policies::retrieval::options shared;
-  std::string scale = "none";
+  std::string scale;  // empty: the policy's own
 };
 
 using sparse_runs = std::vector<policies::retrieval::options>;

@@ -61,6 +61,10 @@ result<score_scale> score_scale_from_name(std::string_view name) {
               "no scale `" + std::string{name} + "`; supported: " + names_in(named_scales));
 }
 
+score_scale usual_scale(policy chosen) {
+  return chosen == policy::kvstar_ahead ? score_scale::head_dim : score_scale::none;
+}
+
 result<void> check(const options& chosen) {
   if (chosen.block_tokens == 0 || chosen.block_tokens > 4096)
     return wrong("block_tokens is " + std::to_string(chosen.block_tokens) + "; it must be 1 to 4096");

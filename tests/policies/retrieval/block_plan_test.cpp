@@ -85,3 +85,8 @@ TEST_CASE("adjacent tokens share a vector and a position; the last one may have 
   CHECK(merged_offset(0, 3, 2) == 0.5F);
   CHECK(merged_offset(1, 3, 2) == 2.0F);
 }
+
+TEST_CASE("a policy's own scale") {
+  CHECK(usual_scale(policy::kvstar) == score_scale::none);
+  CHECK(usual_scale(policy::kvstar_ahead) == score_scale::head_dim);
+}

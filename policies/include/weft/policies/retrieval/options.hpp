@@ -31,6 +31,9 @@ enum class score_scale : std::uint8_t {
 
 result<score_scale> score_scale_from_name(std::string_view name);
 
+// What is taken where nobody asks: `none` as kvstar was published, `head_dim` for kvstar_ahead.
+score_scale usual_scale(policy chosen);
+
 struct options {
   policy chosen = policy::kvstar;
   std::uint32_t block_tokens = 64;
