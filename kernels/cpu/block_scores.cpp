@@ -13,70 +13,50 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "cpu/numbers-inl.hpp"
+#include "cpu/score_lines-inl.hpp"
 #include "cpu/score_piece.hpp"
-#include "cpu/tile-inl.hpp"
+#include "cpu/tile_sums-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::kernels::HWY_NAMESPACE {
 
-constexpr std::size_t score_width = score_tiles::tile_vectors;
-constexpr std::size_t group = tile_vectors;  // vectors of rows at once, which register tiles are made of
-constexpr std::size_t most_lines = 6;
+// Products of some lines with one tile: out[line * out_stride + vector], and the largest of each line and
+// lane.
+template <class Channels, std::size_t lines>
+HWY_INLINE void tile_products(const std::byte* tile, std::size_t channels, const float* q, float* out,
+                              std::size_t out_stride, f32_vector (&largest)[lines]) {
+  for (std::size_t part = 0; part < score_width; part += group_columns) {
+    f32_vector acc[lines][group];
+    multiply_group<Channels>(tile, part, channels, q, acc);
+    for (std::size_t line = 0; line < lines; ++line)
+      for (std::size_t v = 0; v < group; ++v) {
+        float* const to = out + line * out_stride + part + v * kernels::HWY_NAMESPACE::lanes;
+        hn::StoreU(acc[line][v], f32_tag(), to);
+        largest[line] = hn::Max(largest[line], acc[line][v]);
+      }
+  }
+}
 
-// How tiles' channels are multiplied with lines of queries, a group of `together` channels at a time; for
-// `group` vectors of rows. Two channels of bf16 from one load.
-struct bf16_pairs {
-  static constexpr std::size_t together = 2;
-  using keys = u32_vector;
-  static HWY_INLINE keys load(const std::byte* tile, std::size_t channel, std::size_t part) {
-    return hn::LoadU(u32_tag(),
-                     reinterpret_cast<const std::uint32_t*>(tile) + channel / 2 * score_width + part);
-  }
-  static HWY_INLINE f32_vector even(keys both) { return hn::BitCast(f32_tag(), hn::ShiftLeft<16>(both)); }
-  static HWY_INLINE f32_vector odd(keys both) {
-    return hn::BitCast(f32_tag(), hn::And(both, hn::Set(u32_tag(), 0xFFFF0000U)));
-  }
-  template <std::size_t lines>
-  static HWY_INLINE void add(const keys* both, const float* q, std::size_t q_stride,
-                             f32_vector (*acc)[group]) {
-    f32_vector wide[group];
-    for (std::size_t t = 0; t < group; ++t)
-      wide[t] = even(both[t]);
-    for (std::size_t line = 0; line < lines; ++line) {
-      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride]);
-      for (std::size_t t = 0; t < group; ++t)
-        acc[line][t] = hn::MulAdd(wide[t], query, acc[line][t]);
-    }
-    for (std::size_t t = 0; t < group; ++t)
-      wide[t] = odd(both[t]);
-    for (std::size_t line = 0; line < lines; ++line) {
-      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride + 1]);
-      for (std::size_t t = 0; t < group; ++t)
-        acc[line][t] = hn::MulAdd(wide[t], query, acc[line][t]);
-    }
-  }
-  static HWY_INLINE f32_vector channel_of(const std::byte* tile, std::size_t channel, std::size_t part) {
-    const keys both = load(tile, channel, part);
-    return channel % 2 == 0 ? even(both) : odd(both);
-  }
-};
+template <std::size_t lines>
+HWY_INLINE void store_maxima(const f32_vector (&largest)[lines], float* maxima) {
+  for (std::size_t i = 0; i < lines; ++i)
+    maxima[i] = hn::GetLane(hn::MaxOfLanes(f32_tag(), largest[i]));
+}
+
+template <class Channels>
+void products_of_lines(const key_tiles& keys, const float* q, std::size_t lines, float* out,
+                       std::size_t out_stride, float* maxima) {
+  in_passes<most_lines>(lines, [&]<std::size_t wide>(std::size_t line) HWY_ATTR {
+    f32_vector largest[wide];
+    std::ranges::fill(largest, hn::Set(f32_tag(), least_product));
+    for (std::size_t i = 0; i < keys.count; ++i)
+      tile_products<Channels, wide>(keys.first + i * keys.tile_bytes, keys.channels, q + line * keys.channels,
+                                    out + line * out_stride + i * score_width, out_stride, largest);
+    if (maxima != nullptr) store_maxima(largest, maxima + line);
+  });
+}
 
 #if WEFT_KERNELS_NATIVE_BF16
-// Queries in bf16, a pair of channels in the place of the first one.
-struct native_bf16_pairs : bf16_pairs {
-  template <std::size_t lines>
-  static HWY_INLINE void add(const keys* both, const float* q, std::size_t q_stride,
-                             f32_vector (*acc)[group]) {
-    const auto* const pairs = reinterpret_cast<const std::uint32_t*>(q);
-    for (std::size_t line = 0; line < lines; ++line) {
-      const u32_vector query = hn::Set(u32_tag(), pairs[line * q_stride]);
-      for (std::size_t t = 0; t < group; ++t)
-        acc[line][t] = dot_bf16_pairs(acc[line][t], query, both[t]);
-    }
-  }
-};
-
 void round_pairs(float* q, std::size_t count) {
   for (std::size_t i = 0; i < count; i += 2) {
     const std::uint32_t pair = bf16_from_f32(q[i]) | std::uint32_t{bf16_from_f32(q[i + 1])} << 16U;
@@ -84,92 +64,6 @@ void round_pairs(float* q, std::size_t count) {
   }
 }
 #endif
-
-template <class Elements>
-struct single_channels {
-  static constexpr std::size_t together = 1;
-  using keys = f32_vector;
-  static HWY_INLINE keys load(const std::byte* tile, std::size_t channel, std::size_t part) {
-    return Elements::load(reinterpret_cast<const typename Elements::storage*>(tile) + channel * score_width +
-                          part);
-  }
-  static HWY_INLINE f32_vector channel_of(const std::byte* tile, std::size_t channel, std::size_t part) {
-    return load(tile, channel, part);
-  }
-  template <std::size_t lines>
-  static HWY_INLINE void add(const keys* all, const float* q, std::size_t q_stride,
-                             f32_vector (*acc)[group]) {
-    for (std::size_t line = 0; line < lines; ++line) {
-      const f32_vector query = hn::Set(f32_tag(), q[line * q_stride]);
-      for (std::size_t t = 0; t < group; ++t)
-        acc[line][t] = hn::MulAdd(all[t], query, acc[line][t]);
-    }
-  }
-};
-
-// Asks memory for what is needed next, to the second level of caches: the first one has too few misses under
-// way.
-HWY_INLINE void ask_for(const std::byte* from, const std::byte* to) {
-  constexpr int second_level = 2;
-  for (; from < to; from += cache_line_bytes)
-    __builtin_prefetch(from, 0, second_level);
-}
-
-// Products of some lines with one tile: out[line * out_stride + vector], and the largest of each line and
-// lane. Asks for as much as half a tile from `next`, if that is any.
-template <class Channels, std::size_t lines>
-HWY_INLINE void tile_products(const std::byte* tile, std::size_t channels, const float* q, float* out,
-                              std::size_t out_stride, f32_vector (&largest)[lines], const std::byte* next) {
-  constexpr std::size_t asked_bytes = asked_bytes_per_channel * Channels::together;
-  const f32_tag tag;
-  for (std::size_t part = 0; part < score_width; part += group_columns) {
-    f32_vector acc[lines][group];
-    for (std::size_t line = 0; line < lines; ++line)
-      for (std::size_t v = 0; v < group; ++v)
-        acc[line][v] = hn::Zero(tag);
-    for (std::size_t channel = 0; channel < channels; channel += Channels::together) {
-      if (next != nullptr) {
-        ask_for(next, next + asked_bytes);
-        next += asked_bytes;
-      }
-      typename Channels::keys keys[group];
-      for (std::size_t v = 0; v < group; ++v)
-        keys[v] = Channels::load(tile, channel, part + v * kernels::HWY_NAMESPACE::lanes);
-      Channels::template add<lines>(keys, q + channel, channels, acc);
-    }
-    next = nullptr;
-    for (std::size_t line = 0; line < lines; ++line)
-      for (std::size_t v = 0; v < group; ++v) {
-        hn::StoreU(acc[line][v], tag, out + line * out_stride + part + v * kernels::HWY_NAMESPACE::lanes);
-        largest[line] = hn::Max(largest[line], acc[line][v]);
-      }
-  }
-}
-
-template <class Channels>
-void products_of_lines(const std::byte* tiles, std::size_t tile_bytes, std::size_t count,
-                       std::size_t channels, const float* q, std::size_t lines, float* out,
-                       std::size_t out_stride, float* maxima, const std::byte* next) {
-  std::size_t line = 0;
-  const auto pass = [&]<std::size_t wide>() HWY_ATTR {
-    for (; line + wide <= lines; line += wide) {
-      f32_vector largest[wide];
-      std::ranges::fill(largest, hn::Set(f32_tag(), least_product));
-      for (std::size_t i = 0; i < count; ++i) {
-        const bool asks = line == 0 && next != nullptr;
-        tile_products<Channels, wide>(tiles + i * tile_bytes, channels, q + line * channels,
-                                      out + line * out_stride + i * score_width, out_stride, largest,
-                                      asks ? next + i * channels * asked_bytes_per_channel : nullptr);
-      }
-      for (std::size_t i = 0; maxima != nullptr && i < wide; ++i)
-        maxima[line + i] = hn::GetLane(hn::MaxOfLanes(f32_tag(), largest[i]));
-    }
-  };
-  pass.template operator()<most_lines>();
-  pass.template operator()<4>();
-  pass.template operator()<2>();
-  pass.template operator()<1>();
-}
 
 // Queries become what `tiles_products` multiplies with.
 void prepare_queries([[maybe_unused]] dtype operands, [[maybe_unused]] float* q,
@@ -179,28 +73,11 @@ void prepare_queries([[maybe_unused]] dtype operands, [[maybe_unused]] float* q,
 #endif
 }
 
-// `q`: prepared for the same operands, [line][channel], padded to whole pairs. `maxima`, [line], and `next`
-// may be null.
-void tiles_products(dtype type, [[maybe_unused]] dtype operands, const std::byte* tiles,
-                    std::size_t tile_bytes, std::size_t count, std::size_t channels, const float* q,
-                    std::size_t lines, float* out, std::size_t out_stride, float* maxima,
-                    const std::byte* next) {
-  switch (type) {
-    case dtype::f32:
-      return products_of_lines<single_channels<f32_elements>>(tiles, tile_bytes, count, channels, q, lines,
-                                                              out, out_stride, maxima, next);
-    case dtype::f16:
-      return products_of_lines<single_channels<f16_elements>>(tiles, tile_bytes, count, channels, q, lines,
-                                                              out, out_stride, maxima, next);
-    case dtype::bf16:
-      break;
-  }
-#if WEFT_KERNELS_NATIVE_BF16
-  if (operands == dtype::bf16)
-    return products_of_lines<native_bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride,
-                                                maxima, next);
-#endif
-  products_of_lines<bf16_pairs>(tiles, tile_bytes, count, channels, q, lines, out, out_stride, maxima, next);
+// `q`: prepared for the same operands, [line][channel], padded to whole pairs. `maxima`, [line], may be null.
+void tiles_products(const key_tiles& keys, const float* q, std::size_t lines, float* out,
+                    std::size_t out_stride, float* maxima) {
+  with_channels(
+      keys, [&]<class Channels>() { products_of_lines<Channels>(keys, q, lines, out, out_stride, maxima); });
 }
 
 float largest(const float* values, std::size_t count) {
@@ -235,42 +112,64 @@ HWY_INLINE float exponentials(const float* values, std::size_t count, f32_vector
   return hn::GetLane(hn::SumOfLanes(tag, sum));
 }
 
-// One line's products of whole blocks: what each block sums to, over 2^maximum. Asks for memory from `next`
-// to `end`, so many bytes beside each block.
-void block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float maximum,
-                float* sums, const std::byte* next, const std::byte* end, std::size_t asked_bytes) {
-  const f32_vector base = hn::Set(f32_tag(), maximum);
-  for (std::size_t first = 0; first < vectors; first += block_vectors) {
-    const std::byte* const until = std::min(end, next + asked_bytes);
-    ask_for(next, until);
-    next = until;
-    *sums++ = exponentials(products + first, std::min(block_vectors, vectors - first), base);
-  }
+// One line's products of whole blocks: what each block sums to, over 2^base.
+void block_sums(const float* products, std::size_t vectors, std::size_t block_vectors, float base,
+                float* sums) {
+  for (std::size_t first = 0; first < vectors; first += block_vectors)
+    *sums++ =
+        exponentials(products + first, std::min(block_vectors, vectors - first), hn::Set(f32_tag(), base));
 }
 
-// Brings the sums of a line's pieces to their common maximum, and returns that with the sum of all. `maxima`
-// become the factors.
-softmax_total join_line(float* sums, std::size_t blocks, std::size_t piece_blocks, float* maxima,
-                        std::size_t pieces) {
+// Blocks whose sums can be made of tiles that stay in registers.
+bool blocks_fill_tiles(std::size_t block_vectors) {
+  return lanes >= 8 && block_vectors >= 4 && score_width % block_vectors == 0;
+}
+
+// Of whole tiles, where `blocks_fill_tiles`: sums over 2^bases[line].
+void tiles_sums([[maybe_unused]] const key_tiles& keys, [[maybe_unused]] const float* q,
+                [[maybe_unused]] std::size_t lines, [[maybe_unused]] const float* bases,
+                [[maybe_unused]] std::size_t block_vectors, [[maybe_unused]] float* sums,
+                [[maybe_unused]] std::size_t sums_stride) {
+#if HWY_TARGET != HWY_SCALAR
+  with_channels(keys, [&]<class Channels>() {
+    sums_of_lines<Channels>(keys, q, lines, bases, block_vectors, sums, sums_stride);
+  });
+#endif
+}
+
+float sum_of(const float* values, std::size_t count) {
+  const f32_tag tag;
+  f32_vector sum = hn::Zero(tag);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes)
+    sum = hn::Add(sum, hn::LoadU(tag, values + i));
+  float total = hn::GetLane(hn::SumOfLanes(tag, sum));
+  for (; i < count; ++i)
+    total += values[i];
+  return total;
+}
+
+// Brings the sums of a line's pieces, over 2^bases[piece], to the largest base, and returns that with the sum
+// of all. Most pieces have that base, and are left alone.
+softmax_total join_line(float* sums, std::size_t blocks, std::size_t piece_blocks, const float* bases,
+                        const float* totals, std::size_t pieces) {
   const f32_tag tag;
   softmax_total total;
-  total.maximum = std::max(total.maximum, largest(maxima, pieces));
-  for (std::size_t i = 0; i < pieces; ++i)
-    maxima[i] = hn::GetLane(exp2_of<false>(hn::Set(tag, maxima[i] - total.maximum)));
-  f32_vector all = hn::Zero(tag);
+  total.maximum = std::max(total.maximum, largest(bases, pieces));
   for (std::size_t piece = 0; piece < pieces; ++piece) {
-    const f32_vector factor = hn::Set(tag, maxima[piece]);
+    if (bases[piece] == total.maximum) {
+      total.sum += totals[piece];
+      continue;
+    }
+    const f32_vector factor = exp2_of<false>(hn::Set(tag, bases[piece] - total.maximum));
     const std::size_t end = std::min(blocks, (piece + 1) * piece_blocks);
     std::size_t block = piece * piece_blocks;
-    for (; block + lanes <= end; block += lanes) {
-      const f32_vector scaled = hn::Mul(hn::LoadU(tag, sums + block), factor);
-      hn::StoreU(scaled, tag, sums + block);
-      all = hn::Add(all, scaled);
-    }
+    for (; block + lanes <= end; block += lanes)
+      hn::StoreU(hn::Mul(hn::LoadU(tag, sums + block), factor), tag, sums + block);
     for (; block < end; ++block)
-      total.sum += sums[block] *= maxima[piece];
+      sums[block] *= hn::GetLane(factor);
+    total.sum += totals[piece] * hn::GetLane(factor);
   }
-  total.sum += hn::GetLane(hn::SumOfLanes(tag, all));
   return total;
 }
 
@@ -307,17 +206,23 @@ namespace weft::kernels {
 
 HWY_EXPORT(prepare_queries);
 HWY_EXPORT(tiles_products);
+HWY_EXPORT(blocks_fill_tiles);
+HWY_EXPORT(tiles_sums);
 HWY_EXPORT(block_sums);
 HWY_EXPORT(largest);
+HWY_EXPORT(sum_of);
 HWY_EXPORT(join_line);
 HWY_EXPORT(tile_bounds);
 
 namespace {
 
 constexpr std::uint32_t tile_width = score_tiles::tile_vectors;
-constexpr std::uint32_t product_tiles = 64;         // of a task of plain products
-constexpr std::uint32_t task_pieces = 8;            // of sums
-constexpr std::uint32_t aimed_piece_vectors = 512;  // their products stay in the first-level cache
+constexpr std::uint32_t product_tiles = 64;  // of a task of plain products
+
+// A task's vectors are summed piece by piece. Where products are stored, those of a piece stay in the
+// first-level cache.
+constexpr std::uint32_t aimed_task_vectors = 4096;
+constexpr std::uint32_t aimed_piece_vectors = 512;
 
 std::uint32_t tiles_of(std::uint32_t vectors) {
   return (vectors + tile_width - 1) / tile_width;
@@ -341,19 +246,24 @@ void prepare(const score_tiles& keys, products allowed, const float* queries, st
   HWY_DYNAMIC_DISPATCH(prepare_queries)(operand_dtype(allowed, keys.type()), out, std::size_t{lines} * width);
 }
 
-void multiply_tiles(const score_tiles& keys, products allowed, std::uint32_t first_tile, std::uint32_t count,
-                    const float* prepared, std::uint32_t lines, float* products, std::size_t stride,
-                    float* maxima = nullptr, const std::byte* next = nullptr) {
-  HWY_DYNAMIC_DISPATCH(tiles_products)
-  (keys.type(), operand_dtype(allowed, keys.type()), keys.tile(first_tile), keys.tile_bytes(), count,
-   padded(keys.type(), keys.channels()), prepared, lines, products, stride, maxima, next);
+key_tiles some_tiles(const score_tiles& keys, products allowed, std::uint32_t first_tile,
+                     std::uint32_t count) {
+  return {.type = keys.type(),
+          .operands = operand_dtype(allowed, keys.type()),
+          .first = keys.tile(first_tile),
+          .tile_bytes = keys.tile_bytes(),
+          .count = count,
+          .channels = padded(keys.type(), keys.channels())};
 }
 
-// Vectors are summed piece by piece, of whole blocks and whole tiles; a task takes several.
+// Pieces are of whole blocks and whole tiles.
 struct piece_plan {
   explicit piece_plan(const softmax_blocks& item) {
+    by_tiles =
+        item.keys->vectors() >= tile_width && HWY_DYNAMIC_DISPATCH(blocks_fill_tiles)(item.block_vectors);
     const std::uint32_t common = std::lcm(tile_width, item.block_vectors);
-    vectors = common * std::max(1U, aimed_piece_vectors / common);
+    vectors = common * std::max(1U, (by_tiles ? aimed_task_vectors : aimed_piece_vectors) / common);
+    task_pieces = std::max(1U, aimed_task_vectors / vectors);
     pieces = (item.keys->vectors() + vectors - 1) / vectors;
     piece_blocks = vectors / item.block_vectors;
     blocks = (item.keys->vectors() + item.block_vectors - 1) / item.block_vectors;
@@ -361,6 +271,8 @@ struct piece_plan {
     width = padded(item.keys->type(), item.keys->channels());
   }
 
+  bool by_tiles;  // sums are made of tiles, without storing products
+  std::uint32_t task_pieces;
   std::uint32_t vectors;       // of a piece
   std::uint32_t piece_blocks;  // likewise
   std::uint32_t pieces;
@@ -369,61 +281,132 @@ struct piece_plan {
   std::uint32_t width;  // of a prepared query
 };
 
-// Every piece has a maximum of its own, so that pieces depend on nothing. `next`: where this thread likely
-// goes on, with a whole piece, or null. `products` has room for `lines_at_once` lines of a piece and a tile
-// each.
-void sum_piece(const softmax_blocks& item, const piece_plan& plan, const float* prepared, std::uint32_t piece,
-               const std::byte* next, float* maxima, float* products) {
-  const score_tiles& keys = *item.keys;
-  const std::uint32_t first = piece * plan.vectors;
-  const std::uint32_t vectors = std::min(plan.vectors, keys.vectors() - first);
-  const std::uint32_t tiles = tiles_of(plan.vectors);
-  const std::size_t stride = std::size_t{plan.vectors} + tile_width;
-  const std::size_t asked_before = std::size_t{tiles} * plan.width * asked_bytes_per_channel;
-  const std::size_t share_bytes =
-      next == nullptr ? 0 : (tiles * keys.tile_bytes() - asked_before) / item.lines;
-  const std::size_t step_bytes =
-      (share_bytes / plan.piece_blocks + cache_line_bytes) & ~(cache_line_bytes - 1);
-  const std::byte* asked = next == nullptr ? keys.tile(0) : next + asked_before;
-  auto* const sum = &HWY_DYNAMIC_DISPATCH(block_sums);
-  float found[lines_at_once];
-  for (std::uint32_t line = 0; line < item.lines; ++line) {
-    const std::uint32_t in_group = line % lines_at_once;
-    const float* const own = products + in_group * stride;
-    if (in_group == 0)
-      multiply_tiles(keys, item.allowed, first / tile_width, tiles_of(vectors),
-                     prepared + std::size_t{line} * plan.width, std::min(lines_at_once, item.lines - line),
-                     products, stride, found, line == 0 ? next : nullptr);
-    // What fills the last tile is no product.
-    float& maximum = maxima[std::size_t{line} * plan.pieces + piece];
-    maximum = vectors % tile_width == 0 ? found[in_group] : HWY_DYNAMIC_DISPATCH(largest)(own, vectors);
-    sum(own, vectors, item.block_vectors, maximum,
-        item.sums + std::size_t{line} * plan.blocks + std::size_t{piece} * plan.piece_blocks, asked,
-        asked + share_bytes, step_bytes);
-    asked += share_bytes;
+// Of one item, in scratch memory.
+struct item_memory {
+  item_memory(const softmax_blocks& item, const piece_plan& plan, float* memory)
+      : queries(memory),
+        base(queries + prepared_floats(*item.keys, item.lines)),
+        bases(base + item.lines),
+        totals(bases + std::size_t{item.lines} * plan.pieces),
+        end(totals + std::size_t{item.lines} * plan.pieces) {}
+
+  static std::size_t floats(const softmax_blocks& item, const piece_plan& plan) {
+    return prepared_floats(*item.keys, item.lines) + item.lines * (1 + 2 * std::size_t{plan.pieces});
+  }
+
+  float* queries;  // prepared
+  float* base;     // [line]: what sums of tiles are over, as a power of two
+  float* bases;    // [line][piece]: likewise of each piece
+  float* totals;   // [line][piece]: sum of its blocks
+  float* end;
+};
+
+// What sums one piece after the other. All have the same base, the largest product of the first tile. One
+// with products far above it is summed over its own maximum, and so are all where products are stored: pieces
+// depend on nothing.
+class piece_summer {
+ public:
+  piece_summer(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory,
+               workspace& products)
+      : item_(item), plan_(plan), memory_(memory), stride_(plan.vectors + tile_width) {
+    const std::size_t floats = lines_at_once * stride_;
+    products_ = reinterpret_cast<float*>(products.reserve(floats * sizeof(float)).data());
+  }
+
+  void run(std::uint32_t task) {
+    piece_ = task * plan_.task_pieces;
+    for (const auto end = std::min(plan_.pieces, piece_ + plan_.task_pieces); piece_ < end; ++piece_) {
+      vectors_ = std::min(plan_.vectors, item_.keys->vectors() - piece_ * plan_.vectors);
+      for (line_ = 0; line_ < item_.lines; line_ += lines_at_once) {
+        lines_ = std::min(lines_at_once, item_.lines - line_);
+        if (!plan_.by_tiles || !sum_tiles()) sum_products();
+      }
+    }
+  }
+
+ private:
+  const float* queries() const { return memory_.queries + std::size_t{line_} * plan_.width; }
+  float* sums_of(std::uint32_t line) const {
+    return item_.sums + (std::size_t{line_} + line) * plan_.blocks + std::size_t{piece_} * plan_.piece_blocks;
+  }
+  std::uint32_t first_tile() const { return piece_ * (plan_.vectors / tile_width); }
+
+  // Of the blocks' sums; says whether they were in range.
+  bool set_total(std::uint32_t line, float base) const {
+    const std::size_t at = (std::size_t{line_} + line) * plan_.pieces + piece_;
+    const std::uint32_t blocks = (vectors_ + item_.block_vectors - 1) / item_.block_vectors;
+    memory_.bases[at] = base;
+    memory_.totals[at] = HWY_DYNAMIC_DISPATCH(sum_of)(sums_of(line), blocks);
+    return memory_.totals[at] <= most_piece_sum;
+  }
+
+  // Into `products_`.
+  void multiply(std::uint32_t tile, std::uint32_t tiles) const {
+    HWY_DYNAMIC_DISPATCH(tiles_products)
+    (some_tiles(*item_.keys, item_.allowed, tile, tiles), queries(), lines_, products_, stride_, nullptr);
+  }
+
+  // False where products lie too far above their base.
+  bool sum_tiles() const {
+    const std::uint32_t tiles = vectors_ / tile_width;
+    const float* const bases = memory_.base + line_;
+    HWY_DYNAMIC_DISPATCH(tiles_sums)
+    (some_tiles(*item_.keys, item_.allowed, first_tile(), tiles), queries(), lines_, bases,
+     item_.block_vectors, sums_of(0), plan_.blocks);
+    if (vectors_ % tile_width != 0) sum_last_tile(tiles, bases);
+    bool good = true;
+    for (std::uint32_t line = 0; line < lines_; ++line)
+      good = set_total(line, bases[line]) && good;
+    return good;
+  }
+
+  // What fills it is no product.
+  void sum_last_tile(std::uint32_t tile, const float* bases) const {
+    multiply(first_tile() + tile, 1);
+    for (std::uint32_t line = 0; line < lines_; ++line)
+      HWY_DYNAMIC_DISPATCH(block_sums)
+    (products_ + line * stride_, vectors_ % tile_width, item_.block_vectors, bases[line],
+     sums_of(line) + tile * tile_width / item_.block_vectors);
+  }
+
+  void sum_products() const {
+    multiply(first_tile(), tiles_of(vectors_));
+    for (std::uint32_t line = 0; line < lines_; ++line) {
+      const float* const own = products_ + line * stride_;
+      const float maximum = HWY_DYNAMIC_DISPATCH(largest)(own, vectors_);
+      HWY_DYNAMIC_DISPATCH(block_sums)(own, vectors_, item_.block_vectors, maximum, sums_of(line));
+      (void)set_total(line, maximum);
+    }
+  }
+
+  const softmax_blocks& item_;
+  const piece_plan& plan_;
+  const item_memory& memory_;
+  std::size_t stride_;  // of a line's products: room for a piece and a tile
+  float* products_;
+  std::uint32_t piece_ = 0;    // at work
+  std::uint32_t vectors_ = 0;  // of the piece
+  std::uint32_t line_ = 0;     // and lines behind it that are at work
+  std::uint32_t lines_ = 0;
+};
+
+void set_base(const softmax_blocks& item, const item_memory& memory, const piece_plan& plan) {
+  float products[lines_at_once * tile_width];
+  for (std::uint32_t line = 0; line < item.lines; line += lines_at_once) {
+    const std::uint32_t lines = std::min(lines_at_once, item.lines - line);
+    HWY_DYNAMIC_DISPATCH(tiles_products)
+    (some_tiles(*item.keys, item.allowed, 0, 1), memory.queries + std::size_t{line} * plan.width, lines,
+     products, tile_width, memory.base + line);
   }
 }
 
-// The next task of this thread is likely so many tasks further on as there are threads.
-void sum_pieces(const softmax_blocks& item, const piece_plan& plan, const float* prepared, std::uint32_t task,
-                unsigned threads, float* maxima, workspace& memory) {
-  const std::size_t floats = lines_at_once * (std::size_t{plan.vectors} + tile_width);
-  auto* const products = reinterpret_cast<float*>(memory.reserve(floats * sizeof(float)).data());
-  const std::uint32_t first = task * task_pieces;
-  const std::uint32_t end = std::min(plan.pieces, first + task_pieces);
-  for (std::uint32_t piece = first; piece < end; ++piece) {
-    const std::uint32_t next = piece + 1 < end ? piece + 1 : first + threads * task_pieces;
-    const bool whole = next + 1 < plan.pieces;
-    sum_piece(item, plan, prepared, piece, whole ? item.keys->tile(next * tiles_of(plan.vectors)) : nullptr,
-              maxima, products);
-  }
-}
-
-void join_pieces(const softmax_blocks& item, const piece_plan& plan, float* maxima, thread_pool& pool) {
+void join_pieces(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory,
+                 thread_pool& pool) {
   auto* const join = &HWY_DYNAMIC_DISPATCH(join_line);
   pool.parallel_for(item.lines, [&](std::size_t line, unsigned) {
+    const std::size_t first = line * plan.pieces;
     item.totals[line] = join(item.sums + line * plan.blocks, plan.blocks, plan.piece_blocks,
-                             maxima + line * plan.pieces, plan.pieces);
+                             memory.bases + first, memory.totals + first, plan.pieces);
   });
 }
 
@@ -456,41 +439,41 @@ void score_tiles::set(std::uint32_t vector, std::span<const float> values) {
   }
 }
 
-// Scratch memory: for each item the pieces' maxima, [line][piece], and its prepared queries.
 void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratch, thread_pool& pool) {
-  const auto maxima_of = [](const softmax_blocks& item) {
-    return std::size_t{item.lines} * piece_plan(item).pieces;
-  };
   std::size_t floats = 0;
   std::size_t tasks = 0;
   for (const softmax_blocks& item : items) {
     check(item);
-    floats += maxima_of(item) + prepared_floats(*item.keys, item.lines);
-    tasks += piece_plan(item).tasks;
+    const piece_plan plan(item);
+    floats += item_memory::floats(item, plan);
+    tasks += plan.tasks;
   }
   auto* const memory = reinterpret_cast<float*>(scratch.reserve(floats * sizeof(float)).data());
-  float* own = memory;
+  float* next = memory;
   for (const softmax_blocks& item : items) {
-    own += maxima_of(item);
-    prepare(*item.keys, item.allowed, item.queries, item.lines, own);
-    own += prepared_floats(*item.keys, item.lines);
+    const piece_plan plan(item);
+    const item_memory own(item, plan, next);
+    prepare(*item.keys, item.allowed, item.queries, item.lines, own.queries);
+    if (plan.by_tiles) set_base(item, own, plan);
+    next = own.end;
   }
   pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
-    float* maxima = memory;
+    float* first = memory;
     for (const softmax_blocks& item : items) {
       const piece_plan plan(item);
-      const float* const prepared = maxima + std::size_t{item.lines} * plan.pieces;
+      const item_memory own(item, plan, first);
       if (task < plan.tasks)
-        return sum_pieces(item, plan, prepared, static_cast<std::uint32_t>(task), pool.threads(), maxima,
-                          pool.scratch(worker));
+        return piece_summer(item, plan, own, pool.scratch(worker)).run(static_cast<std::uint32_t>(task));
       task -= plan.tasks;
-      maxima += maxima_of(item) + prepared_floats(*item.keys, item.lines);
+      first = own.end;
     }
   });
-  own = memory;
+  next = memory;
   for (const softmax_blocks& item : items) {
-    join_pieces(item, piece_plan(item), own, pool);
-    own += maxima_of(item) + prepared_floats(*item.keys, item.lines);
+    const piece_plan plan(item);
+    const item_memory own(item, plan, next);
+    join_pieces(item, plan, own, pool);
+    next = own.end;
   }
 }
 
@@ -505,7 +488,8 @@ void vector_products(const score_tiles& keys, const float* queries, std::uint32_
     auto* products = reinterpret_cast<float*>(pool.scratch(worker).reserve(floats * sizeof(float)).data());
     float* const prepared = products + lines * stride;
     prepare(keys, products::f32, queries, lines, prepared);
-    multiply_tiles(keys, products::f32, first, count, prepared, lines, products, stride);
+    HWY_DYNAMIC_DISPATCH(tiles_products)
+    (some_tiles(keys, products::f32, first, count), prepared, lines, products, stride, nullptr);
     const std::size_t present = std::min(count * tile_width, keys.vectors() - first * tile_width);
     for (std::size_t line = 0; line < lines; ++line)
       std::copy_n(products + line * stride, present,

@@ -118,15 +118,6 @@ template <bool quick>
 HWY_INLINE f32_vector exp2_of(f32_vector x) {
   const f32_tag tag;
 #if HWY_TARGET == HWY_AVX3
-  if constexpr (quick) {
-    // x less its floor in one step; the scaling takes the floor by itself. Minimax over [0, 1).
-    const f32_vector part{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
-    f32_vector p = hn::MulAdd(hn::Set(tag, 1.342668429e-2F), part, hn::Set(tag, 5.224247419e-2F));
-    p = hn::MulAdd(p, part, hn::Set(tag, 2.412802048e-1F));
-    p = hn::MulAdd(p, part, hn::Set(tag, 6.930448449e-1F));
-    p = hn::MulAdd(p, part, hn::Set(tag, 1.0F));
-    return f32_vector{_mm512_scalef_ps(p.raw, x.raw)};
-  }
   const f32_vector bounded = x;  // the scaling below takes any exponent
 #else
   const f32_vector bounded = hn::Max(x, hn::Set(tag, -160.0F));

@@ -6,6 +6,7 @@
 #include "random_rows.hpp"
 #include <reference/block_scores.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -71,6 +72,52 @@ TEST_CASE("a block's share in the softmax equals its definition") {
           }
         }
     }
+  });
+}
+
+// Products of all vectors from the 700th on are `growth` times as large.
+void check_blocks_of_tiles(std::uint32_t seed, std::uint32_t block_vectors, float growth) {
+  constexpr std::uint32_t channels = 16;
+  testing::random_source random(seed);
+  const std::uint32_t lines = random.between(1, 9);
+  const std::uint32_t vectors = random.between(1500, 6000);
+  auto values = random.values(std::size_t{vectors} * channels);
+  for (std::size_t i = std::size_t{700} * channels; i < values.size(); ++i)
+    values[i] *= growth;
+  score_tiles tiles(testing::all_dtypes[seed % 3], vectors, channels);
+  values = testing::stored_values(tiles.type(), values).values_of_bytes;
+  for (std::uint32_t i = 0; i < vectors; ++i)
+    tiles.set(i, std::span(values).subspan(std::size_t{i} * channels, channels));
+  const auto queries = random.values(std::size_t{lines} * channels, 0.5F);
+  const std::uint32_t blocks = (vectors + block_vectors - 1) / block_vectors;
+  std::vector<float> sums(std::size_t{lines} * blocks);
+  std::vector<softmax_total> totals(lines);
+  thread_pool pool(2);
+  workspace scratch;
+  const softmax_blocks item{&tiles,      block_vectors, queries.data(), lines,
+                            sums.data(), totals.data(), products::f32};
+  softmax_block_sums({&item, 1}, scratch, pool);
+  for (std::size_t line = 0; line < lines; ++line) {
+    const auto expected =
+        reference::softmax_shares(values, channels, block_vectors, queries.data() + line * channels);
+    for (std::size_t block = 0; block < blocks; ++block)
+      REQUIRE(sums[line * blocks + block] / totals[line].sum ==
+              doctest::Approx(expected[block]).epsilon(1e-4).scale(0.01));
+    REQUIRE(*std::max_element(&sums[line * blocks], &sums[line * blocks] + blocks) >= 0.999F);
+    REQUIRE(totals[line].sum < 0x1p80F);
+  }
+}
+
+TEST_CASE("blocks that fill tiles equal the definition, also where products grow by far") {
+  testing::on_every_target([] {
+    for (const std::uint32_t block_vectors : {2U, 4U, 8U, 16U, 32U, 64U})
+      for (const float growth : {1.0F, 20.0F, 60.0F, 0.05F})
+        for (std::uint32_t seed = 0; seed < 3; ++seed) {
+          CAPTURE(block_vectors);
+          CAPTURE(growth);
+          CAPTURE(seed);
+          check_blocks_of_tiles(seed, block_vectors, growth);
+        }
   });
 }
 

@@ -39,7 +39,8 @@ class score_tiles {
   std::uint32_t channels_ = 0;
 };
 
-// The exponentials of one query over all vectors sum to sum * 2^maximum; of none: sum 0.
+// The exponentials of one query over all vectors sum to sum * 2^maximum; of none: sum 0. The maximum is that
+// of all products or of some, above which none lies by 64 or more.
 struct softmax_total {
   float maximum = -1e30F;
   float sum = 0;
