@@ -1,6 +1,7 @@
 #include <weft/engine/runner.hpp>
 
 #include "cpu_operations.hpp"
+#include "device/operations.hpp"
 #include "forward_pass.hpp"
 #include "group_sums.hpp"
 #include "model_specs.hpp"
@@ -64,6 +65,8 @@ struct runner::state {
   std::vector<std::uint32_t> chunk_wanted;
   std::vector<float> stream, changes;  // of rows that wait to be chosen
 
+  result<std::unique_ptr<pass_operations>> make_operations(kernels::products allowed);
+
   // By cache, where the batch, the caches and so many logits fit each other.
   result<void> group_batch(const row_batch& batch, std::span<kv_cache* const> caches, std::size_t logits);
 
@@ -75,6 +78,17 @@ struct runner::state {
   // The part of a batch that lies in rows [first, first + rows).
   row_chunk chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows);
 };
+
+result<std::unique_ptr<pass_operations>> runner::state::make_operations(kernels::products allowed) {
+  if (options.device == nullptr)
+    return std::make_unique<cpu_operations>(config, weights, shape, allowed, frequencies, pool,
+                                            options.group);
+  if (options.group != nullptr && options.group->size() > 1)
+    return fail(errc::unsupported, "a rank of a group computes on its CPU; give it no device");
+  auto made = device_operations::make(config, weights, shape, allowed, frequencies, pool, options.device);
+  if (!made) return tl::unexpected(made.error());
+  return std::move(*made);
+}
 
 result<void> runner::state::group_batch(const row_batch& batch, std::span<kv_cache* const> caches,
                                         std::size_t logits) {
@@ -128,10 +142,9 @@ result<runner> runner::make(std::unique_ptr<state> s, weight_source& source) {
   s->frequencies = rope_frequencies_of(s->config);
   const kernels::products allowed = products_of(s->options.products);
   s->attention = attention_shape_of(s->config, cache_dtype, allowed);
-  s->pass.emplace(s->config, s->shape,
-                  std::make_unique<cpu_operations>(s->config, s->weights, s->shape, allowed, s->frequencies,
-                                                   s->pool, group),
-                  group);
+  auto operations = s->make_operations(allowed);
+  if (!operations) return tl::unexpected(operations.error());
+  s->pass.emplace(s->config, s->shape, std::move(*operations), group);
   return runner(std::move(s));
 }
 

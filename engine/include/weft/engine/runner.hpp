@@ -8,6 +8,7 @@
 
 #include <weft/base/error.hpp>
 #include <weft/collective/communicator.hpp>
+#include <weft/engine/compute_device.hpp>
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/model_shard.hpp>
@@ -40,6 +41,10 @@ struct runner_options {
   // The ranks that run the model together, this one among them; lives longer than the runner. All of them
   // make the same calls in the same order, and get the same logits bit for bit. None: the whole model here.
   collective::communicator* group = nullptr;
+
+  // Where the model runs, if not on the CPU. The caches that it is given stay the host's: whatever reads or
+  // writes them goes on as it does.
+  std::shared_ptr<const compute_device> device = nullptr;
 };
 
 struct row_batch {
@@ -119,7 +124,8 @@ class weight_source;
 class runner {
  public:
   // `corrupt` or `invalid_argument` when the weights do not fit the config: the tensor is named; also
-  // `invalid_argument` for a group of a size that the model cannot be cut for.
+  // `invalid_argument` for a group of a size that the model cannot be cut for, `unsupported` for a group on a
+  // device; `out_of_space` for weights that a device has no room for.
   static result<runner> load(const std::filesystem::path& model_folder, const runner_options& options);
   // The shape of `config` with bf16 noise as weights, equal for equal seeds: for measuring.
   static result<runner> with_random_weights(const model_config& config, const runner_options& options,
@@ -150,8 +156,9 @@ class runner {
   // Computes the rows, adds their K and V to their caches (or overwrites the row at the same position) and
   // writes the logits of the wanted rows: [logits_rows][vocab]. `out_of_space` when a cache is full,
   // `invalid_argument` for a batch that contradicts itself or the model: nothing was changed then, on any
-  // rank. What a group's communicator reports leaves the caches' rows from these positions on undefined. A
-  // row's logits do not depend on the other sessions of a decode step. One call at a time per runner.
+  // rank. What a group's communicator or a device reports later leaves the caches' rows from these positions
+  // on undefined. A row's logits do not depend on the other sessions of a decode step (on a device: but for
+  // their last digits). One call at a time per runner.
   result<void> forward(const row_batch& batch, std::span<kv_cache* const> caches, std::span<float> logits,
                        forward_observer* observer = nullptr);
 

@@ -1,0 +1,61 @@
+#include "cache_mirror.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace weft::engine {
+
+result<cache_mirror*> cache_mirror::of(const kv_cache& cache, const std::shared_ptr<device::device>& owner) {
+  auto* const known = dynamic_cast<cache_mirror*>(cache.mirror());
+  if (known != nullptr && known->owner_ == owner) return known;
+  auto memory = owner->allocate(std::max<std::size_t>(cache.memory().size(), 1), "the rows of a session");
+  if (!memory) return tl::unexpected(memory.error());
+  auto made = std::make_unique<cache_mirror>(cache, owner, std::move(*memory));
+  auto* const mirror = made.get();
+  cache.keep_mirror(std::move(made));
+  return mirror;
+}
+
+cache_mirror::cache_mirror(const kv_cache& cache, std::shared_ptr<device::device> owner,
+                           device::memory memory)
+    : host_(cache.memory().data()),
+      owner_(std::move(owner)),
+      memory_(std::move(memory)),
+      heads_(std::size_t{cache.shape().layers} * cache.shape().kv_heads) {}
+
+bool cache_mirror::is_current(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head) const {
+  const head& there = heads_[std::size_t{layer} * cache.shape().kv_heads + kv_head];
+  return there.changes == cache.changes(layer, kv_head) && there.rows >= cache.rows(layer, kv_head);
+}
+
+void cache_mirror::update(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                          device::stream& stream) {
+  if (is_current(cache, layer, kv_head)) return;
+  const head& there = at(cache, layer, kv_head);
+  const std::uint32_t first = there.changes == cache.changes(layer, kv_head) ? there.rows : 0;
+  upload(cache, layer, kv_head, first, cache.rows(layer, kv_head) - first, stream);
+  accept(cache, layer, kv_head);
+}
+
+void cache_mirror::upload(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                          std::uint32_t first_row, std::uint32_t rows, device::stream& stream) const {
+  if (rows == 0) return;
+  const auto copy = [&](const auto* list, std::size_t per_row) {
+    const auto* const from = list + first_row * per_row;
+    stream.upload(reinterpret_cast<std::byte*>(at(from)), from, rows * per_row * sizeof *list);
+  };
+  const kv_shape& shape = cache.shape();
+  copy(cache.k(layer, kv_head), shape.row_bytes());
+  copy(cache.v(layer, kv_head), shape.row_bytes());
+  copy(cache.positions(layer, kv_head), 1);
+  copy(cache.segments(layer, kv_head), 1);
+  if (shape.row_scales() == 0) return;
+  copy(cache.k_scales(layer, kv_head), shape.row_scales());
+  copy(cache.v_scales(layer, kv_head), shape.row_scales());
+}
+
+void cache_mirror::accept(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head) {
+  at(cache, layer, kv_head) = {cache.changes(layer, kv_head), cache.rows(layer, kv_head)};
+}
+
+}  // namespace weft::engine

@@ -1,0 +1,218 @@
+#include "host_attention.hpp"
+
+#include <weft/kernels/row_codec.hpp>
+
+#include "cuda/attention_decode_body.hpp"
+#include "cuda/attention_prefill_body.hpp"
+#include "reference/host_warp.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+namespace weft::engine {
+
+namespace {
+
+using namespace kernels::cuda;
+using kernels::attention_shape;
+using kernels::dtype;
+using kernels::reference::host_warp;
+
+constexpr float log2_e = 1.44269504088896340736F;
+
+std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
+  return rows == 0 ? 0 : (rows - 1) * stride + width;
+}
+
+// A run with the host's addresses.
+template <class Run>
+Run found(const device::host_device& on, const Run& run, const attention_shape& shape) {
+  const std::size_t bytes = run.rows * kernels::code_bytes(run.coding, shape.kv_dtype, shape.head_dim);
+  const std::size_t scales = run.rows * kernels::scales_per_row(run.coding, shape.head_dim);
+  Run here = run;
+  here.k = on.at(run.k, bytes);
+  here.v = on.at(run.v, bytes);
+  here.k_scales = on.at(run.k_scales, scales);
+  here.v_scales = on.at(run.v_scales, scales);
+  return here;
+}
+
+struct found_head {
+  const float* q = nullptr;
+  float* out = nullptr;
+  const kv_run* runs = nullptr;
+  std::uint32_t run_count = 0;
+  std::vector<kv_run> memory = {};
+};
+
+template <class Elements, int Group>
+void decode(const device::host_device& on, const attention_shape& shape, const decode_work& work) {
+  std::vector<found_head> heads(work.head_count);
+  const decode_head* const described = on.at(work.heads, work.head_count);
+  for (std::uint32_t i = 0; i < work.head_count; ++i) {
+    const decode_head& head = described[i];
+    const kv_run* const runs = on.at(head.runs, head.run_count);
+    for (std::uint32_t r = 0; r < head.run_count; ++r)
+      heads[i].memory.push_back(found(on, runs[r], shape));
+    heads[i].q = on.at(head.q, std::size_t{Group} * shape.head_dim);
+    heads[i].out = on.at(head.out, std::size_t{Group} * shape.head_dim);
+    heads[i].runs = heads[i].memory.data();
+    heads[i].run_count = head.run_count;
+  }
+  const std::size_t stride = Group * partial_floats(shape.head_dim);
+  const decode_piece* const pieces = on.at(work.pieces, work.piece_count);
+  float* const scratch = on.at(work.scratch, work.piece_count * stride);
+  const host_warp warp;
+  for (std::uint32_t i = 0; i < work.piece_count; ++i)
+    attend_piece<Elements, Group>(warp, heads[pieces[i].head], pieces[i].first_row, pieces[i].rows,
+                                  shape.scale * log2_e, shape.head_dim, scratch + i * stride);
+  const std::uint32_t* const first_piece = on.at(work.first_piece, work.head_count + std::size_t{1});
+  for (std::uint32_t head = 0; head < work.head_count; ++head)
+    for (std::uint32_t i = 0; i < Group * shape.head_dim; ++i) {
+      const float* const results =
+          scratch + first_piece[head] * stride + i / shape.head_dim * partial_floats(shape.head_dim);
+      heads[head].out[i] =
+          merged_element(results, stride, first_piece[head + 1] - first_piece[head], i % shape.head_dim);
+    }
+}
+
+template <class Elements>
+void decode_group(const device::host_device& on, const attention_shape& shape, const decode_work& work) {
+  switch (shape.query_heads / shape.kv_heads) {
+    case 1:
+      return decode<Elements, 1>(on, shape, work);
+    case 2:
+      return decode<Elements, 2>(on, shape, work);
+    case 3:
+      return decode<Elements, 3>(on, shape, work);
+    case 4:
+      return decode<Elements, 4>(on, shape, work);
+    default:
+      throw std::invalid_argument("the host's device decodes groups of up to 4 query heads");
+  }
+}
+
+// What the host's threads read of a prefill's work.
+struct found_prefill {
+  kernels::prefill_queries queries = {};
+  const attention_task* tasks = nullptr;
+  const attention_merge* merges = nullptr;
+  std::vector<std::vector<prefill_run>> runs = {};  // by KV head
+  float* scratch = nullptr;
+};
+
+template <class Elements, std::uint32_t Channels>
+void run_task(const found_prefill& work, const attention_shape& shape, const attention_task& task,
+              float* partial) {
+  using tile_type = row_tile<Channels, true>;
+  const std::uint32_t group = shape.query_heads / shape.kv_heads;
+  const head_lines<kernels::prefill_queries> lines{work.queries, task.head * group, group, shape.head_dim,
+                                                   work.queries.rows * group};
+  const std::uint32_t last = std::min(task.first_line + tile_lines, lines.line_count) - 1;
+  const line_bounds bounds = bounds_of(work.queries, task.first_line / group, last / group + 1);
+  const prefill_run& run = work.runs[task.head][task.run];
+  const host_warp warp;
+  std::vector<line_softmax<Elements, Channels, true, host_warp>> warps;
+  for (std::uint32_t i = 0; i < tile_warps; ++i)
+    warps.emplace_back(warp, lines, task.first_line + i * warp_lines, shape.scale * log2_e, shape.head_dim);
+  const auto tile = std::make_unique<tile_type>();
+  for (std::uint32_t done = 0; done < task.rows; done += tile_type::rows) {
+    const std::uint32_t first = task.first_row + done;
+    const std::uint32_t count = std::min(task.rows - done, tile_type::rows);
+    bool seen = false;
+    for (std::uint32_t i = 0; i < count; ++i)
+      seen = seen || bounds.may_see(run.positions[first + i], run.segments[first + i]);
+    if (!seen) continue;
+    for (std::uint32_t thread = 0; thread < tile_threads; ++thread)
+      stage_rows<Elements>(thread, run, first, count, shape.head_dim, *tile);
+    for (auto& own : warps)
+      own.attend(*tile, count);
+  }
+  for (const auto& own : warps)
+    own.store(task.first_line, partial);
+}
+
+found_prefill found_work(const device::host_device& on, const attention_shape& shape,
+                         const prefill_work& work) {
+  found_prefill here{.queries = work.queries};
+  here.queries.q = on.at(work.queries.q, span_of(work.queries.rows, work.queries.row_stride,
+                                                 std::size_t{shape.query_heads} * shape.head_dim));
+  here.queries.positions = on.at(work.queries.positions, work.queries.rows);
+  here.queries.segments = on.at(work.queries.segments, work.queries.rows);
+  here.tasks = on.at(work.tasks, work.task_count);
+  here.merges = on.at(work.merges, work.merge_count);
+  here.scratch = on.at(work.scratch, work.task_count * tile_lines * line_floats(shape.head_dim));
+  const prefill_head* const heads = on.at(work.heads, shape.kv_heads);
+  for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+    auto& runs = here.runs.emplace_back();
+    const prefill_run* const described = on.at(heads[head].runs, heads[head].run_count);
+    for (std::uint32_t i = 0; i < heads[head].run_count; ++i) {
+      prefill_run run = found(on, described[i], shape);
+      run.positions = on.at(run.positions, run.rows);
+      run.segments = on.at(run.segments, run.rows);
+      runs.push_back(run);
+    }
+  }
+  return here;
+}
+
+template <class Elements>
+void prefill(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
+             float* out, std::size_t out_stride) {
+  const found_prefill here = found_work(on, shape, work);
+  const std::size_t floats = line_floats(shape.head_dim);
+  for (std::uint32_t i = 0; i < work.task_count; ++i) {
+    float* const partial = here.scratch + i * tile_lines * floats;
+    if (shape.head_dim <= 64)
+      run_task<Elements, 64>(here, shape, here.tasks[i], partial);
+    else if (shape.head_dim <= 128)
+      run_task<Elements, 128>(here, shape, here.tasks[i], partial);
+    else
+      run_task<Elements, 256>(here, shape, here.tasks[i], partial);
+  }
+  const std::uint32_t group = shape.query_heads / shape.kv_heads;
+  float* const to =
+      on.at(out, span_of(work.queries.rows, out_stride, std::size_t{shape.query_heads} * shape.head_dim));
+  for (std::uint32_t m = 0; m < work.merge_count; ++m) {
+    const attention_merge& merge = here.merges[m];
+    const std::uint32_t lines = std::min(work.queries.rows * group - merge.first_line, tile_lines);
+    for (std::uint32_t i = 0; i < lines * shape.head_dim; ++i) {
+      const std::uint32_t line = i / shape.head_dim;
+      const float* const results =
+          here.scratch + (std::size_t{merge.first_task} * tile_lines + line) * floats;
+      const std::uint32_t at = merge.first_line + line;
+      const std::size_t head = merge.head * group + at % group;
+      to[at / group * out_stride + head * shape.head_dim + i % shape.head_dim] =
+          merged_element(results, tile_lines * floats, merge.tasks, i % shape.head_dim);
+    }
+  }
+}
+
+}  // namespace
+
+void attend_decode(const device::host_device& on, const attention_shape& shape, const decode_work& work) {
+  switch (shape.kv_dtype) {
+    case dtype::bf16:
+      return decode_group<bf16_elements>(on, shape, work);
+    case dtype::f16:
+      return decode_group<f16_elements>(on, shape, work);
+    default:
+      return decode_group<f32_elements>(on, shape, work);
+  }
+}
+
+void attend_prefill(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
+                    float* out, std::size_t out_stride) {
+  switch (shape.kv_dtype) {
+    case dtype::bf16:
+      return prefill<bf16_elements>(on, shape, work, out, out_stride);
+    case dtype::f16:
+      return prefill<f16_elements>(on, shape, work, out, out_stride);
+    default:
+      throw std::invalid_argument("tensor cores take no f32 rows");
+  }
+}
+
+}  // namespace weft::engine

@@ -1,0 +1,43 @@
+// Logits of a device against those of transformers.
+#include <weft/engine/safetensors.hpp>
+
+#include "../golden_cases.hpp"
+#include "../small_models.hpp"
+#include "device_under_test.hpp"
+
+using namespace weft::engine;
+using namespace weft::engine::test;
+using weft::kernels::dtype;
+
+namespace {
+
+// Rows in f32 attend by the CPU's kernel in prompts; those in f16 on tensor cores, which round queries, keys
+// and values to 11 bits.
+float largest_difference(dtype cache) {
+  return cache == dtype::f32 ? 1e-3F : 5e-2F;
+}
+
+}  // namespace
+
+TEST_CASE("logits on a device are those of transformers") {
+  if (!device_under_test()) return;
+  for (const std::string name : {"llama", "llama_tied", "llama_linear", "qwen2", "qwen3", "recall"})
+    for (const auto cache : {dtype::f32, dtype::f16}) {
+      CAPTURE(name);
+      CAPTURE(name_of(cache));
+      auto model = runner::load(
+          golden_model_folder(name),
+          {.threads = 1, .cache_dtype = cache, .products = arithmetic::f32, .device = device_under_test()});
+      REQUIRE_MESSAGE(model.has_value(), model.error().context);
+      const auto golden = tensor_files::open(fixtures() + name + "/golden");
+      REQUIRE_MESSAGE(golden.has_value(), golden.error().context);
+      std::size_t number = 0;
+      for (const auto& wanted : cases_of(name)) {
+        CAPTURE(wanted.at("name").get<std::string>());
+        const auto* logits = golden->find("logits_" + std::to_string(number++));
+        REQUIRE(logits != nullptr);
+        CHECK(distance(logits_of(*model, batch_of(wanted)), floats_of(*logits)) <= largest_difference(cache));
+      }
+      CHECK(number >= 4);
+    }
+}
