@@ -302,7 +302,7 @@ retrieval_session session_of(const context_state& state, const ranker& r) {
                          .blocks = r.blocks};
   for (std::size_t i = 0; i < plan.documents.size(); ++i)
     what.documents.push_back(
-        {plan.document_ids[i], plan.documents[i].start_position, plan.documents[i].tokens});
+        {plan.first_blocks[i], plan.documents[i].start_position, plan.documents[i].tokens});
   return what;
 }
 

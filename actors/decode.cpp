@@ -9,6 +9,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "decode_asking.hpp"
 #include "document_bands.hpp"
 #include "document_choice.hpp"
 #include "manifests.hpp"
@@ -26,61 +27,16 @@
 
 namespace weft::actors {
 
-namespace {
-
-struct decode_state {
-  static inline const char* name = "decode";
-
-  work_parts parts;
-  duration read_deadline{};
-  std::chrono::milliseconds retrieval_patience{};
-  manifest_cache manifests;
-  cluster_ptr now;
-  std::uint64_t next_context = 1;
-  decode_report report;
-};
-
-using self_pointer = local_decode_actor::stateful_pointer<decode_state>;
-
-// One question on its way to its answer.
-struct asking {
-  question asked;
-  answer_listener listener;
-  policies::stitch_policy policy{};
-  std::vector<engine::token_id> opening;
-  std::vector<engine::token_id> question_tokens;
-  std::vector<std::vector<engine::token_id>> links;  // by document; empty: none
-  std::vector<manifest_ptr> documents;
-  std::vector<std::uint32_t> bands;  // by document: how many of them are loaded
-  std::vector<bool> stored;          // by document: its blocks came out of the pool
-  std::shared_ptr<const policies::stitch_plan> plan;
-  std::uint64_t session = 0;
-  std::size_t next_document = 0;
-  answer result;
-  std::optional<row_judging> judging;  // none: all rows stay
-  time_point started;
-  std::uint64_t encode_microseconds = 0;
-  caf::typed_response_promise<answer> promise;
-
-  // While the middle blocks of the prompt stay in the pool.
-  std::optional<policies::retrieval::options> retrieval;  // none: dense
-  remote_context_ptr remote;
-  context_actor context;
-  std::vector<resident_run> runs;
-  std::size_t next_run = 0;
-  std::uint64_t retrieval_nodes = 0;
-};
-using asking_ptr = std::shared_ptr<asking>;
-
-std::uint64_t microseconds(duration passed) {
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(passed).count());
-}
+namespace decoding {
 
 void end_session(self_pointer self, asking& job) {
   if (job.session != 0) self->send(self->state.parts.engine, close_atom_v, std::exchange(job.session, 0));
   if (job.context) self->send_exit(job.context, caf::exit_reason::user_shutdown);
   job.context = nullptr;
   job.remote.reset();
+  auto& reading = self->state.reading;
+  for (const auto& first_block : std::exchange(job.reading, {}))
+    if (const auto one = reading.find(first_block); one != reading.end()) reading.erase(one);
 }
 
 void give_up(self_pointer self, const asking_ptr& job, const error& why) {
@@ -88,9 +44,7 @@ void give_up(self_pointer self, const asking_ptr& job, const error& why) {
   job->promise.deliver(to_caf(why));
 }
 
-auto on_error(self_pointer self, const asking_ptr& job, const char* doing) {
-  return [self, job, doing](const caf::error& e) { give_up(self, job, from_caf(e, doing)); };
-}
+namespace {
 
 result<policies::stitch_plan> plan_of(const asking& job) {
   std::vector<policies::prompt_document> documents;
@@ -135,13 +89,13 @@ void answer_with(self_pointer self, const asking_ptr& job, const generate_outcom
   });
 }
 
-void answer_densely(self_pointer self, const asking_ptr& job);
-
 // Blocks that nobody delivers are computed anew, which takes the whole prompt.
 void prompt_failed(self_pointer self, const asking_ptr& job, const error& why) {
   if (job->retrieval && why.code == errc::unreachable) return answer_densely(self, job);
   give_up(self, job, why);
 }
+
+}  // namespace
 
 void generate(self_pointer self, const asking_ptr& job) {
   auto plan = plan_of(*job);
@@ -163,6 +117,8 @@ void generate(self_pointer self, const asking_ptr& job) {
              before_prefill](const generate_outcome& g) { answer_with(self, job, g, before_prefill); },
             [self, job](const caf::error& e) { prompt_failed(self, job, from_caf(e, "generating")); });
 }
+
+namespace {
 
 // -- documents into the cache --
 
@@ -249,12 +205,15 @@ void read_documents(self_pointer self, const asking_ptr& job, std::vector<std::s
           on_error(self, job, "reading documents from the pool"));
 }
 
-// Of the bands that are wanted of one of its documents.
+}  // namespace
+
 std::uint64_t bytes_of(const asking& job, std::size_t document) {
   const auto& m = *job.documents[document];
   const auto bytes = band_bytes(m);
   return bytes.empty() ? m.creation.block_bytes : bytes[job.bands[document] - 1];
 }
+
+namespace {
 
 // As many documents as fit into half of staging, so that two questions can load side by side; at least one.
 std::size_t end_of_wave(const decode_state& state, const asking& job) {
@@ -287,67 +246,7 @@ void load_next(self_pointer self, const asking_ptr& job) {
   read_documents(self, job, std::move(documents), true);
 }
 
-// -- the rows of a sparse session that are always attended --
-
-void load_next_runs(self_pointer self, const asking_ptr& job);
-
-void load_runs(self_pointer self, const asking_ptr& job, std::size_t first, std::size_t last,
-               const read_results& read) {
-  for (const auto& t : read.transfers)
-    add_transfer(job->result.transfers, t);
-  load_order order{.session = job->session, .documents = {}};
-  std::size_t next_block = 0;
-  for (auto i = first; i < last; ++i) {
-    const auto& run = job->runs[i];
-    document_to_load piece{.blocks = {},
-                           .tokens = {},
-                           .bands = job->bands[run.document],
-                           .start_position = run.start_position,
-                           .segment = run.segment};
-    for (std::uint32_t b = 0; b < run.blocks; ++b) {
-      const auto& block = read.blocks[next_block++];
-      if (!block.outcome) return answer_densely(self, job);
-      piece.blocks.push_back(block.bytes);
-    }
-    order.documents.push_back(std::move(piece));
-  }
-  self->request(self->state.parts.engine, caf::infinite, load_atom_v, std::move(order))
-      .then(
-          [self, job](const load_outcome& loaded) {
-            job->result.rotate_microseconds += loaded.rotate_microseconds;
-            load_next_runs(self, job);
-          },
-          on_error(self, job, "loading documents"));
-}
-
-// As many as fit into half of staging, at least one.
-void load_next_runs(self_pointer self, const asking_ptr& job) {
-  if (job->next_run == job->runs.size()) return generate(self, job);
-  auto& state = self->state;
-  const auto first = job->next_run;
-  read_order order{
-      .keys = {}, .fingerprint = state.parts.context->scope.fingerprint, .timeout = state.read_deadline};
-  std::uint64_t bytes = 0;
-  while (job->next_run < job->runs.size()) {
-    const auto& run = job->runs[job->next_run];
-    const auto& m = *job->documents[run.document];
-    bytes += bytes_of(*job, run.document) / m.block_keys.size() * run.blocks;
-    if (job->next_run > first && bytes > state.parts.room->capacity_bytes() / 2) break;
-    for (std::uint32_t b = run.first_block; b < run.first_block + run.blocks; ++b) {
-      order.keys.push_back(m.block_keys[b]);
-      order.front_bytes.push_back(front_bytes(m, b, job->bands[run.document]));
-    }
-    ++job->next_run;
-  }
-  const auto asked_at = state.parts.clock();
-  self->request(state.parts.pool, caf::infinite, read_atom_v, std::move(order))
-      .then(
-          [self, job, first, last = job->next_run, asked_at](const read_outcome& read) {
-            job->result.load_microseconds += microseconds(self->state.parts.clock() - asked_at);
-            load_runs(self, job, first, last, *read);
-          },
-          on_error(self, job, "reading documents from the pool"));
-}
+}  // namespace
 
 void open_engine(self_pointer self, const asking_ptr& job, session_order order) {
   self->request(self->state.parts.engine, caf::infinite, open_atom_v, std::move(order))
@@ -363,67 +262,7 @@ void open_engine(self_pointer self, const asking_ptr& job, session_order order) 
           on_error(self, job, "opening a session"));
 }
 
-void open_context(self_pointer self, const asking_ptr& job, std::vector<sparse_index_ptr> indexes) {
-  auto& state = self->state;
-  const auto plan = plan_context(*state.parts.context, *job->retrieval, job->documents, job->bands,
-                                 std::move(indexes), *job->plan);
-  if (!plan) return give_up(self, job, plan.error());
-  job->runs = resident_runs(**plan, job->documents, *job->plan);
-  job->remote = std::make_shared<remote_context>(*plan, state.retrieval_patience);
-  job->context = spawn_context(self->home_system(),
-                               {.pool = state.parts.pool,
-                                .fabric = state.parts.fabric,
-                                .room = state.parts.room,
-                                .calls = state.parts.calls,
-                                .now = state.now,
-                                .read_timeout = state.read_deadline,
-                                .owner = self->address()},
-                               job->remote, state.next_context++);
-  job->remote->attach(job->context);
-  const auto asked_at = state.parts.clock();
-  self->request(job->context, caf::infinite, open_atom_v)
-      .then(
-          [self, job, asked_at](std::uint64_t nodes) {
-            job->retrieval_nodes = nodes;
-            job->result.load_microseconds += microseconds(self->state.parts.clock() - asked_at);
-            const auto added = static_cast<std::uint32_t>(job->plan->rows.size()) + job->asked.max_tokens;
-            open_engine(self, job,
-                        {.capacity_rows = resident_rows(job->remote->plan(), job->documents, added),
-                         .base = {},
-                         .plan = job->plan,
-                         .remote = job->remote});
-          },
-          on_error(self, job, "opening the documents' blocks"));
-}
-
-void read_indexes(self_pointer self, const asking_ptr& job) {
-  auto& state = self->state;
-  if (const auto good = check_stored_rows(*job->retrieval, job->documents); !good)
-    return give_up(self, job, good.error());
-  read_order order{
-      .keys = {}, .fingerprint = state.parts.context->scope.fingerprint, .timeout = state.read_deadline};
-  for (const auto& m : job->documents)
-    order.keys.push_back(policies::sparse_index_key(m->document));
-  self->request(state.parts.pool, caf::infinite, read_atom_v, std::move(order))
-      .then(
-          [self, job](const read_outcome& read) {
-            std::vector<sparse_index_ptr> indexes;
-            for (std::size_t i = 0; i < read->blocks.size(); ++i) {
-              if (!read->blocks[i].outcome)
-                return give_up(self, job,
-                               {errc::not_found,
-                                "document " + to_hex(job->documents[i]->document) +
-                                    " has no index for sparse decoding, which is made where the cluster has "
-                                    "nodes with the role `retrieval`; ingest it again, or ask without "
-                                    "--retrieval"});
-              auto index = open_sparse_index(read->blocks[i].bytes->bytes());
-              if (!index) return give_up(self, job, index.error());
-              indexes.push_back(std::move(*index));
-            }
-            open_context(self, job, std::move(indexes));
-          },
-          on_error(self, job, "reading the documents' indexes"));
-}
+namespace {
 
 // -- from the question to an open session --
 
@@ -453,11 +292,13 @@ void open_session(self_pointer self, const asking_ptr& job) {
                                                 "; ask about fewer documents or shorten the question"});
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
-  if (job->retrieval) return read_indexes(self, job);
+  if (job->retrieval) return open_sparsely(self, job);
   open_engine(self, job,
               session_for({job->documents, job->bands, job->plan, job->asked.max_tokens}, context.shape,
                           !self->state.parts.grouped));
 }
+
+}  // namespace
 
 void answer_densely(self_pointer self, const asking_ptr& job) {
   end_session(self, *job);
@@ -465,6 +306,8 @@ void answer_densely(self_pointer self, const asking_ptr& job) {
   job->next_document = 0;
   open_session(self, job);
 }
+
+namespace {
 
 void take_manifests(self_pointer self, const asking_ptr& job, std::vector<result<manifest_ptr>> found) {
   const auto& scope = self->state.parts.context->scope;
@@ -523,6 +366,8 @@ result<void> prepare(self_pointer self, asking& job) {
   return {};
 }
 
+}  // namespace
+
 void read_named(self_pointer self, const asking_ptr& job) {
   auto& state = self->state;
   read_manifests(
@@ -530,6 +375,8 @@ void read_named(self_pointer self, const asking_ptr& job) {
       job->asked.documents,
       [self, job](std::vector<result<manifest_ptr>> found) { take_manifests(self, job, std::move(found)); });
 }
+
+namespace {
 
 // In the prompt they stand as they were ingested: what is said later is nearer to the question.
 void take_choice(self_pointer self, const asking_ptr& job, choice_outcome chosen) {
@@ -579,6 +426,9 @@ local_decode_actor::behavior_type behave(self_pointer self, const node_config& c
         return promise;
       },
       [self](drop_atom, const id128& document) { self->state.manifests.erase(document); },
+      [self](size_atom, const id128& first_block) -> caf::result<std::uint64_t> {
+        return std::uint64_t{self->state.reading.count(first_block)};
+      },
       [self](cluster_atom, const cluster_ptr& now) { self->state.now = now; },
       [self](status_atom) -> caf::result<decode_report> { return self->state.report; },
   };
@@ -586,8 +436,10 @@ local_decode_actor::behavior_type behave(self_pointer self, const node_config& c
 
 }  // namespace
 
+}  // namespace decoding
+
 local_decode_actor spawn_decode(caf::actor_system& system, const node_config& config, work_parts parts) {
-  return system.spawn(behave, config, std::move(parts));
+  return system.spawn(decoding::behave, config, std::move(parts));
 }
 
 }  // namespace weft::actors

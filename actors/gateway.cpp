@@ -223,10 +223,7 @@ caf::result<std::uint64_t> with_keys(self_pointer self, const id128& document, A
                      promise.deliver(to_caf(found[0].error()));
                      return;
                    }
-                   key_list keys{(*found[0])->block_keys};
-                   for (const auto& block : (*found[0])->block_keys)
-                     keys.keys.push_back(policies::reduced_keys_key(block));
-                   keys.keys.push_back(policies::sparse_index_key(document));
+                   key_list keys{keys_with_blocks(**found[0])};
                    keys.keys.push_back(policies::document_keys_key(document));
                    keys.keys.push_back(policies::manifest_key(document));
                    act(std::move(keys), promise);

@@ -33,4 +33,12 @@ result<manifest_ptr> open_manifest(std::span<const std::byte> block) {
   return std::make_shared<const schema::manifest>(std::move(*m));
 }
 
+std::vector<id128> keys_with_blocks(const schema::manifest& m) {
+  auto keys = m.block_keys;
+  for (const auto& block : m.block_keys)
+    keys.push_back(policies::reduced_keys_key(block));
+  if (!m.block_keys.empty()) keys.push_back(policies::sparse_index_key(m.block_keys.front()));
+  return keys;
+}
+
 }  // namespace weft::actors

@@ -126,34 +126,45 @@ result<block_to_write> stage_opaque(const work_parts& parts, const id128& key,
                         std::make_shared<const staged_bytes>(std::move(*place))};
 }
 
-// Only now can the document be found: all of its blocks are committed.
-void write_manifest(self_pointer self, const ingest_ptr& job) {
-  auto& parts = self->state.parts;
-  std::vector<block_to_write> last;
-  if (job->sparse) {
-    auto index = stage_opaque(parts, policies::sparse_index_key(job->manifest.document),
-                              to_bytes(*job->sparse), sparse_index_tag);
-    if (!index) return give_up(self, job, index.error());
-    last.push_back(std::move(*index));
+// What retrieval needs of the whole document.
+result<std::vector<block_to_write>> stage_document_parts(const prefill_state& state, const ingest& job) {
+  std::vector<block_to_write> staged;
+  if (job.sparse) {
+    auto index = stage_opaque(state.parts, policies::sparse_index_key(job.manifest.block_keys.front()),
+                              to_bytes(*job.sparse), sparse_index_tag);
+    if (!index) return tl::make_unexpected(index.error());
+    staged.push_back(std::move(*index));
   }
-  if (self->state.retrieval) {
-    auto keys = stage_opaque(parts, policies::document_keys_key(job->manifest.document),
-                             document_keys_bytes(job->encoded->rows()), document_keys_tag);
-    if (!keys) return give_up(self, job, keys.error());
-    last.push_back(std::move(*keys));
+  if (state.retrieval) {
+    auto keys = stage_opaque(state.parts, policies::document_keys_key(job.manifest.document),
+                             document_keys_bytes(job.encoded->rows()), document_keys_tag);
+    if (!keys) return tl::make_unexpected(keys.error());
+    staged.push_back(std::move(*keys));
   }
-  auto staged = stage_manifest(job->manifest, *parts.room);
-  if (!staged) return give_up(self, job, staged.error());
-  last.push_back(std::move(*staged));
-  write(self, job, std::move(last), std::max(self->state.replicas, manifest_replicas), [self, job] {
-    job->promise.deliver(summarise(self, *job));
-    finish(self);
-  });
+  return staged;
 }
 
-void return_manifest(self_pointer self, const ingest_ptr& job) {
-  job->promise_again.deliver(std::make_shared<const schema::manifest>(std::move(job->manifest)));
+void deliver(self_pointer self, const ingest_ptr& job) {
+  if (job->again)
+    job->promise_again.deliver(std::make_shared<const schema::manifest>(std::move(job->manifest)));
+  else
+    job->promise.deliver(summarise(self, *job));
   finish(self);
+}
+
+// Only now can the document be found: all of its blocks are committed. Whoever wants it scored again replaces
+// its manifest himself.
+void write_document(self_pointer self, const ingest_ptr& job) {
+  auto last = stage_document_parts(self->state, *job);
+  if (!last) return give_up(self, job, last.error());
+  if (!job->again) {
+    auto staged = stage_manifest(job->manifest, *self->state.parts.room);
+    if (!staged) return give_up(self, job, staged.error());
+    last->push_back(std::move(*staged));
+  }
+  if (last->empty()) return deliver(self, job);
+  write(self, job, std::move(*last), std::max(self->state.replicas, manifest_replicas),
+        [self, job] { deliver(self, job); });
 }
 
 result<void> note_band_ends(schema::manifest& m, std::span<const std::byte> bytes) {
@@ -222,7 +233,7 @@ void write_blocks(self_pointer self, const ingest_ptr& job) {
     std::ranges::move(*staged, std::back_inserter(wave));
     ++job->next_block;
   }
-  if (wave.empty()) return job->again ? return_manifest(self, job) : write_manifest(self, job);
+  if (wave.empty()) return write_document(self, job);
   write(self, job, std::move(wave), self->state.replicas, [self, job] { write_blocks(self, job); });
 }
 

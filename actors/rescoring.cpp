@@ -140,7 +140,7 @@ void list(self_pointer self) {
 // -- swapping --
 
 void drop_blocks(self_pointer self, const manifest_ptr& m) {
-  self->request(self->state.parts.pool, caf::infinite, drop_atom_v, key_list{m->block_keys})
+  self->request(self->state.parts.pool, caf::infinite, drop_atom_v, key_list{keys_with_blocks(*m)})
       .then([](std::uint64_t) {}, [](const caf::error&) {});
 }
 
@@ -148,6 +148,30 @@ void tell_decoders(self_pointer self, const id128& document) {
   for (const auto& [node, handles] : self->state.now->handles) {
     if (handles.decode) self->send(handles.decode, drop_atom_v, document);
   }
+}
+
+// Who decodes over them sparsely fetches blocks to the end of his answer; who decodes densely has read them,
+// or computes them. A node that does not answer reads nothing.
+void drop_when_unread(self_pointer self, const manifest_ptr& before) {
+  const auto readers = std::make_shared<std::uint64_t>(0);
+  const auto open = std::make_shared<std::size_t>(1);
+  const auto finish = [self, before, readers, open] {
+    if (--*open > 0) return;
+    if (*readers == 0) return drop_blocks(self, before);
+    self->delayed_send(self, self->state.grace, drop_atom_v, before);
+  };
+  for (const auto& [node, handles] : self->state.now->handles) {
+    if (!handles.decode) continue;
+    ++*open;
+    self->request(handles.decode, write_timeout, size_atom_v, before->block_keys.front())
+        .then(
+            [readers, finish](std::uint64_t reading) {
+              *readers += reading;
+              finish();
+            },
+            [finish](const caf::error&) { finish(); });
+  }
+  finish();
 }
 
 // Holders that a change of the view has left with the former manifest lose it.
@@ -217,7 +241,7 @@ void keep_pinned(self_pointer self, const rescored_ptr& job) {
           [self, job, go_on](const key_list& pinned) {
             if (pinned.keys.empty()) return go_on();
             self->request(self->state.parts.pool, caf::infinite, pin_atom_v, true,
-                          key_list{job->after->block_keys})
+                          key_list{keys_with_blocks(*job->after)})
                 .then([go_on](std::uint64_t) { go_on(); }, [go_on](const caf::error&) { go_on(); });
           },
           [go_on](const caf::error&) { go_on(); });
@@ -270,8 +294,7 @@ void begin_if_idle(self_pointer self) {
 void tick(self_pointer self) {
   auto& state = self->state;
   if (!state.now || !state.now->in_good_standing || state.working) return;
-  const auto ranking = machines::with_role(state.now->view, static_cast<unsigned>(role::retrieval));
-  if (!ranking.empty() || state.prefill_nodes.empty()) return state.waiting.clear();
+  if (state.prefill_nodes.empty()) return state.waiting.clear();
   if (!state.listing && state.parts.clock() >= state.next_listing) list(self);
   if (!state.waiting.empty()) begin_if_idle(self);
 }
@@ -308,7 +331,7 @@ rescoring_actor::behavior_type behave(self_pointer self, const node_config& conf
       [self](cluster_atom, const cluster_ptr& now) { adopt(self, now); },
       [self](drop_atom, const std::shared_ptr<const schema::manifest>& before) {
         tell_decoders(self, before->document);  // who read it while it was being replaced
-        drop_blocks(self, before);
+        drop_when_unread(self, before);
       },
       [self](tick_atom) {
         tick(self);

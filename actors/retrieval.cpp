@@ -293,7 +293,7 @@ caf::result<retrieval_held> open(self_pointer self, const retrieval_session& wha
   auto promise = job->promise;
   read_order order{.keys = {}, .fingerprint = what.fingerprint, .timeout = self->state.parts.read_timeout};
   for (const auto& document : what.documents)
-    order.keys.push_back(policies::sparse_index_key(document.id));
+    order.keys.push_back(policies::sparse_index_key(document.first_block));
   self->request(self->state.parts.pool, caf::infinite, read_atom_v, std::move(order))
       .then(
           [self, job](const read_outcome& read) {

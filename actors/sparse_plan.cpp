@@ -106,7 +106,7 @@ result<sparse_context_plan_ptr> plan_context(const model_context& model, const r
                                               "again, or ask without --retrieval");
     const auto& placed = stitched.documents[i];
     plan->documents.push_back({placed.start_position, placed.tokens});
-    plan->document_ids.push_back(documents[i]->document);
+    plan->first_blocks.push_back(documents[i]->block_keys.front());
   }
   plan->indexes = std::move(indexes);
   plan->blocks = retrieval::plan_blocks(plan->documents, how);

@@ -81,8 +81,8 @@ id128 manifest_key(const id128& document) {
   return block::digest("weft.manifest.1").id(document).finish();
 }
 
-id128 sparse_index_key(const id128& document) {
-  return block::digest("weft.sparse.1").id(document).finish();
+id128 sparse_index_key(const id128& first_block) {
+  return block::digest("weft.sparse.2").id(first_block).finish();
 }
 
 id128 reduced_keys_key(const id128& block) {

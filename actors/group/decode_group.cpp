@@ -439,6 +439,7 @@ local_group_actor::behavior_type behave(self_pointer self, const node_config& co
         dispatch(self, job);
         return promise;
       },
+      [](size_atom, const id128&) -> caf::result<std::uint64_t> { return std::uint64_t{0}; },
       [self](drop_atom, const id128& document) {
         if (self->state.answering) self->send(self->state.answering, drop_atom_v, document);
       },

@@ -284,6 +284,34 @@ TEST_CASE("stitching policies compose with a ratio, or say why they do not") {
   }
 }
 
+TEST_CASE("rows that stitching writes over stand raw, whatever codecs they came in") {
+  const auto model = recall_model();
+  simulated_cluster cluster{plan_of(model)};
+  settle(cluster);
+  const std::vector<std::string> texts{"Report of Koreth. The access code for the vault at Koreth is 4821.",
+                                       "Notes of Melund. The tower at Melund is painted green."};
+  const auto raw = ingest_in_bands(cluster, texts);
+  const std::vector<std::uint8_t> codecs{0, 0, 1, 1, 1, 2};
+  std::vector<id128> coded;
+  for (const auto& text : texts)
+    coded.push_back(value_of(cluster, cluster.ingest("decode", text, {"kvzip", default_bands, codecs})).id);
+  for (const std::string policy : {"epic(4)", "random(0.2)", "blend(0.2,1)"})
+    for (const std::uint32_t ratio : {0U, 500'000U}) {
+      if (ratio > 0 && policy.starts_with("blend")) continue;
+      CAPTURE(policy);
+      CAPTURE(ratio);
+      auto q = asked("What is the access code for the vault at Koreth?", raw, ratio);
+      q.stitch = policy;
+      const auto before = value_of(cluster, cluster.ask("decode", q));
+      q.documents = coded;
+      const auto after = value_of(cluster, cluster.ask("decode", q));
+      CHECK(after.text == "4821");
+      CHECK(after.misses == 0);
+      CHECK(after.cache_bytes == before.cache_bytes);
+      CHECK(moved_bytes(after) < moved_bytes(before));
+    }
+}
+
 TEST_CASE("a compressed document that is lost is scored again to the same rows") {
   const auto model = recall_model();
   simulated_cluster cluster{plan_of(model)};

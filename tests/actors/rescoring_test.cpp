@@ -73,3 +73,39 @@ TEST_CASE("documents that were stored whole get bands while there is nothing els
     value_of(cluster, cluster.drop_document("decode", document));
   CHECK(held() == 0);
 }
+
+TEST_CASE("documents that nodes rank get bands too, and what ranks their new blocks") {
+  const auto model = recall_model();
+  auto plan = plan_of(model);
+  plan.background_importance = "kvzip";
+  for (auto& node : plan.nodes)
+    if (node.name.starts_with("storage")) node.roles.push_back(role::retrieval);
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  const auto context = contexts_of("kv_512", 1).front();
+  std::int64_t stored = 0;
+  std::vector<id128> documents;
+  for (const auto& text : context.documents) {
+    const auto document = value_of(cluster, cluster.ingest("decode", text));
+    documents.push_back(document.id);
+    const auto full = document.tokens / actors::node_config{}.block_tokens;
+    // Each block, what ranks the full ones; on two nodes manifest, index and what ranks the document.
+    stored += static_cast<std::int64_t>(document.blocks + full) + 2 * 3;
+  }
+  const auto held = [&] {
+    return counted(cluster, "storage-1", "storage.blocks") + counted(cluster, "storage-2", "storage.blocks");
+  };
+  CHECK(held() == stored);
+  const auto count = static_cast<std::int64_t>(documents.size());
+  for (int turn = 0; counted(cluster, "prefill", "importance.done") < count; ++turn) {
+    REQUIRE(turn < 400);
+    cluster.run_until([] { return false; }, std::chrono::milliseconds{100});
+  }
+  CHECK(counted(cluster, "prefill", "importance.failed") == 0);
+  cluster.run_until([] { return false; }, std::chrono::seconds{6});  // until nobody reads the former blocks
+  CHECK(held() == stored);
+
+  for (const auto& document : documents)
+    value_of(cluster, cluster.drop_document("decode", document));
+  CHECK(held() == 0);
+}

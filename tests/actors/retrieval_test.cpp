@@ -83,7 +83,7 @@ struct stored_document {
       if (with_reduced)
         put(policies::reduced_keys_key(key_of(i)), reduced_keys(index, rows, i), reduced_keys_tag);
     }
-    put(policies::sparse_index_key(document), to_bytes(index), sparse_index_tag);
+    put(policies::sparse_index_key(key_of(0)), to_bytes(index), sparse_index_tag);
     put(policies::document_keys_key(document), document_keys_bytes(rows), document_keys_tag);
   }
 
@@ -187,7 +187,7 @@ std::vector<std::vector<float>> scores_of(caf::actor_system& system, const store
                               .dtype = static_cast<std::uint8_t>(shape.dtype),
                               .block_tokens = block_tokens,
                               .frequencies = as_bytes(frequencies()),
-                              .documents = {{document, start_position, tokens}},
+                              .documents = {{key_of(0), start_position, tokens}},
                               .blocks = {}};
     for (std::uint32_t i = 0; i < plan.middle; ++i) {
       const auto& block = plan.middle_blocks()[i];

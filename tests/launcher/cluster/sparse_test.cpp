@@ -48,6 +48,7 @@ struct context {
   std::vector<id128> documents;
   std::vector<asked> questions;
   std::uint64_t tokens = 0;
+  std::uint64_t items = 0;  // that one copy is of: blocks, what ranks them, manifests, indexes
 };
 
 context ingest_sets(running_cluster& cluster, const std::string& file, std::size_t sets, bool joined = false,
@@ -71,6 +72,7 @@ context ingest_sets(running_cluster& cluster, const std::string& file, std::size
       REQUIRE_MESSAGE(info, to_string(info.error()));
       made.documents.push_back(info->id);
       made.tokens += info->tokens;
+      made.items += info->blocks + info->tokens / block_tokens + 3;
     }
     for (const auto& q : set.at("questions"))
       made.questions.push_back({q.at("question"), q.at("answers").at(0)});
@@ -235,6 +237,50 @@ TEST_CASE("documents in bands are decoded sparsely over the rows that a ratio ke
     CHECK(refusal_of(cluster, request).find("--importance") != std::string::npos);
     CHECK(cluster.stop() == 0);
   }
+}
+
+TEST_CASE("documents get bands in the background while answers fetch their blocks, and stay ranked") {
+  running_cluster cluster(cluster_file(2, 0, 3,
+                                       "background_importance = \"kvzip\"\n[timing]\n"
+                                       "read_deadline_ms = 150\nlease_duration_ms = 150\n"),
+                          5);
+  const auto about = ingest_sets(cluster, "needle_512.jsonl", 1);
+  const auto count = static_cast<std::int64_t>(about.documents.size());
+  const auto& q = about.questions[0];
+  const auto whole = answer_to(cluster, request_for(about, q, "", 0));
+  auto wandering = request_for(about, q, "kvstar_ahead", 0.25);  // for longer than former blocks are kept
+  wandering.max_tokens = 1000;
+  wandering.temperature = 3;
+  const auto sum_of = [](const client::cluster_status& status, const std::string& name) {
+    std::int64_t sum = 0;
+    for (const auto& node : status.nodes)
+      for (const auto& counter : node.counters)
+        if (counter.name == name) sum += counter.value;
+    return sum;
+  };
+  CHECK(cluster.wait_for(
+      [&](const client::cluster_status& status) {
+        const auto sparse = answer_to(cluster, wandering);
+        REQUIRE(sparse.sparse);
+        CHECK(sparse.sparse->blocks_lost == 0);
+        CHECK(sparse.misses == 0);
+        CHECK(answer_to(cluster, request_for(about, q, "kvstar_ahead", 1.0)).tokens == whole.tokens);
+        return sum_of(status, "importance.done") == count &&
+               std::cmp_equal(sum_of(status, "storage.blocks"), 2 * about.items);
+      },
+      std::chrono::seconds{120}));
+  auto dense = request_for(about, q, "", 0);
+  auto sparse = request_for(about, q, "kvstar_ahead", 1.0);
+  dense.ratio = sparse.ratio = 0.3;
+  CHECK(answer_to(cluster, sparse).tokens == answer_to(cluster, dense).tokens);
+  auto chosen = request_for({}, q, "kvstar_ahead", 0.25);
+  chosen.retrieve = 2;
+  chosen.ratio = 0.3;
+  const auto found = answer_to(cluster, chosen);
+  CHECK(found.ranked_documents == about.documents.size());
+  REQUIRE(found.sparse);
+  CHECK(found.sparse->retrieval_nodes > 0);
+  CHECK(cluster.stop() == 0);
 }
 
 TEST_CASE("a retrieval node that is killed in the middle of an answer does not end it") {

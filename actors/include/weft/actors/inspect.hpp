@@ -79,7 +79,7 @@ WEFT_INSPECT(peer_report, x.name, x.transport, x.path, x.bytes, x.nanoseconds)
 WEFT_INSPECT(counter, x.name, x.value)
 WEFT_INSPECT_MESSAGE(node_report, x.name, x.pid, x.alive, x.incarnation, x.roles, x.dram_used_bytes,
                      x.dram_capacity_bytes, x.peers, x.counters, x.file_used_bytes, x.file_capacity_bytes)
-WEFT_INSPECT(retrieval_document, x.id, x.start_position, x.tokens)
+WEFT_INSPECT(retrieval_document, x.first_block, x.start_position, x.tokens)
 WEFT_INSPECT(retrieval_block, x.key, x.number, x.document, x.first_token)
 WEFT_INSPECT_MESSAGE(retrieval_session, x.reader, x.number, x.fingerprint, x.policy, x.scale, x.layers,
                      x.query_heads, x.kv_heads, x.head_dim, x.dtype, x.block_tokens, x.frequencies,

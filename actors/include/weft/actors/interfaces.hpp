@@ -182,6 +182,8 @@ using decode_actor =
     caf::typed_actor<caf::replies_to<ask_atom, question, answer_listener>::with<answer>,
                      // The document was dropped: what is remembered of it is not true any more.
                      caf::reacts_to<drop_atom, id128>,
+                     // How many answers still fetch blocks of which this is the first one.
+                     caf::replies_to<size_atom, id128>::with<std::uint64_t>,
                      // The view has changed (local).
                      caf::reacts_to<cluster_atom, cluster_ptr>>;
 

@@ -154,7 +154,7 @@ struct sparse_context_plan {
   policies::retrieval::options how;
   std::vector<policies::retrieval::context_document> documents;
   policies::retrieval::block_plan blocks;
-  std::vector<id128> document_ids;
+  std::vector<id128> first_blocks;                // by document: keys
   std::vector<sparse_index_ptr> indexes;          // by document
   std::vector<std::uint32_t> bands;               // by document: how many of them are attended
   std::vector<id128> middle_keys;                 // by middle block

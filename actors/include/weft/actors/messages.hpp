@@ -235,7 +235,7 @@ struct group_roster {
 // -- retrieval: who ranks the blocks of a context for a reader. Floats travel as their bytes --
 
 struct retrieval_document {
-  id128 id;
+  id128 first_block;  // which its index is named by
   std::int32_t start_position = 0;
   std::uint32_t tokens = 0;
 };

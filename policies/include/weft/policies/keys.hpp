@@ -76,7 +76,8 @@ id128 scored_document_id(const id128& document, const row_scoring& scoring);
 id128 manifest_key(const id128& document);
 
 // What sparse decoding needs besides a document's blocks (docs/sparse-parts.md).
-id128 sparse_index_key(const id128& document);
+// Its index, by the key of its first block: blocks that are written anew have an index of their own.
+id128 sparse_index_key(const id128& first_block);
 id128 reduced_keys_key(const id128& block);
 // What a document is ranked by for a question.
 id128 document_keys_key(const id128& document);
