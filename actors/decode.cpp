@@ -347,11 +347,11 @@ result<void> prepare(self_pointer self, asking& job) {
     if (!links) return tl::make_unexpected(links.error());
     job.links = std::move(*links);
   }
-  if (self->state.parts.grouped && (!job.asked.retrieval.empty() || job.asked.retrieve != 0))
+  if (self->state.parts.grouped && !job.asked.retrieval.empty())
     return fail(
         errc::unsupported,
-        "a group of nodes decodes densely, the documents that it is told; ask without --retrieval and "
-        "--retrieve, or give the cluster a decode node without `group`");
+        "a group of nodes decodes densely; ask without --retrieval, or give the cluster a decode node "
+        "without `group`");
   if (!job.asked.retrieval.empty()) {
     const auto how = retrieval_options(job.asked, job.policy, context.cut.block_tokens);
     if (!how) return tl::make_unexpected(how.error());

@@ -560,7 +560,11 @@ engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::ru
       },
       [self](generate_atom, const generate_order& order) { return generate(self, order); },
       [self](rank_atom, const query_order& order) -> caf::result<query_outcome> {
-        auto queries = engine::question_queries(*self->state.model, *order.tokens, order.layer, order.rows);
+        auto& state = self->state;
+        auto queries = state.lead
+                           ? state.lead->queries(order)
+                           : engine::question_queries(*state.model, *order.tokens, order.layer, order.rows);
+        leave_lost_group(self);
         if (!queries) return to_caf(queries.error());
         return query_outcome{std::make_shared<const std::vector<float>>(std::move(*queries))};
       },

@@ -1,6 +1,7 @@
 #include "model_rank.hpp"
 
 #include <weft/engine/document.hpp>
+#include <weft/engine/question_queries.hpp>
 #include <weft/engine/stitch.hpp>
 
 #include <algorithm>
@@ -65,6 +66,8 @@ class followed_sessions {
         return {};
       case order_kind::close:
         return close(order.fields);
+      case order_kind::queries:
+        return queries(order.fields);
     }
     return fail(errc::corrupt, "an order to the ranks of a group is none");
   }
@@ -110,6 +113,13 @@ class followed_sessions {
     return {};
   }
 
+  result<void> queries(std::span<const std::byte> fields) {
+    query_ranks order;
+    if (auto whole = read(fields, order); !whole) return whole;
+    (void)queries_together(rank_, order);
+    return {};
+  }
+
   static result<void> unknown(std::uint64_t session) {
     return fail(errc::internal, "the group's leading rank speaks of session " + std::to_string(session) +
                                     ", which is not here");
@@ -145,6 +155,25 @@ result<void> load_together(model_rank& rank, engine::kv_cache& cache, const load
                            const engine::fetched_blocks& fetched) {
   return order.blocks.empty() ? compute_document(rank, cache, order)
                               : load_blocks(rank, cache, order, fetched);
+}
+
+result<std::vector<float>> queries_together(model_rank& rank, const query_ranks& order) {
+  auto own = engine::question_queries(*rank.model, order.tokens, order.layer, order.rows);
+  result<void> found;
+  if (!own) found = tl::make_unexpected(own.error());
+  if (auto all_found = rank.model->agreed(std::move(found)); !all_found)
+    return tl::make_unexpected(all_found.error());
+  // Each rank knows the queries of its own heads, and nothing of the others'.
+  const std::size_t head_dim = rank.model->config().head_dim;
+  const auto& heads = rank.model->shard().query_heads;
+  const std::size_t width = rank.model->spec().query_heads * head_dim;
+  std::vector<float> all(order.rows * width);
+  for (std::size_t row = 0; row < order.rows; ++row)
+    std::copy_n(own->begin() + static_cast<std::ptrdiff_t>(row * heads.count * head_dim),
+                heads.count * head_dim,
+                all.begin() + static_cast<std::ptrdiff_t>(row * width + heads.first * head_dim));
+  if (auto summed = rank.group->all_reduce(all); !summed) return tl::make_unexpected(summed.error());
+  return all;
 }
 
 result<void> follow(model_rank& rank, std::span<const engine::token_id> stop_tokens,

@@ -54,6 +54,9 @@ result<engine::kv_cache> open_together(model_rank& rank, const open_ranks& order
 result<void> load_together(model_rank& rank, engine::kv_cache& cache, const load_ranks& order,
                            const engine::fetched_blocks& fetched);
 
+// Of all heads, on every rank.
+result<std::vector<float>> queries_together(model_rank& rank, const query_ranks& order);
+
 // Carries out what rank 0 orders, until the group ends or `stop` is set, which is looked at after each order.
 result<void> follow(model_rank& rank, std::span<const engine::token_id> stop_tokens,
                     const std::atomic<bool>& stop);

@@ -77,6 +77,15 @@ result<void> rank_lead::generate(const generate_order& order) {
                                                             .max_tokens = order.max_tokens}));
 }
 
+result<std::vector<float>> rank_lead::queries(const query_order& order) {
+  const query_ranks orders{.tokens = *order.tokens, .layer = order.layer, .rows = order.rows};
+  if (auto given = give(order_kind::queries, to_bytes(orders)); !given)
+    return tl::make_unexpected(given.error());
+  auto found = queries_together(rank_, orders);
+  if (!found) beat();
+  return found;
+}
+
 void rank_lead::close(std::uint64_t session) {
   (void)give(order_kind::close, to_bytes(session));
 }

@@ -30,6 +30,9 @@ class rank_lead {
   result<void> load(std::uint64_t session, engine::kv_cache& cache, const document_to_load& document,
                     std::span<const block::view> views);
 
+  // Of the whole model's heads.
+  result<std::vector<float>> queries(const query_order& order);
+
   // Right before this rank does it.
   result<void> generate(const generate_order& order);
   result<void> step() { return give(order_kind::step, {}); }

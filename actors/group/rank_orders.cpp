@@ -86,6 +86,11 @@ void code(Coder& c, Order& x) requires std::is_same_v<std::remove_const_t<Order>
 }
 
 template <class Coder, class Order>
+void code(Coder& c, Order& x) requires std::is_same_v<std::remove_const_t<Order>, query_ranks> {
+  c(x.tokens, x.layer, x.rows);
+}
+
+template <class Coder, class Order>
 void code(Coder& c, Order& x) requires std::is_same_v<std::remove_const_t<Order>, std::uint64_t> {
   c(x);
 }
@@ -118,6 +123,10 @@ std::vector<std::byte> to_bytes(const generate_ranks& order) {
   return written(order);
 }
 
+std::vector<std::byte> to_bytes(const query_ranks& order) {
+  return written(order);
+}
+
 std::vector<std::byte> to_bytes(std::uint64_t session) {
   return written(session);
 }
@@ -131,6 +140,10 @@ result<void> read(std::span<const std::byte> bytes, load_ranks& order) {
 }
 
 result<void> read(std::span<const std::byte> bytes, generate_ranks& order) {
+  return read_whole(bytes, order);
+}
+
+result<void> read(std::span<const std::byte> bytes, query_ranks& order) {
   return read_whole(bytes, order);
 }
 
@@ -150,7 +163,7 @@ result<rank_order> take_order(collective::communicator& group) {
   order_header header;
   if (auto told = group.broadcast(std::as_writable_bytes(std::span(&header, 1)), 0); !told)
     return tl::make_unexpected(told.error());
-  if (header.kind > order_kind::close || header.bytes > most_order_bytes)
+  if (header.kind > order_kind::queries || header.bytes > most_order_bytes)
     return fail(errc::corrupt, "the group's leading rank gave an order " +
                                    std::to_string(static_cast<std::uint32_t>(header.kind)) + " of " +
                                    std::to_string(header.bytes) + " bytes; do all ranks run one version?");

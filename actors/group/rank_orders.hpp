@@ -14,7 +14,7 @@
 
 namespace weft::actors {
 
-enum class order_kind : std::uint32_t { idle, open, load, generate, step, close };
+enum class order_kind : std::uint32_t { idle, open, load, generate, step, close, queries };
 
 // A session with an empty cache, but for the rows that the plan reserves.
 struct open_ranks {
@@ -42,6 +42,13 @@ struct generate_ranks {
   std::uint32_t max_tokens = 0;
 };
 
+// What `engine::question_queries` is asked for.
+struct query_ranks {
+  std::vector<engine::token_id> tokens;
+  std::uint32_t layer = 0;
+  std::uint32_t rows = 0;
+};
+
 struct rank_order {
   order_kind kind{};
   std::vector<std::byte> fields;
@@ -50,12 +57,14 @@ struct rank_order {
 std::vector<std::byte> to_bytes(const open_ranks& order);
 std::vector<std::byte> to_bytes(const load_ranks& order);
 std::vector<std::byte> to_bytes(const generate_ranks& order);
+std::vector<std::byte> to_bytes(const query_ranks& order);
 std::vector<std::byte> to_bytes(std::uint64_t session);  // of `close`
 
 // `corrupt` for what is no such order.
 result<void> read(std::span<const std::byte> bytes, open_ranks& order);
 result<void> read(std::span<const std::byte> bytes, load_ranks& order);
 result<void> read(std::span<const std::byte> bytes, generate_ranks& order);
+result<void> read(std::span<const std::byte> bytes, query_ranks& order);
 result<void> read(std::span<const std::byte> bytes, std::uint64_t& session);
 
 // Rank 0 gives an order, the others take it. Errors are the group's.

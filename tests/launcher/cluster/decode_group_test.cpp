@@ -25,7 +25,7 @@ constexpr auto patience = std::chrono::seconds{60};
 std::string cluster_file(std::size_t decode_nodes) {
   std::string text = "model = \"" WEFT_SOURCE_DIR
                      "/models/recall\"\nthreads = 1\n\n[[node]]\nname = \"pool\"\n"
-                     "roles = [\"prefill\", \"storage\", \"gateway\"]\ndram = \"16 MiB\"\n";
+                     "roles = [\"prefill\", \"storage\", \"retrieval\", \"gateway\"]\ndram = \"16 MiB\"\n";
   for (std::size_t i = 1; i <= decode_nodes; ++i) {
     text += "\n[[node]]\nname = \"decode-" + std::to_string(i) + "\"\nroles = [\"decode\"]\n";
     if (decode_nodes > 1) text += "group = \"all\"\n";
@@ -119,13 +119,40 @@ TEST_CASE("two decode nodes answer together as one does, and one of them fetches
   client::ask_request sparse;
   sparse.question = questions[0];
   sparse.retrieval = "kvstar";
-  client::ask_request choosing;
-  choosing.question = questions[0];
-  choosing.retrieve = 1;
-  for (const auto& request : {sparse, choosing}) {
-    const auto refused = cluster.client().ask(request);
-    REQUIRE(!refused);
-    CHECK(refused.error().code == errc::unsupported);
+  const auto refused = cluster.client().ask(sparse);
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::unsupported);
+  CHECK(cluster.stop() == 0);
+}
+
+TEST_CASE("a group ranks documents for a question as one node does") {
+  const auto choose = [](asked_cluster& cluster) {
+    std::vector<client::ask_result> results;
+    for (const auto* question : questions) {
+      client::ask_request request;
+      request.question = question;
+      request.retrieve = 2;
+      const auto answer = cluster.client().ask(request);
+      REQUIRE_MESSAGE(answer, to_string(answer.error()));
+      REQUIRE(answer->retrieved.size() == 2);
+      results.push_back(*answer);
+    }
+    return results;
+  };
+  asked_cluster one{1};
+  const auto alone = choose(one);
+  CHECK(one.stop() == 0);
+  asked_cluster cluster{2};
+  REQUIRE(cluster.wait_for_ranks(2));
+  const auto together = choose(cluster);
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    CHECK(together[i].answer == alone[i].answer);
+    CHECK(together[i].ranked_documents == std::size(texts));
+    for (std::size_t place = 0; place < 2; ++place) {
+      CHECK(together[i].retrieved[place].id == alone[i].retrieved[place].id);
+      CHECK(together[i].retrieved[place].score ==
+            doctest::Approx(alone[i].retrieved[place].score).epsilon(0.01));
+    }
   }
   CHECK(cluster.stop() == 0);
 }
