@@ -37,9 +37,19 @@ struct bf16_tiles {
                    reinterpret_cast<std::uint32_t*>(out));
   }
 
+  // 32 values: block i has the i-th four of the first half, then the i-th four of the second.
+  static HWY_INLINE auto halves_apart(const std::uint16_t* in) {
+    alignas(64) static constexpr std::int32_t order[] = {0, 1, 8,  9,  2, 3, 10, 11,
+                                                         4, 5, 12, 13, 6, 7, 14, 15};
+    const hn::FixedTag<std::uint32_t, 16> pairs;
+    const auto as_stored = hn::BitCast(pairs, hn::LoadU(hn::FixedTag<std::uint16_t, 32>(), in));
+    return hn::BitCast(hn::FixedTag<std::uint16_t, 32>(),
+                       hn::TableLookupLanes(as_stored, hn::SetTableIndices(pairs, order)));
+  }
+
   static HWY_INLINE void pack_values(const std::byte* v, std::size_t rows, std::size_t head_dim,
                                      std::size_t columns, std::byte* out) {
-    const hn::CappedTag<std::uint16_t, 8> tag;
+    const hn::FixedTag<std::uint16_t, 32> tag;
     const auto* in = reinterpret_cast<const std::uint16_t*>(v);
     auto* pairs = reinterpret_cast<std::uint16_t*>(out);
     for (std::size_t row = 0; row < tile_columns; row += 2, pairs += 2 * columns) {
@@ -47,11 +57,11 @@ struct bf16_tiles {
       const std::uint16_t* odd = even + head_dim;
       std::size_t d = 0;
       if (row + 1 < rows) {
-        for (; d + 8 <= head_dim; d += 8) {
-          const auto a = hn::LoadU(tag, even + d);
-          const auto b = hn::LoadU(tag, odd + d);
+        for (; d + 32 <= head_dim; d += 32) {
+          const auto a = halves_apart(even + d);
+          const auto b = halves_apart(odd + d);
           hn::StoreU(hn::InterleaveLower(tag, a, b), tag, pairs + 2 * d);
-          hn::StoreU(hn::InterleaveUpper(tag, a, b), tag, pairs + 2 * d + 8);
+          hn::StoreU(hn::InterleaveUpper(tag, a, b), tag, pairs + 2 * d + 32);
         }
       }
       for (; d < columns; ++d) {
@@ -155,25 +165,34 @@ HWY_INLINE void store_query(const float* q, float factor, std::size_t head_dim,
     out[d] = Tiles::query_elements::narrow(q[d] * factor);
 }
 
-// Scores of some lines against one subtile of keys, in base 2 (queries come scaled by log2 e).
+// Scores of some lines against `group_columns` keys, in base 2 (queries come scaled by log2 e).
+template <class Tiles, int lines>
+HWY_INLINE void score_group(const typename Tiles::steps::operand* q, std::size_t q_stride,
+                            const std::byte* keys, std::size_t head_dim, accumulators* acc) {
+  using steps = typename Tiles::steps;
+  for (int line = 0; line < lines; ++line) {
+    for (int v = 0; v < tile_vectors; ++v)
+      acc[line][v] = hn::Zero(f32_tag());
+  }
+  multiply_steps<steps, lines, 0>(q, q_stride, keys, tile_columns * steps::column_bytes,
+                                  head_dim / steps::values, acc);
+}
+
+HWY_INLINE void store_scores(const f32_vector* acc, float* scores) {
+  for (int v = 0; v < tile_vectors; ++v)
+    hn::StoreU(acc[v], f32_tag(), scores + v * lanes);
+}
+
+// The same of one subtile of keys, into memory.
 template <class Tiles, int lines>
 HWY_INLINE void score_keys(const typename Tiles::steps::operand* q, std::size_t q_stride,
                            const std::byte* keys, std::size_t head_dim, float* scores,
                            std::size_t scores_stride) {
-  using steps = typename Tiles::steps;
   for (std::size_t column = 0; column < tile_columns; column += group_columns) {
     accumulators acc[lines];
-    for (int line = 0; line < lines; ++line) {
-      for (int v = 0; v < tile_vectors; ++v)
-        acc[line][v] = hn::Zero(f32_tag());
-    }
-    multiply_steps<steps, lines, 0>(q, q_stride, keys + column * steps::column_bytes,
-                                    tile_columns * steps::column_bytes, head_dim / steps::values, acc);
-    for (int line = 0; line < lines; ++line) {
-      for (int v = 0; v < tile_vectors; ++v) {
-        hn::StoreU(acc[line][v], f32_tag(), scores + line * scores_stride + column + v * lanes);
-      }
-    }
+    score_group<Tiles, lines>(q, q_stride, keys + column * Tiles::steps::column_bytes, head_dim, acc);
+    for (int line = 0; line < lines; ++line)
+      store_scores(acc[line], scores + line * scores_stride + column);
   }
 }
 
@@ -249,30 +268,43 @@ HWY_INLINE float weigh_scores(const float* scores, const subtile_list& subtiles,
   return before;
 }
 
-// One line's weights relative to a base that need not be its largest score, and their sums by lane; `excess`:
-// how far above it the scores are, by lane.
+// The weights of one line's scores of `group_columns` keys, relative to a base that need not be its largest;
+// returns their sums by lane. A score too far above the base to have a weight gives a sum beyond every bound.
 template <class Tiles>
-HWY_INLINE f32_vector weigh_above(const float* scores, const subtile_list& subtiles, f32_vector base,
-                                  typename Tiles::weight* weights, f32_vector& excess) {
-  const f32_tag tag;
-  f32_vector sums[2] = {hn::Zero(tag), hn::Zero(tag)};
-  f32_vector largest[2] = {hn::Set(tag, hidden_score), hn::Set(tag, hidden_score)};
+HWY_INLINE f32_vector weigh_group(const f32_vector* scores, f32_vector base,
+                                  typename Tiles::weight* weights) {
+  f32_vector sum;
+  for (int v = 0; v < tile_vectors; v += 2) {
+    f32_vector pair[2];
+    for (int i = 0; i < 2; ++i) {
+      f32_vector above = hn::Sub(scores[v + i], base);
+#if HWY_TARGET != HWY_AVX3
+      above = hn::Min(above, hn::Set(f32_tag(), 127.0F));
+#endif
+      pair[i] = exp2_of<Tiles::quick_exponential>(above);
+    }
+    Tiles::store_weights(pair[0], pair[1], weights + v * lanes);
+    const f32_vector both = hn::Add(pair[0], pair[1]);
+    sum = v == 0 ? both : hn::Add(sum, both);
+  }
+  return sum;
+}
+
+// The same of the scores of several subtiles in memory.
+template <class Tiles>
+HWY_INLINE f32_vector weigh_subtiles(const float* scores, const subtile_list& subtiles, f32_vector base,
+                                     typename Tiles::weight* weights) {
+  f32_vector sum = hn::Zero(f32_tag());
   for (std::size_t i = 0; i < subtiles.count; ++i) {
     const std::size_t first = subtiles.index[i] * tile_columns;
-    for (std::size_t column = first; column < first + tile_columns; column += 2 * lanes) {
-      const f32_vector low = hn::Sub(hn::LoadU(tag, scores + column), base);
-      const f32_vector high = hn::Sub(hn::LoadU(tag, scores + column + lanes), base);
-      largest[0] = hn::Max(largest[0], low);
-      largest[1] = hn::Max(largest[1], high);
-      const f32_vector low_weight = exp2_of<Tiles::quick_exponential>(low);
-      const f32_vector high_weight = exp2_of<Tiles::quick_exponential>(high);
-      sums[0] = hn::Add(sums[0], low_weight);
-      sums[1] = hn::Add(sums[1], high_weight);
-      Tiles::store_weights(low_weight, high_weight, weights + column);
+    for (std::size_t column = first; column < first + tile_columns; column += group_columns) {
+      f32_vector group[tile_vectors];
+      for (int v = 0; v < tile_vectors; ++v)
+        group[v] = hn::LoadU(f32_tag(), scores + column + v * lanes);
+      sum = hn::Add(sum, weigh_group<Tiles>(group, base, weights + column));
     }
   }
-  excess = hn::Max(largest[0], largest[1]);
-  return hn::Add(sums[0], sums[1]);
+  return sum;
 }
 
 // out = out * factor + weights * values, per line; out: [lines][columns].

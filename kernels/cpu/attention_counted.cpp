@@ -50,9 +50,10 @@ class call_memory {
       : count_(count),
         // Lines do not share cache sets.
         stride_(padded_columns(count.counted[0]) + padded_columns(count.counted[1]) + 16),
+        counted_lines_(std::min(lines, counted_lines(stride_))),
         block_bytes_(prefill_memory::size_bytes(shape, lines)),
-        scores_bytes_(round_to_lines(counted_lines * stride_ * sizeof(float))),
-        sums_bytes_(round_to_lines(counted_lines * sizeof(float))),
+        scores_bytes_(round_to_lines(counted_lines_ * stride_ * sizeof(float))),
+        sums_bytes_(round_to_lines(counted_lines_ * sizeof(float))),
         largest_bytes_(round_to_lines(shape.query_heads * stride_ * sizeof(float))),
         workers_(workers),
         begin_(scratch.reserve(workers * worker_bytes()).data()) {
@@ -65,6 +66,7 @@ class call_memory {
   column_block counting(unsigned worker, std::size_t first_query_head) const {
     std::byte* const scores = block(worker) + block_bytes_;
     return {.count = &count_,
+            .lines = counted_lines_,
             .score_stride = stride_,
             .scores = reinterpret_cast<float*>(scores),
             .log_sums = reinterpret_cast<float*>(scores + scores_bytes_),
@@ -95,6 +97,7 @@ class call_memory {
 
   const column_count& count_;
   std::size_t stride_;
+  std::size_t counted_lines_;
   std::size_t block_bytes_, scores_bytes_, sums_bytes_, largest_bytes_;
   unsigned workers_;
   std::byte* begin_;
@@ -108,14 +111,13 @@ void attention_counted(const attention_shape& shape, const prefill_queries& quer
   check(shape, heads, count);
   if (queries.rows == 0) return;
   const std::size_t group = shape.query_heads / shape.kv_heads;
-  const std::size_t rows_per_block = std::max<std::size_t>(
-      1, lines_per_block(std::size_t{queries.rows} * shape.query_heads, pool.threads()) / group);
-  const std::size_t blocks = (queries.rows + rows_per_block - 1) / rows_per_block;
-  const call_memory memory(shape, count, rows_per_block * group, scratch, pool.threads());
+  const std::size_t each = rows_per_block(shape, queries.rows, pool.threads());
+  const std::size_t blocks = (queries.rows + each - 1) / each;
+  const call_memory memory(shape, count, each * group, scratch, pool.threads());
   auto* const run = &HWY_DYNAMIC_DISPATCH(count_block);
   pool.parallel_for(blocks * heads.size(), [&](std::size_t index, unsigned worker) {
     const std::size_t kv_head = index % heads.size();
-    const std::size_t first_row = index / heads.size() * rows_per_block;
+    const std::size_t first_row = index / heads.size() * each;
     const column_block counting = memory.counting(worker, kv_head * group);
     prefill_block block{};
     block.shape = &shape;
@@ -123,7 +125,7 @@ void attention_counted(const attention_shape& shape, const prefill_queries& quer
     block.kv_head = kv_head;
     block.keys = &heads[kv_head];
     block.first_row = first_row;
-    block.rows = std::min<std::size_t>(rows_per_block, queries.rows - first_row);
+    block.rows = std::min<std::size_t>(each, queries.rows - first_row);
     block.group = group;
     block.counting = &counting;
     block.out = out;

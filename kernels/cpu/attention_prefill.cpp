@@ -49,22 +49,21 @@ void attention_prefill(const attention_shape& shape, const prefill_queries& quer
   check(shape, heads.size());
   if (queries.rows == 0) return;
   const std::size_t group = shape.query_heads / shape.kv_heads;
-  const std::size_t rows_per_block = std::max<std::size_t>(
-      1, lines_per_block(std::size_t{queries.rows} * shape.query_heads, pool.threads()) / group);
-  const std::size_t blocks = (queries.rows + rows_per_block - 1) / rows_per_block;
-  const std::size_t bytes = prefill_memory::size_bytes(shape, rows_per_block * group);
+  const std::size_t each = rows_per_block(shape, queries.rows, pool.threads());
+  const std::size_t blocks = (queries.rows + each - 1) / each;
+  const std::size_t bytes = prefill_memory::size_bytes(shape, each * group);
   std::byte* const memory = scratch.reserve(bytes * pool.threads()).data();
   auto* const attend = &HWY_DYNAMIC_DISPATCH(attend_block);
   pool.parallel_for(blocks * heads.size(), [&](std::size_t index, unsigned worker) {
     // Later rows see more keys: they go first, so that no long task is left for the end.
-    const std::size_t first_row = (blocks - 1 - index / heads.size()) * rows_per_block;
+    const std::size_t first_row = (blocks - 1 - index / heads.size()) * each;
     prefill_block block{};
     block.shape = &shape;
     block.queries = &queries;
     block.kv_head = index % heads.size();
     block.keys = &heads[block.kv_head];
     block.first_row = first_row;
-    block.rows = std::min<std::size_t>(rows_per_block, queries.rows - first_row);
+    block.rows = std::min<std::size_t>(each, queries.rows - first_row);
     block.group = group;
     block.out = out;
     block.out_stride = out_stride;

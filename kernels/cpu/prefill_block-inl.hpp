@@ -29,13 +29,30 @@ struct key_tile {
   row_bounds bounds[subtiles_per_tile];
 };
 
-// How far above its base (in base 2) a line's score may be.
-constexpr float most_excess = 8.0F;
+// What a tile's weights may sum up to in a lane before the line gets a new base.
+constexpr float most_weight = 0x1p20F;
 
 // A row of scores for each line: of one tile, or of all columns that are counted.
 struct score_rows {
   float* scores = nullptr;
   std::size_t stride = 0;
+};
+
+// Keys and values that are read later.
+struct stored_rows {
+  const std::byte* k;
+  const std::byte* v;  // or null
+  std::size_t size_bytes;
+  std::size_t bytes_at_a_time;
+  std::size_t done_bytes = 0;
+
+  HWY_INLINE void fetch_some() {
+    const std::size_t end = std::min(size_bytes, done_bytes + bytes_at_a_time);
+    for (; done_bytes < end; done_bytes += 64) {
+      hwy::Prefetch(k + done_bytes);
+      if (v != nullptr) hwy::Prefetch(v + done_bytes);
+    }
+  }
 };
 
 template <class Tiles>
@@ -64,8 +81,8 @@ class block_attention {
   void count_and_attend() {
     load_queries();
     const column_count& count = *block_.counting->count;
-    for (std::size_t line = 0; line < block_.lines(); line += counted_lines) {
-      lines_ = {line, std::min(line + counted_lines, block_.lines())};
+    for (std::size_t line = 0; line < block_.lines(); line += block_.counting->lines) {
+      lines_ = {line, std::min(line + block_.counting->lines, block_.lines())};
       add_rows(count.beside);
       std::size_t column = 0;
       for (const row_range& range : count.counted) {
@@ -113,12 +130,28 @@ class block_attention {
     const row_bounds all = bounds_of(memory_.positions + lines_.begin, memory_.segments + lines_.begin,
                                      lines_.end - lines_.begin);
     for (std::size_t first = range.begin; first < range.end; first += tile_keys) {
-      const key_tile tile = load_tile(first, std::min<std::size_t>(range.end, first + tile_keys), all);
-      if (tile.packed > 0 || kept_.scores != nullptr)
-        for (std::size_t line = lines_.begin; line < lines_.end; line += tile_rows)
+      const std::size_t end = std::min<std::size_t>(range.end, first + tile_keys);
+      const key_tile tile = load_tile(first, end, all);
+      if (tile.packed > 0 || kept_.scores != nullptr) {
+        stored_rows next = rows_to_come(end, std::min<std::size_t>(range.end, end + tile_keys));
+        for (std::size_t line = lines_.begin; line < lines_.end; line += tile_rows) {
+          next.fetch_some();
           attend(line, tile);
+        }
+      }
       if (kept_.scores != nullptr) kept_.scores += tile_keys;
     }
+  }
+
+  // Those of the next tile come into the cache while this one is multiplied, some for each register tile.
+  stored_rows rows_to_come(std::size_t first, std::size_t end) const {
+    const std::size_t row_bytes = code_bytes(source_->coding, block_.shape->kv_dtype, head_dim_);
+    const std::size_t tiles = (lines_.end - lines_.begin + tile_rows - 1) / tile_rows;
+    const std::size_t size_bytes = (end - first) * row_bytes;
+    return {.k = source_->k + first * row_bytes,
+            .v = block_.out == nullptr ? nullptr : source_->v + first * row_bytes,
+            .size_bytes = size_bytes,
+            .bytes_at_a_time = round_to_lines(size_bytes / tiles + 1)};
   }
 
   // What lies between the counted ranges.
@@ -145,21 +178,32 @@ class block_attention {
     for (std::size_t line = lines_.begin; line < lines_.end; ++line)
       counting.log_sums[line - lines_.begin] = log_sum(line);
     for (std::size_t g = 0; g < block_.group; ++g) {
-      const std::size_t first = (g + block_.group - lines_.begin % block_.group) % block_.group;
-      for (std::size_t column = 0; column < columns; column += group_columns) {
-        float* const out = counting.largest + g * counting.score_stride + column;
-        f32_vector largest[tile_vectors];
-        for (int v = 0; v < tile_vectors; ++v)
-          largest[v] = hn::LoadU(f32_tag(), out + v * lanes);
-        for (std::size_t line = first; line < lines_.end - lines_.begin; line += block_.group) {
-          const f32_vector base = hn::Set(f32_tag(), counting.log_sums[line]);
-          const float* const scores = counting.scores + line * counting.score_stride + column;
-          for (int v = 0; v < tile_vectors; ++v)
-            largest[v] = hn::Max(largest[v], hn::Sub(hn::LoadU(f32_tag(), scores + v * lanes), base));
-        }
-        for (int v = 0; v < tile_vectors; ++v)
-          hn::StoreU(largest[v], f32_tag(), out + v * lanes);
-      }
+      std::size_t line = (g + block_.group - lines_.begin % block_.group) % block_.group;
+      const std::size_t end = lines_.end - lines_.begin;
+      for (; line + 3 * block_.group < end; line += 4 * block_.group)
+        count_lines<4>(g, line, columns);
+      for (; line < end; line += block_.group)
+        count_lines<1>(g, line, columns);
+    }
+  }
+
+  // Of some lines of query head g of the group, along the rows of scores: those come from far.
+  template <int lines>
+  void count_lines(std::size_t g, std::size_t line, std::size_t columns) {
+    const f32_tag tag;
+    const column_block& counting = *block_.counting;
+    const float* scores[lines];
+    f32_vector bases[lines];
+    for (int i = 0; i < lines; ++i, line += block_.group) {
+      scores[i] = counting.scores + line * counting.score_stride;
+      bases[i] = hn::Set(tag, counting.log_sums[line]);
+    }
+    float* const out = counting.largest + g * counting.score_stride;
+    for (std::size_t column = 0; column < columns; column += lanes) {
+      f32_vector largest = hn::LoadU(tag, out + column);
+      for (int i = 0; i < lines; ++i)
+        largest = hn::Max(largest, hn::Sub(hn::LoadU(tag, scores[i] + column), bases[i]));
+      hn::StoreU(largest, tag, out + column);
     }
   }
 
@@ -232,36 +276,82 @@ class block_attention {
     }
   }
 
+  // A tile that all lines see whole is weighed in registers, in the order of sums of every other.
   template <int lines>
   void attend_lines(std::size_t line, const key_tile& tile) {
     const row_bounds bounds = bounds_of(memory_.positions + line, memory_.segments + line, lines);
-    const score_rows to = kept_.scores == nullptr
-                              ? score_rows{memory_.scores, tile_keys}
-                              : score_rows{kept_.scores + (line - lines_.begin) * kept_.stride, kept_.stride};
+    const score_rows kept{kept_.scores + (line - lines_.begin) * kept_.stride, kept_.stride};
+    visibility sights[subtiles_per_tile];
     subtile_list seen{};
+    bool whole = true;
     for (std::size_t i = 0; i < tile.subtiles; ++i) {
-      const visibility sight = i < tile.packed ? visible(bounds, tile.bounds[i]) : visibility::none;
-      float* const scores = to.scores + i * tile_columns;
-      if (sight == visibility::none) {
-        if (kept_.scores != nullptr) hide_subtile<lines>(scores, to.stride);
-        continue;
-      }
-      seen.index[seen.count++] = static_cast<std::uint8_t>(i);
-      score_keys<Tiles, lines>(queries() + line * q_stride_, q_stride_, memory_.keys + i * key_bytes_,
-                               head_dim_, scores, to.stride);
-      if (sight == visibility::some) {
-        const std::size_t column = i * tile_columns;
-        hide_keys<lines>(memory_.positions + line, memory_.segments + line, memory_.key_positions + column,
-                         memory_.key_segments + column, scores, to.stride);
-      }
+      sights[i] = i < tile.packed ? visible(bounds, tile.bounds[i]) : visibility::none;
+      if (sights[i] != visibility::none) seen.index[seen.count++] = static_cast<std::uint8_t>(i);
+      whole = whole && sights[i] == visibility::all;
     }
-    if (seen.count == 0) return;
     float factors[lines];
-    for (int i = 0; i < lines; ++i)
-      factors[i] = weigh(line + i, to.scores + i * to.stride, seen, weights() + i * tile_keys);
+    if (whole && weigh_scored<lines>(line, tile.subtiles)) {
+      std::fill_n(factors, lines, 1.0F);
+    } else {
+      const score_rows to = kept_.scores == nullptr ? score_rows{memory_.scores, tile_keys} : kept;
+      score_lines<lines>(line, tile.subtiles, sights, to);
+      if (seen.count == 0) return;
+      for (int i = 0; i < lines; ++i)
+        factors[i] = weigh(line + i, to.scores + i * to.stride, seen, weights() + i * tile_keys);
+    }
     if (block_.out == nullptr) return;
     add_values<Tiles, lines>(weights(), tile_keys, seen, memory_.values, value_bytes_, columns_, factors,
                              memory_.sums + line * columns_);
+  }
+
+  // Scores and weights of whole subtiles relative to the bases that the lines have; false if one of the lines
+  // needs another: then nothing was added.
+  template <int lines>
+  HWY_INLINE bool weigh_scored(std::size_t line, std::size_t subtiles) {
+    const f32_tag tag;
+    const float* const bases = memory_.bases + line;
+    for (int i = 0; i < lines; ++i)
+      if (bases[i] < nothing_seen) return false;
+    const operand* const q = queries() + line * q_stride_;
+    f32_vector sums[lines];
+    for (int i = 0; i < lines; ++i)
+      sums[i] = hn::Zero(tag);
+    for (std::size_t column = 0; column < subtiles * tile_columns; column += group_columns) {
+      accumulators acc[lines];
+      score_group<Tiles, lines>(q, q_stride_,
+                                memory_.keys + column / tile_columns * key_bytes_ +
+                                    column % tile_columns * Tiles::steps::column_bytes,
+                                head_dim_, acc);
+      if (kept_.scores != nullptr)
+        for (int i = 0; i < lines; ++i)
+          store_scores(acc[i], kept_.scores + (line + i - lines_.begin) * kept_.stride + column);
+#pragma GCC unroll 6
+      for (int i = 0; i < lines; ++i)
+        sums[i] = hn::Add(
+            sums[i], weigh_group<Tiles>(acc[i], hn::Set(tag, bases[i]), weights() + i * tile_keys + column));
+    }
+    for (int i = 0; i < lines; ++i)
+      if (!within_bound(sums[i])) return false;
+    for (int i = 0; i < lines; ++i)
+      hn::StoreU(hn::Add(hn::LoadU(tag, totals(line + i)), sums[i]), tag, totals(line + i));
+    return true;
+  }
+
+  template <int lines>
+  void score_lines(std::size_t line, std::size_t subtiles, const visibility* sights, const score_rows& to) {
+    for (std::size_t i = 0; i < subtiles; ++i) {
+      const std::size_t column = i * tile_columns;
+      float* const scores = to.scores + column;
+      if (sights[i] == visibility::none) {
+        if (kept_.scores != nullptr) hide_subtile<lines>(scores, to.stride);
+        continue;
+      }
+      score_keys<Tiles, lines>(queries() + line * q_stride_, q_stride_, memory_.keys + i * key_bytes_,
+                               head_dim_, scores, to.stride);
+      if (sights[i] == visibility::some)
+        hide_keys<lines>(memory_.positions + line, memory_.segments + line, memory_.key_positions + column,
+                         memory_.key_segments + column, scores, to.stride);
+    }
   }
 
   // Turns a line's scores into weights and returns the factor for what was summed before. They are relative
@@ -269,10 +359,9 @@ class block_attention {
   HWY_INLINE float weigh(std::size_t line, const float* scores, const subtile_list& seen, weight* weights) {
     const f32_tag tag;
     float& base = memory_.bases[line];
-    f32_vector excess;
     if (base > nothing_seen) {
-      const f32_vector sums = weigh_above<Tiles>(scores, seen, hn::Set(tag, base), weights, excess);
-      if (hn::AllTrue(tag, hn::Le(excess, hn::Set(tag, most_excess)))) {
+      const f32_vector sums = weigh_subtiles<Tiles>(scores, seen, hn::Set(tag, base), weights);
+      if (within_bound(sums)) {
         hn::StoreU(hn::Add(hn::LoadU(tag, totals(line)), sums), tag, totals(line));
         return 1.0F;
       }
@@ -282,9 +371,13 @@ class block_attention {
     // Of a line that has seen nothing yet every weight is zero, whatever is subtracted.
     const f32_vector subtracted = hn::Set(tag, base < nothing_seen ? 0.0F : base);
     const f32_vector factor = exp2_of<false>(hn::Sub(hn::Set(tag, before), subtracted));
-    const f32_vector sums = weigh_above<Tiles>(scores, seen, subtracted, weights, excess);
+    const f32_vector sums = weigh_subtiles<Tiles>(scores, seen, subtracted, weights);
     hn::StoreU(hn::MulAdd(hn::LoadU(tag, totals(line)), factor, sums), tag, totals(line));
     return hn::GetLane(factor);
+  }
+
+  static bool within_bound(f32_vector sums) {
+    return hn::AllTrue(f32_tag(), hn::Le(sums, hn::Set(f32_tag(), most_weight)));
   }
 
   template <int lines>

@@ -194,6 +194,52 @@ TEST_CASE("a query row's result does not depend on the other rows or the threads
   }
 }
 
+// Every query sees the same rows, several tiles of them; those in the middle get far larger scores than all
+// before them.
+prefill_case steep_case(std::uint32_t seed) {
+  prefill_case c(seed);
+  constexpr std::uint32_t rows = 900;
+  std::vector<coordinates> context(rows);
+  for (std::uint32_t row = 0; row < rows; ++row)
+    context[row] = {static_cast<std::int32_t>(row), 1};
+  c.positions.assign(c.positions.size(), static_cast<std::int32_t>(rows));
+  c.segments.assign(c.segments.size(), 1);
+  for (float& value : c.q)
+    value = std::fabs(value) / 4;
+  c.heads.clear();
+  for (std::uint32_t head = 0; head < c.shape.kv_heads; ++head) {
+    c.heads.emplace_back(c.random, c.shape.kv_dtype, rows, c.shape.head_dim, context);
+    std::vector<float> keys = c.heads.back().k.values_of_bytes;
+    const auto middle = static_cast<std::ptrdiff_t>(keys.size() / c.shape.head_dim / 2 * c.shape.head_dim);
+    const float steep = 640.0F / std::sqrt(static_cast<float>(c.shape.head_dim));
+    for (auto at = keys.begin() + middle; at != keys.end(); ++at)
+      *at = *at / 4 + steep;
+    c.heads.back().k = testing::stored_values(c.shape.kv_dtype, keys);
+  }
+  return c;
+}
+
+TEST_CASE("a score far above all before it does not overflow, and rows alone give the same") {
+  testing::on_every_target([] {
+    thread_pool pool(2);
+    for (std::uint32_t seed = 300; seed < 312; ++seed) {
+      CAPTURE(seed);
+      const prefill_case all = steep_case(seed);
+      const std::vector<float> together = all.run(pool);
+      CHECK(all.worst_error(together) <= (all.tolerance() < 0.01 ? 2e-4 : 0.2));
+      prefill_case single = steep_case(seed);
+      const auto row = static_cast<std::ptrdiff_t>(all.positions.size() / 2);
+      const auto stride = static_cast<std::ptrdiff_t>(all.stride);
+      single.positions.resize(1);
+      single.segments.resize(1);
+      single.q.assign(all.q.begin() + row * stride, all.q.begin() + (row + 1) * stride);
+      const std::vector<float> alone = single.run(pool);
+      const auto width = static_cast<std::ptrdiff_t>(all.shape.query_heads * all.shape.head_dim);
+      CHECK(std::equal(alone.begin(), alone.begin() + width, together.begin() + row * stride));
+    }
+  });
+}
+
 TEST_CASE("a document's rows see nothing of other documents; a row that sees nothing gives zeros") {
   thread_pool pool(1);
   prefill_case c(3);
