@@ -10,6 +10,7 @@
 #include "llama_shape.hpp"
 #include "machine.hpp"
 #include "scratch_folder.hpp"
+#include "separate_cpus.hpp"
 #include "ttft_pool.hpp"
 
 #include <algorithm>
@@ -41,11 +42,14 @@ std::size_t arena_bytes_for(const engine::model_config& config, std::uint32_t to
   return (block::size_bytes(shape, bands) + block::block_alignment_bytes) * (tokens / block_tokens);
 }
 
+// Seconds. Layer by layer, load is the transfer alone, compute what is computed of layers that are all there,
+// rotating included, and total that of both side by side, of which computing stood still for `waited`.
 struct parts {
-  double load = 0;  // seconds
+  double load = 0;
   double rotate = 0;
   double compute = 0;
   double total = 0;
+  double waited = 0;
 };
 
 // A prompt: documents of equal length and a question; the tokens do not matter for time.
@@ -87,6 +91,8 @@ class ttft_run {
   // With a folder, out of a file there, too.
   result<void> prepare(std::vector<remote_blocks>& pools, const std::filesystem::path& folder);
   result<void> round(std::vector<remote_blocks>& pools);
+  // Nothing is recomputed.
+  result<void> measure_ways(std::vector<remote_blocks>& pools, unsigned times);
   std::vector<report_row> rows() const;
 
  private:
@@ -102,10 +108,12 @@ class ttft_run {
   result<parts> recompute();
   result<parts> out_of(remote_blocks& pool);
   result<parts> layer_by_layer(remote_blocks& pool);
-  result<void> measure_ways(std::vector<remote_blocks>& pools);
+  result<void> compute_by_layers(remote_blocks::layers& layers, const engine::layer_arrival& wait);
+  result<void> transfer_alone(remote_blocks& pool, parts& times);
+  result<void> side_by_side(remote_blocks& pool, parts& times);
+  result<void> measure(way& one, std::vector<remote_blocks>& pools);
   std::vector<engine::document_blocks> by_document(std::span<const block::view> blocks) const;
   report_row row_of(const way& measured) const;
-  double hidden_share(std::size_t layered) const;
 
   std::string name_;
   engine::runner& model_;
@@ -186,12 +194,33 @@ result<parts> ttft_run::out_of(remote_blocks& pool) {
   return times;
 }
 
-// Its load is the time for which computing stood still: for headers, layers that were not there yet, the last
-// layer's proof.
-result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
-  parts times;
+result<void> ttft_run::compute_by_layers(remote_blocks::layers& layers, const engine::layer_arrival& wait) {
+  engine::kv_cache cache(model_.cache_shape(), reuse_.prompt_tokens + 1);
+  const auto documents = by_document(layers.blocks());
+  auto done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_);
+  (void)engine::greedy_token(logits_);
+  return done;
+}
+
+// And then computing alone, with all layers there.
+result<void> ttft_run::transfer_alone(remote_blocks& pool, parts& times) {
+  result<std::unique_ptr<remote_blocks::layers>> layers;
   result<void> done;
-  const auto standing_still = [&times](auto&& task) { times.load += seconds_of([&] { task(); }); };
+  times.load = seconds_of([&] {
+    layers = pool.begin_layers();
+    if (layers) done = (*layers)->proven();
+  });
+  if (!layers) return tl::unexpected{layers.error()};
+  if (!done) return done;
+  times.compute =
+      seconds_of([&] { done = compute_by_layers(**layers, [](std::uint32_t) { return result<void>{}; }); });
+  return done;
+}
+
+// Computing stands still for headers, layers that are not there yet and the last layer's proof.
+result<void> ttft_run::side_by_side(remote_blocks& pool, parts& times) {
+  result<void> done;
+  const auto standing_still = [&times](auto&& task) { times.waited += seconds_of([&] { task(); }); };
   times.total = seconds_of([&] {
     result<std::unique_ptr<remote_blocks::layers>> layers;
     standing_still([&] { layers = pool.begin_layers(); });
@@ -199,40 +228,46 @@ result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
       done = tl::unexpected{layers.error()};
       return;
     }
-    engine::kv_cache cache(model_.cache_shape(), reuse_.prompt_tokens + 1);
-    const auto documents = by_document((*layers)->blocks());
-    const auto wait = [&](std::uint32_t layer) {
+    done = compute_by_layers(**layers, [&](std::uint32_t layer) {
       result<void> here;
       standing_still([&] { here = (*layers)->wait(layer); });
       return here;
-    };
-    done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_);
+    });
     if (done) standing_still([&] { done = (*layers)->proven(); });
-    (void)engine::greedy_token(logits_);
   });
-  if (!done) return tl::unexpected{done.error()};
+  return done;
+}
+
+result<parts> ttft_run::layer_by_layer(remote_blocks& pool) {
+  parts times;
+  if (auto done = transfer_alone(pool, times); !done) return tl::unexpected{done.error()};
+  if (auto done = side_by_side(pool, times); !done) return tl::unexpected{done.error()};
   return times;
 }
 
-result<void> ttft_run::measure_ways(std::vector<remote_blocks>& pools) {
-  for (unsigned i = 0; i < repetitions; ++i)
-    for (way& one : ways_) {
-      auto& pool = pools[one.pool];
-      pool.read_from_file(one.from_file);
-      const auto measured = one.by_layers ? layer_by_layer(pool) : out_of(pool);
-      if (!measured) return tl::unexpected{measured.error()};
-      one.times.push_back(*measured);
-    }
+result<void> ttft_run::measure(way& one, std::vector<remote_blocks>& pools) {
+  auto& pool = pools[one.pool];
+  pool.read_from_file(one.from_file);
+  const auto measured = one.by_layers ? layer_by_layer(pool) : out_of(pool);
+  if (!measured) return tl::unexpected{measured.error()};
+  one.times.push_back(*measured);
+  return {};
+}
+
+result<void> ttft_run::measure_ways(std::vector<remote_blocks>& pools, unsigned times) {
+  for (unsigned i = 0; i < times; ++i)
+    for (way& one : ways_)
+      if (auto measured = measure(one, pools); !measured) return measured;
   return {};
 }
 
 result<void> ttft_run::round(std::vector<remote_blocks>& pools) {
   const std::size_t before = ways_.empty() ? 0 : ways_.front().times.size();
-  if (auto measured = measure_ways(pools); !measured) return measured;
+  if (auto measured = measure_ways(pools, repetitions); !measured) return measured;
   const auto recomputed = recompute();
   if (!recomputed) return tl::unexpected{recomputed.error()};
   recomputed_.push_back(recomputed->total);
-  if (auto measured = measure_ways(pools); !measured) return measured;
+  if (auto measured = measure_ways(pools, repetitions); !measured) return measured;
   for (way& one : ways_) {
     std::vector<double> totals;
     for (std::size_t i = before; i < one.times.size(); ++i)
@@ -249,14 +284,13 @@ double median_ms(const std::vector<parts>& times, double parts::*part) {
   return median(values);
 }
 
-// Of medians: a ratio of two short differences is mostly noise. The way before a layered one is the same
-// without layers.
-double ttft_run::hidden_share(std::size_t layered) const {
-  const auto& whole = ways_[layered - 1].times;
-  const double load = median_ms(whole, &parts::load);
-  const double computing = median_ms(whole, &parts::rotate) + median_ms(whole, &parts::compute);
-  const double saved = median_ms(whole, &parts::total) - median_ms(ways_[layered].times, &parts::total);
-  return saved / std::min(load, computing);
+// What side by side takes less than transfer and computing alone, of the shorter of them: the median over
+// runs that followed each other.
+double hidden_share(const std::vector<parts>& times) {
+  std::vector<double> saved;
+  for (const parts& one : times)
+    saved.push_back((one.load + one.compute - one.total) * 1e3);
+  return median(saved) / std::min(median_ms(times, &parts::load), median_ms(times, &parts::compute));
 }
 
 report_row ttft_run::row_of(const way& measured) const {
@@ -265,22 +299,20 @@ report_row ttft_run::row_of(const way& measured) const {
   report_row row{.name = name_ + ", " + std::to_string(tokens_) + " tokens out of the pool by " +
                          measured.transport + what,
                  .operation = measured.by_layers ? "first_token_layered" : "first_token",
-                 .limit_name = "recomputing",
-                 .ratio = median(measured.ratios)};
+                 .limit_name = measured.ratios.empty() ? "" : "recomputing"};
+  if (!measured.ratios.empty()) row.ratio = median(measured.ratios);
   row.transport = measured.transport;
   row.source = measured.from_file ? "file" : "memory";
   row.verified = true;
   row.tokens = tokens_;
   row.first_token_ms = median_ms(measured.times, &parts::total);
-  const auto number = static_cast<std::size_t>(&measured - ways_.data());
-  // What a layered way overlaps is what the way before it takes one after the other.
-  const auto& alone = measured.by_layers ? ways_[number - 1].times : measured.times;
-  row.load_ms = median_ms(alone, &parts::load);
-  row.rotate_ms = median_ms(alone, &parts::rotate);
-  row.compute_ms = median_ms(alone, &parts::compute);
+  row.load_ms = median_ms(measured.times, &parts::load);
+  row.compute_ms = median_ms(measured.times, &parts::compute);
   if (measured.by_layers) {
-    row.hidden = hidden_share(number);
-    row.waited_ms = median_ms(measured.times, &parts::load);
+    row.hidden = hidden_share(measured.times);
+    row.waited_ms = median_ms(measured.times, &parts::waited);
+  } else {
+    row.rotate_ms = median_ms(measured.times, &parts::rotate);
   }
   return row;
 }
@@ -290,8 +322,11 @@ std::vector<report_row> ttft_run::rows() const {
                          .operation = "recompute"};
   recomputing.transport = "local";
   recomputing.tokens = tokens_;
-  recomputing.first_token_ms = recomputing.compute_ms = median(recomputed_) * 1e3;
-  std::vector<report_row> all{recomputing};
+  std::vector<report_row> all;
+  if (!recomputed_.empty()) {
+    recomputing.first_token_ms = recomputing.compute_ms = median(recomputed_) * 1e3;
+    all.push_back(recomputing);
+  }
   for (const way& measured : ways_)
     all.push_back(row_of(measured));
   return all;
@@ -306,7 +341,9 @@ result<void> measure_model(const std::string& name, engine::runner model, const 
     if (tokens + question_tokens >= model.config().max_context_tokens) continue;
     ttft_run run(name, model, tokens);
     if (auto ready = run.prepare(pools, folder); !ready) return ready;
-    for (unsigned round = 0; round < options.rounds; ++round)
+    if (options.overlaps > 0)
+      if (auto measured = run.measure_ways(pools, options.overlaps); !measured) return measured;
+    for (unsigned round = 0; options.overlaps == 0 && round < options.rounds; ++round)
       if (auto measured = run.round(pools); !measured) return measured;
     for (auto& row : run.rows()) {
       if (options.progress) options.progress(row);
@@ -342,6 +379,15 @@ result<report> run_ttft(const ttft_options& options) {
   if (auto good = check_lengths(options); !good) return tl::unexpected{good.error()};
   const auto arena_bytes = needed_arena_bytes(options);
   if (!arena_bytes) return tl::unexpected{arena_bytes.error()};
+  std::optional<separate_cpus> cpus;
+  unsigned threads = options.threads;
+  if (options.overlaps > 0) {
+    auto parted = separate_cpus::of_this_process(options.threads);
+    if (!parted) return tl::unexpected{parted.error()};
+    cpus = std::move(*parted);
+    threads = cpus->computing();
+    cpus->take_those_of_transfers();
+  }
   std::vector<block_owner> owners;
   for (const auto& transport : options.transports) {
     auto owner = block_owner::start(transport, *arena_bytes);
@@ -364,7 +410,8 @@ result<report> run_ttft(const ttft_options& options) {
   const std::filesystem::path folder = scratch ? scratch->path() : std::filesystem::path{};
   report out;
   out.machine.cpu = cpu_name();
-  const engine::runner_options how{.threads = options.threads};
+  if (cpus) cpus->take_those_of_computing();
+  const engine::runner_options how{.threads = threads};
   if (!options.model.empty()) {
     auto model = engine::runner::load(options.model, how);
     if (!model) return tl::unexpected{model.error()};

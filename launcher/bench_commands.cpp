@@ -95,13 +95,13 @@ std::string other_figure(const bench::report_row& row) {
   return all;
 }
 
-// " (load 12.1, rotate 5.0, compute 101.2 ms)"
+// "   load 12.1, rotate 5.0, compute 101.2 ms"
 std::string parts_of(const bench::report_row& row) {
   char text[128] = "";
-  if (row.hidden && row.waited_ms && row.load_ms)
+  if (row.hidden && row.waited_ms && row.load_ms && row.compute_ms)
     std::snprintf(text, sizeof text,
-                  "   %.0f %% of the shorter of transfer and computing hidden, waited %.1f of %.1f ms",
-                  100 * *row.hidden, *row.waited_ms, *row.load_ms);
+                  "   alone: load %.1f, compute %.1f ms; %.0f %% of the shorter hidden, waited %.1f ms",
+                  *row.load_ms, *row.compute_ms, 100 * *row.hidden, *row.waited_ms);
   else if (row.load_ms && row.rotate_ms && row.compute_ms)
     std::snprintf(text, sizeof text, "   load %.1f, rotate %.1f, compute %.1f ms", *row.load_ms,
                   *row.rotate_ms, *row.compute_ms);
@@ -245,9 +245,14 @@ void add_ttft(CLI::App& group, command_context& context) {
   ttft->add_option("--threads", options->threads, "threads (0: one for each CPU of this process)")
       ->check(CLI::Range(0U, 1024U))
       ->capture_default_str();
-  ttft->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+  auto* rounds = ttft->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+                     ->check(CLI::Range(1U, 1000U))
+                     ->capture_default_str();
+  ttft->add_option(
+          "--overlap", options->overlaps,
+          "only what transfer and computing hide of each other, on CPUs of their own, so often in turn")
       ->check(CLI::Range(1U, 1000U))
-      ->capture_default_str();
+      ->excludes(rounds);
   on_run(ttft, context, [options, what, &context] {
     const auto wants = [&what](const char* shape) { return std::ranges::find(*what, shape) != what->end(); };
     auto chosen = *options;

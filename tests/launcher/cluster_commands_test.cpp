@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <thread>
 
 using namespace weft::launcher;
 using nlohmann::json;
@@ -224,6 +225,34 @@ TEST_CASE("config example is a file that config check finds no mistake in") {
   const auto wrong = scene.run({"config", "check", "--json"});
   CHECK(wrong.exit_code == 2);
   CHECK(json::parse(wrong.out).at("ok") == false);
+}
+
+TEST_CASE("what a layered load hides is measured against transfer and computing alone") {
+  const program_scene scene;
+  const std::vector<std::string> bench{
+      "bench",    "ttft", "--shape",     "recall", "--model",   WEFT_SOURCE_DIR "/models/recall",
+      "--tokens", "512",  "--transport", "shm",    "--overlap", "2"};
+  auto arguments = bench;
+  arguments.insert(arguments.end(), {"--threads", "1024"});
+  const auto refused = scene.run(arguments);
+  CHECK(refused.exit_code != 0);
+  CHECK(refused.err.find("give fewer --threads") != std::string::npos);
+  if (std::thread::hardware_concurrency() < 2) return;
+  arguments = bench;
+  arguments.emplace_back("--json");
+  const auto measured = scene.run(arguments);
+  CAPTURE(measured.err);
+  REQUIRE(measured.exit_code == 0);
+  const auto rows = json::parse(measured.out).at("rows");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].at("operation") == "first_token");
+  CHECK_FALSE(rows[0].contains("ratio"));
+  CHECK(rows[1].at("operation") == "first_token_layered");
+  CHECK(rows[1].contains("hidden"));
+  for (const char* part : {"load_ms", "compute_ms", "first_token_ms"}) {
+    CHECK(rows[0].at(part) > 0);
+    CHECK(rows[1].at(part) > 0);
+  }
 }
 
 TEST_CASE("every command explains itself with an example") {

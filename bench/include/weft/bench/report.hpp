@@ -26,11 +26,11 @@ struct report_row {
   std::optional<std::size_t> tokens{};  // of the documents of a prompt
   std::optional<double> first_token_ms{};
   std::string source{};               // of a prompt's documents: memory, file
-  std::optional<double> load_ms{};    // of the first token: from the other process, proven
+  std::optional<double> load_ms{};    // of the first token: from the other process, proven, alone
   std::optional<double> waited_ms{};  // for bytes, while layers came and were computed side by side
   std::optional<double> rotate_ms{};
   std::optional<double> compute_ms{};
-  std::optional<double> hidden{};  // share of the shorter of transfer and computing that the other one covers
+  std::optional<double> hidden{};  // (load + compute - first token) / the shorter of load and compute
   std::optional<double> us_p50{};  // of one operation at a time
   std::optional<double> us_p99{};
   std::optional<double> us_p999{};

@@ -16,6 +16,9 @@ namespace weft::bench {
 struct ttft_options {
   unsigned threads = 0;  // 0: one per CPU of this process
   unsigned rounds = 1;   // in each, every way is measured several times around one recomputing
+  // Not 0: every way so often in turn and nothing recomputed, with computing threads and transfers on CPUs of
+  // their own; `threads` 0 is then all CPUs but one.
+  unsigned overlaps = 0;
   std::vector<std::string> transports = {"shm", "tcp"};
   std::vector<std::uint32_t> document_tokens = {512, 1024, 2048, 4096, 8192};  // multiples of 512
   std::filesystem::path
