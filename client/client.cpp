@@ -56,11 +56,13 @@ struct connection::state {
     });
   }
 
-  error lost(error e) const {
-    // KJ's own words about a lost connection say nothing of which.
-    if (e.code == errc::unreachable && e.context.find(address) == std::string::npos)
-      return {e.code, "the connection to the cluster at " + address + " is lost; connect again"};
-    return e;
+  error error_of(const kj::Exception& e) const {
+    auto known = schema::from_exception(e);
+    // KJ's own words about a lost connection say nothing of which. Of what a cluster could not reach itself
+    // the exception is of another type.
+    if (e.getType() == kj::Exception::Type::DISCONNECTED && known.context.find(address) == std::string::npos)
+      return {errc::unreachable, "the connection to the cluster at " + address + " is lost; connect again"};
+    return known;
   }
 
   std::chrono::milliseconds deadline_of(const call_options& how) const {
@@ -78,9 +80,7 @@ struct connection::state {
       if (!outcome) outcome = std::move(with);
       talk->finish();
     };
-    const auto settle_error = [&](kj::Exception&& e) {
-      settle(tl::unexpected(lost(schema::from_exception(e))));
-    };
+    const auto settle_error = [&](kj::Exception&& e) { settle(tl::unexpected(error_of(e))); };
 
     struct end_of_call {
       state& s;

@@ -94,6 +94,11 @@ TEST_CASE("a failed question keeps the code and the words of the backend") {
   REQUIRE(!answer);
   CHECK(answer.error().code == errc::out_of_space);
   CHECK(answer.error().context == "the question is longer than the context; shorten it");
+  // Not this connection is lost, but what the cluster cannot reach.
+  const auto alone = cluster.ask(question("alone"));
+  REQUIRE(!alone);
+  CHECK(alone.error().code == errc::unreachable);
+  CHECK(alone.error().context == "no live node has that role; give it to one");
   CHECK(cluster.ask(question("on we go")).has_value());
 }
 

@@ -69,6 +69,8 @@ void scripted_backend::ask(ask_request request, call_context context, completion
 void scripted_backend::answer_question(const ask_request& request, const completion<ask_result>& done) {
   if (request.question == "fail")
     return done(fail(errc::out_of_space, "the question is longer than the context; shorten it"));
+  if (request.question == "alone")
+    return done(fail(errc::unreachable, "no live node has that role; give it to one"));
   ask_result result;
   std::size_t begin = 0;
   while (begin < request.question.size()) {

@@ -20,7 +20,8 @@ class scripted_backend final : public backend {
   scripted_backend();
   ~scripted_backend() override;
 
-  // A question "hold" is answered only when cancelled; "fail" fails; any other is echoed word by word.
+  // A question "hold" is answered only when cancelled; "fail" fails, and so does "alone", for want of a node;
+  // any other is echoed word by word.
   void ask(ask_request request, call_context context, completion<ask_result> done) override;
   // A text "hold" is never done; progress is reported at each tenth.
   void ingest(ingest_request request, call_context context, completion<document_info> done) override;
