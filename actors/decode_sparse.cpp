@@ -119,6 +119,17 @@ void look_again(self_pointer self, const asking_ptr& job) {
   read_named(self, job);
 }
 
+error no_index(const decode_state& state, const schema::manifest& m) {
+  const bool ranked =
+      state.now && !machines::with_role(state.now->view, static_cast<unsigned>(role::retrieval)).empty();
+  return {errc::not_found,
+          "document `" + m.name +
+              "` has no index for sparse decoding, which its ingest makes where a node has " +
+              "the role `retrieval`; " +
+              (ranked ? "ingest it again" : "give it to nodes that store and ingest the document again") +
+              ", or ask without --retrieval"};
+}
+
 }  // namespace
 
 void open_sparsely(self_pointer self, const asking_ptr& job) {
@@ -139,12 +150,7 @@ void open_sparsely(self_pointer self, const asking_ptr& job) {
             for (std::size_t i = 0; i < read->blocks.size(); ++i) {
               if (!read->blocks[i].outcome && !job->looked_again) return look_again(self, job);
               if (!read->blocks[i].outcome)
-                return give_up(self, job,
-                               {errc::not_found,
-                                "document " + to_hex(job->documents[i]->document) +
-                                    " has no index for sparse decoding, which is made where the cluster has "
-                                    "nodes with the role `retrieval`; ingest it again, or ask without "
-                                    "--retrieval"});
+                return give_up(self, job, no_index(self->state, *job->documents[i]));
               auto index = open_sparse_index(read->blocks[i].bytes->bytes());
               if (!index) return give_up(self, job, index.error());
               indexes.push_back(std::move(*index));

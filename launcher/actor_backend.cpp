@@ -7,6 +7,8 @@
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -133,9 +135,13 @@ std::chrono::milliseconds time_left(const call_context& context) {
 }
 
 std::optional<error> refuse_unserved(const ask_request& r) {
-  if (r.sparse_ratio && (r.retrieval.empty() || !(*r.sparse_ratio > 0 && *r.sparse_ratio <= 1)))
+  if (r.sparse_ratio && r.retrieval.empty())
     return error{errc::invalid_argument,
-                 "a sparse ratio belongs to a retrieval policy and is above 0 and at most 1"};
+                 "a sparse ratio says how many blocks a retrieval policy chooses; name one, such as "
+                 "kvstar_ahead, or leave the ratio out"};
+  if (r.sparse_ratio && !(*r.sparse_ratio > 0 && *r.sparse_ratio <= 1))
+    return error{errc::invalid_argument, "sparse ratio " + fmt::format("{}", *r.sparse_ratio) +
+                                             " is not in (0, 1]; 0.25 attends a quarter of the blocks"};
   if (r.retrieval.empty() && (r.stride > 0 || !r.scale.empty()))
     return error{errc::invalid_argument, "a stride and a scale belong to a retrieval policy; name one"};
   return std::nullopt;

@@ -109,7 +109,7 @@ void add_request_options(CLI::App& command, ask_options& options) {
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("R");
   command.add_option("--stride", request.stride, "decode steps of a period of --retrieval kvstar (8)")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1U, 1024U))
       ->type_name("R");
   command
       .add_option(
@@ -134,7 +134,7 @@ void add_request_options(CLI::App& command, ask_options& options) {
       ->check(CLI::Range(1u, schema::limits::max_tokens))
       ->capture_default_str();
   command.add_option("--temperature", request.temperature, "0: always the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0.0, 4000.0))
       ->capture_default_str();
   command.add_option("--top-p", request.top_p, "choose among tokens of this much probability together")
       ->check(CLI::Range(0.0, 1.0))

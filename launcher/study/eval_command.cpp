@@ -219,7 +219,7 @@ void add_eval_command(CLI::App& app, command_context& context) {
   command
       ->add_option("--max-tokens", options->input.longest_tokens,
                    "of a context's documents: longer ones lose their middle (default: they are refused)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1U, 1'000'000'000U));
   command
       ->add_option("--suite", options->suite,
                    "adaptive: every online cache policy through bounded decode sessions, with a report")
@@ -291,7 +291,7 @@ void add_eval_command(CLI::App& app, command_context& context) {
                    "answer from the so many documents that fit the question best; recall beside the score "
                    "(documents stitched as `none`)")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1U, 1'000'000'000U));
   command
       ->add_option("--pool", options->pool,
                    "of --retrieve: the documents of the whole set, or of the question's own context")
@@ -322,11 +322,11 @@ void add_eval_command(CLI::App& app, command_context& context) {
   command->add_option("--dtype", options->input.dtype, "cache: auto (as the weights), f32, bf16, f16")
       ->capture_default_str();
   command->add_option("--limit", options->input.limit, "contexts of each set (default: all)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1U, 1'000'000'000U));
   command
       ->add_option("--questions", options->input.questions,
                    "questions of each context (default: all), so that contexts with many weigh no more")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1U, 1'000'000'000U));
   command->add_option("--threads", options->input.threads, "0: all cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -154,7 +154,7 @@ void add_shared_options(CLI::App& command, surrogate_options& options) {
       ->check(CLI::IsMember({"linear", "mlp"}))
       ->capture_default_str();
   command.add_option("--rows", options.how.rows_per_text, "tokens of each text that count, chosen at random")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1U, 1'000'000'000U))
       ->capture_default_str();
   command.add_option("--seed", options.how.seed, "of what is chosen at random")->capture_default_str();
 }

@@ -348,3 +348,18 @@ TEST_CASE("documents are chosen for a question where nobody names them") {
   CHECK(!cluster.client().ask(sparse));
   CHECK(cluster.stop() == 0);
 }
+
+TEST_CASE("where no node ranks, questions that need one say so") {
+  running_cluster cluster(cluster_file(1, 0, 0), 5);
+  const auto about = ingest_sets(cluster, "needle_512.jsonl", 1);
+  auto choosing = request_for({}, about.questions[0], "", 0);
+  choosing.retrieve = 2;
+  for (const auto& request : {choosing, request_for(about, about.questions[0], "kvstar", 0.25)})
+    CHECK(refusal_of(cluster, request).find("the role `retrieval`") != std::string::npos);
+  auto lonely = request_for(about, about.questions[0], "", 0);
+  lonely.sparse_ratio = 0.5;
+  CHECK(refusal_of(cluster, lonely).find("retrieval policy") != std::string::npos);
+  CHECK(refusal_of(cluster, request_for(about, about.questions[0], "kvstar", 0)).find("(0, 1]") !=
+        std::string::npos);
+  CHECK(cluster.stop() == 0);
+}
