@@ -28,12 +28,21 @@ std::uint64_t incarnation_from_wall_clock() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
-result<std::shared_ptr<engine::runner>> load_model(const node_config& config) {
+result<void> load_model(const node_config& config, node_environment& environment) {
   auto options = runner_options_of(config);
   if (!options) return tl::make_unexpected(options.error());
+  auto device = engine::open_compute_device(config.device);
+  if (!device)
+    return fail(device.error().code,
+                "device = \"" + config.device + "\" of node " + config.name + ": " + device.error().context);
+  options->device = *device;
   auto loaded = engine::runner::load(config.model_folder, *options);
   if (!loaded) return tl::make_unexpected(loaded.error());
-  return std::make_shared<engine::runner>(std::move(*loaded));
+  environment.device = std::move(*device);
+  environment.model = std::make_shared<engine::runner>(std::move(*loaded));
+  if (environment.device)
+    spdlog::info("{}: the model runs on {}", config.name, environment.device->memory->name());
+  return {};
 }
 
 result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config) {
@@ -108,9 +117,7 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
   if (!environment.network) environment.network = make_middleman_remoting(system, config.tls);
   if (environment.incarnation == 0) environment.incarnation = incarnation_from_wall_clock();
   if (!environment.model && runs_whole_model(config)) {
-    auto model = load_model(config);
-    if (!model) return tl::make_unexpected(model.error());
-    environment.model = std::move(*model);
+    if (auto loaded = load_model(config, environment); !loaded) return loaded;
   }
   if (!environment.transport) {
     auto transport = open_fabric(config);

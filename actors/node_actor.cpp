@@ -288,7 +288,7 @@ node_port::behavior_type behave(self_pointer self, const node_config& config, no
             spawn_node_gatherer(
                 self->home_system(),
                 {me, state.parts.roles.storage, state.parts.fabric, state.parts.pool, state.parts.roles.care,
-                 state.parts.roles.retrieval, state.parts.decode, state.parts.rescoring}),
+                 state.parts.roles.retrieval, state.parts.decode, state.parts.rescoring, state.parts.device}),
             status_atom_v);
       },
       [self](status_atom, cluster_atom) -> caf::result<cluster_report> {

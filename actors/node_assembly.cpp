@@ -173,6 +173,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
   auto room = std::make_shared<staging>(environment.transport->arena(), config.staging_bytes);
   node_parts parts;
   parts.self = describe_self(config, environment);
+  parts.device = environment.device;
   parts.network = environment.network;
   parts.clock = environment.clock;
   parts.candidate_address = environment.candidate_address;

@@ -109,6 +109,13 @@ void add(node_report& report, const rescoring_report& rescoring) {
   add(report, "importance.failed", rescoring.failed);
 }
 
+// Whoever uses it: the device is the machine's.
+void add(node_report& report, const device::device& device) {
+  const device::memory_size memory = device.sizes();
+  add(report, "device.used_bytes", memory.total_bytes - memory.free_bytes);
+  add(report, "device.total_bytes", memory.total_bytes);
+}
+
 void add(node_report& report, const mailbox_meter& meter) {
   add(report, "mailbox.messages", meter.messages());
   add(report, "mailbox.bytes", meter.bytes());
@@ -152,6 +159,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           auto all = std::make_shared<gathering<node_report>>();
           all->report = describe(parts.self, true);
           add(all->report, mailbox_meter::of_process());
+          if (parts.device) add(all->report, *parts.device->memory);
           all->promise = self->make_response_promise<node_report>();
           all->gatherer = self;
           ask<storage_report>(self, parts.storage, all);

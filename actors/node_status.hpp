@@ -3,9 +3,11 @@
 #pragma once
 
 #include <weft/actors/interfaces.hpp>
+#include <weft/engine/compute_device.hpp>
 
 #include <caf/actor_system.hpp>
 
+#include <memory>
 #include <vector>
 
 namespace weft::actors {
@@ -15,10 +17,11 @@ struct status_parts {
   storage_actor storage;  // null: not a storage node
   fabric_actor fabric;
   pool_actor pool;
-  care_actor care;            // null: not a storage node
-  retrieval_actor retrieval;  // null: not a retrieval node
-  local_decode_actor decode;  // null: not a decode node
-  rescoring_actor rescoring;  // null: nothing is scored in the background
+  care_actor care;                                       // null: not a storage node
+  retrieval_actor retrieval;                             // null: not a retrieval node
+  local_decode_actor decode;                             // null: not a decode node
+  rescoring_actor rescoring;                             // null: nothing is scored in the background
+  std::shared_ptr<const engine::compute_device> device;  // null: the CPU
 };
 
 using node_gatherer = caf::typed_actor<caf::replies_to<status_atom>::with<node_report>>;

@@ -1,3 +1,4 @@
+#include <weft/engine/device_name.hpp>
 #include <weft/launcher/cluster_file.hpp>
 #include <weft/launcher/nearest_name.hpp>
 #include <weft/launcher/run_folder.hpp>
@@ -42,10 +43,23 @@ constexpr std::array<std::string_view, 17> cluster_keys{"model",
                                                         "low_watermark_percent",
                                                         "quotas",
                                                         "namespaces"};
-constexpr std::array<std::string_view, 16> node_keys{
-    "cache",          "name",    "roles",     "host",     "control_port",           "fabric_port",
-    "dram",           "staging", "threads",   "eviction", "high_watermark_percent", "low_watermark_percent",
-    "document_cache", "file",    "file_size", "group"};
+constexpr std::array<std::string_view, 17> node_keys{"cache",
+                                                     "name",
+                                                     "roles",
+                                                     "host",
+                                                     "control_port",
+                                                     "fabric_port",
+                                                     "dram",
+                                                     "staging",
+                                                     "threads",
+                                                     "eviction",
+                                                     "high_watermark_percent",
+                                                     "low_watermark_percent",
+                                                     "document_cache",
+                                                     "file",
+                                                     "file_size",
+                                                     "group",
+                                                     "device"};
 constexpr std::array<std::string_view, 1> namespace_keys{"replicas"};
 constexpr std::array<std::string_view, 2> gateway_keys{"listen", "token_file"};
 constexpr std::array<std::string_view, 3> tls_keys{"certificate", "key", "authority"};
@@ -268,6 +282,7 @@ class cluster_reader {
     if (const auto n = node.number("threads", 0, 1024)) config.threads = static_cast<unsigned>(*n);
     read_memory(node, config);
     read_group(node, config);
+    read_device(node, config);
     check_ports(node, config);
     cluster_.nodes.push_back(std::move(config));
     tables_.push_back(&table);
@@ -375,6 +390,22 @@ class cluster_reader {
                       "prefill role to another node");
     if (config.base_bytes > 0)
       node.mistake_at("group", "a node of a group keeps no documents; remove the line `document_cache`");
+  }
+
+  // Whether the node's machine has the device is seen where it starts.
+  static void read_device(table_reader& node, actors::node_config& config) {
+    const auto name = node.text("device");
+    if (!name) return;
+    config.device = *name;
+    const auto wanted = engine::device_from_name(*name);
+    if (!wanted) return node.mistake_at("device", "`device`: " + wanted.error().context);
+    if (!node.has("roles")) return;
+    if (!runs_model(config))
+      node.mistake_at("device",
+                      "`device` is for nodes that run the model; give it to one with the prefill or "
+                      "decode role");
+    if (!config.group.empty() && wanted->choice != engine::device_choice::cpu)
+      node.mistake_at("device", "a node of a group computes on its CPU; remove the line `device`");
   }
 
   void read_file_tier(table_reader& node, actors::node_config& config) {

@@ -28,6 +28,7 @@ struct product_work {
   bool add = false;
 };
 
+// One thread at a time, and one stream: products share memory.
 class device_kernels {
  public:
   virtual ~device_kernels() = default;

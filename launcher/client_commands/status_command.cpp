@@ -62,11 +62,19 @@ void print_group(const schema::node_status& node) {
     std::cout << "    group  not in one now\n";
 }
 
+void print_device(const schema::node_status& node) {
+  const auto total = counted(node, "device.total_bytes");
+  if (total <= 0) return;
+  print_pool("device", {.used_bytes = static_cast<std::uint64_t>(counted(node, "device.used_bytes")),
+                        .capacity_bytes = static_cast<std::uint64_t>(total)});
+}
+
 void print_node(const schema::node_status& node, bool counters) {
   std::cout << "  " << node.name << "  " << (node.alive ? "alive" : "dead") << "  pid " << node.pid << "  "
             << joined(node.roles) << "\n";
   print_pool("dram", node.dram);
   print_pool("file", node.file);
+  print_device(node);
   print_bands(node);
   print_importance(node);
   print_group(node);

@@ -4,6 +4,7 @@
 #include <weft/actors/node_passive_store.hpp>
 #include <weft/actors/system_config.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/engine/host_compute_device.hpp>
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -40,7 +41,8 @@ node_config lone_node() {
 // A system with that node, which is ready.
 class running_node {
  public:
-  running_node() : system_(config_), started_(node::start(system_, lone_node())) {
+  explicit running_node(node_environment environment = {})
+      : system_(config_), started_(node::start(system_, lone_node(), std::move(environment))) {
     REQUIRE_MESSAGE(started_, to_string(started_.error()));
     const auto ready = here().wait_until_ready(std::chrono::seconds{30});
     REQUIRE_MESSAGE(ready, to_string(ready.error()));
@@ -64,7 +66,57 @@ std::vector<std::byte> page_of(std::uint64_t number) {
   return bytes;
 }
 
+// The shipped model on the host's likeness of a device.
+node_environment on_a_device() {
+  node_environment environment;
+  environment.device = engine::host_compute_device(std::size_t{64} << 20U);
+  auto model = engine::runner::load(lone_node().model_folder, {.threads = 2, .device = environment.device});
+  REQUIRE_MESSAGE(model, to_string(model.error()));
+  environment.model = std::make_shared<engine::runner>(std::move(*model));
+  return environment;
+}
+
 }  // namespace
+
+TEST_CASE("a node's model runs on its device, whose memory the node's status shows") {
+  running_node running(on_a_device());
+  caf::scoped_actor self{running.system()};
+  document_summary vault;
+  self->request(running.here().gateway(), patience, encode_atom_v, std::string{"a name"},
+                text_ptr{std::make_shared<const std::string>(
+                    "Report of Koreth. The access code for the vault at Koreth is 4821.")})
+      .receive([&](const document_summary& s) { vault = s; },
+               [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ingest"))); });
+  question asked;
+  asked.text = "What is the access code for the vault at Koreth?";
+  asked.documents = {vault.id};
+  self->request(running.here().gateway(), patience, ask_atom_v, asked, answer_listener{})
+      .receive([&](const answer& got) { CHECK(got.text == "4821"); },
+               [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ask"))); });
+  self->request(running.here().handle(), patience, status_atom_v)
+      .receive(
+          [&](const node_report& report) {
+            const auto counted = [&](const std::string& name) {
+              for (const auto& counter : report.counters)
+                if (counter.name == name) return counter.value;
+              return std::int64_t{-1};
+            };
+            CHECK(counted("device.total_bytes") == 64 << 20);
+            CHECK(counted("device.used_bytes") > 0);
+          },
+          [&](const caf::error& e) { FAIL(to_string(from_caf(e, "status"))); });
+}
+
+TEST_CASE("a node whose device is not there does not start, and says which and what else there is") {
+  system_with_weft config;
+  caf::actor_system system(config);
+  auto wanted = lone_node();
+  wanted.device = "cuda:1000";
+  const auto started = node::start(system, wanted);
+  REQUIRE(!started);
+  CHECK(started.error().code == errc::unsupported);
+  CHECK(started.error().context.starts_with("device = \"cuda:1000\" of node alone: "));
+}
 
 TEST_CASE("a node alone encodes documents and answers from them in another order") {
   running_node running;

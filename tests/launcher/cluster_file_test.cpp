@@ -93,6 +93,24 @@ run_folder = "run")"));
   CHECK(cluster.find_node("c") == nullptr);
 }
 
+TEST_CASE_FIXTURE(cluster_fixture, "a node says what its model runs on") {
+  const auto device_of = [&](const std::string& line) {
+    const auto checked = check(with("name = \"a\"", "name = \"a\"" + line));
+    REQUIRE(checked.cluster);
+    return checked.cluster->nodes[0].device;
+  };
+  CHECK(device_of("") == "cpu");
+  CHECK(device_of("\ndevice = \"auto\"") == "auto");
+  CHECK(device_of("\ndevice = \"cuda:3\"") == "cuda:3");
+  CHECK(has(only_mistake(with("name = \"a\"", "name = \"a\"\ndevice = \"gpu\"")), "there are `cpu`, `auto`"));
+  const auto store = "\n[[node]]\nname = \"c\"\nroles = [\"storage\"]\ndram = \"8 MiB\"\ndevice = \"auto\"\n";
+  CHECK(has(only_mistake(std::string(valid) + store), "`device` is for nodes that run the model"));
+  const auto third =
+      "\n[[node]]\nname = \"c\"\nroles = [\"decode\"]\ngroup = \"pair\"\ndevice = \"cuda:0\"\n";
+  CHECK(has(only_mistake(with("\"gateway\"]\n", "\"gateway\"]\ngroup = \"pair\"\n") + third),
+            "computes on its CPU"));
+}
+
 TEST_CASE_FIXTURE(cluster_fixture, "a mistyped key is pointed at, with the one that was meant") {
   CHECK(only_mistake(with("replicas = 1", "replica = 1")) ==
         "2:1: unknown key `replica`; did you mean `replicas`?");

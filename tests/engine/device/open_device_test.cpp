@@ -15,7 +15,7 @@ TEST_CASE("devices are opened by name") {
     const auto opened = open_compute_device(wrong);
     REQUIRE(!opened);
     CHECK(opened.error().code == errc::invalid_argument);
-    CHECK(opened.error().context.find("\"cuda:0\"") != std::string::npos);
+    CHECK(opened.error().context.find("`cuda:0`") != std::string::npos);
   }
   const auto none = open_compute_device("cuda:1000");
   REQUIRE(!none);

@@ -25,8 +25,9 @@ struct node_parts {
   fabric_actor fabric;
   pool_actor pool;
   gateway_actor gateway;
-  local_decode_actor decode;  // null: not a decode node
-  rescoring_actor rescoring;  // null: not a prefill node, or not wanted
+  local_decode_actor decode;                             // null: not a decode node
+  rescoring_actor rescoring;                             // null: not a prefill node, or not wanted
+  std::shared_ptr<const engine::compute_device> device;  // that the model runs on; null: the CPU
   std::shared_ptr<remoting> network;
   clock_source clock;
   local_membership_actor membership;  // null: this node is no candidate

@@ -37,6 +37,7 @@ struct node_environment {
   std::function<std::optional<std::pair<std::string, std::uint16_t>>(unsigned)> candidate_address;  // by rank
   std::shared_ptr<engine::runner>
       model;  // of `config.model_folder`; one may serve several nodes only on one thread
+  std::shared_ptr<const engine::compute_device> device;  // that the model runs on; null: the CPU
   engine_thread thread = engine_thread::own;
   std::shared_ptr<tier::opened_tier>
       file;                       // of `config.file_folder`; null: opened where the config names one

@@ -52,6 +52,7 @@ struct node_config {
   std::filesystem::path model_folder;  // needed by prefill and decode
   unsigned threads = 0;                // of the model runner; 0: all cores
   std::string cache_dtype = "auto";    // auto, f32, bf16, f16
+  std::string device = "cpu";          // that the model runs on: cpu, auto, cuda:0, cuda:1, ...
   std::uint64_t cache_bytes = 0;  // decode: KV cache of all sessions together; 0: as much as they ask for
   std::chrono::milliseconds retrieval_patience{250};  // that a ranking of blocks is waited for
   std::uint32_t block_tokens = 64;                    // 16 .. 256
