@@ -21,8 +21,8 @@ result<block_to_write> stage_manifest(const schema::manifest& m, staging& room);
 // Out of a verified block, as `stage_manifest` made it.
 result<manifest_ptr> open_manifest(std::span<const std::byte> block);
 
-// Of its blocks and of all that belongs to them rather than to the document: what each is ranked by, and their
-// index. Not all of these need be there.
+// Of its blocks and of all that belongs to them rather than to the document: what each is ranked by, and
+// their index. Not all of these need be there.
 std::vector<id128> keys_with_blocks(const schema::manifest& m);
 
 // What was read once stays true until the document is dropped, or scored in the background.
