@@ -93,11 +93,7 @@ void cpu_operations::normalise(std::uint32_t rows, std::span<const float> weight
 void cpu_operations::project(std::uint32_t number, std::uint32_t rows) {
   const layer_weights& layer = weights_.layers[number];
   project_first(layer, layer.qkv.outputs(), rows);
-  if (!config_.qk_norm) return;
-  const auto epsilon = static_cast<float>(config_.rms_norm_eps);
-  float* keys = qkv_ + query_width_;
-  kernels::rms_norm(keys, qkv_width_, keys, qkv_width_, rows, config_.kv_heads, config_.head_dim,
-                    layer.key_norm.data(), epsilon, pool_);
+  if (config_.qk_norm) normalise_heads(qkv_ + query_width_, config_.kv_heads, layer.key_norm, rows);
 }
 
 // As many outputs as are wanted, queries first; queries are normalised.
@@ -105,12 +101,13 @@ void cpu_operations::project_first(const layer_weights& layer, std::uint32_t out
   normalise(rows, layer.attention_norm);
   packed_.pack(normed_, rows, config_.hidden_size, config_.hidden_size, layer.qkv.input_dtype(), pool_);
   layer.qkv.apply_first(outputs, packed_, qkv_, qkv_width_, pool_);
-  if (config_.qk_norm) normalise_queries(layer, rows);
+  if (config_.qk_norm) normalise_heads(qkv_, config_.query_heads, layer.query_norm, rows);
 }
 
-void cpu_operations::normalise_queries(const layer_weights& layer, std::uint32_t rows) {
-  kernels::rms_norm(qkv_, qkv_width_, qkv_, qkv_width_, rows, config_.query_heads, config_.head_dim,
-                    layer.query_norm.data(), static_cast<float>(config_.rms_norm_eps), pool_);
+void cpu_operations::normalise_heads(float* heads, std::uint32_t count, std::span<const float> weight,
+                                     std::uint32_t rows) {
+  kernels::rms_norm(heads, qkv_width_, heads, qkv_width_, rows, count, config_.head_dim, weight.data(),
+                    static_cast<float>(config_.rms_norm_eps), pool_);
 }
 
 void cpu_operations::round_keys_and_values(std::uint32_t rows) {
@@ -171,7 +168,7 @@ void cpu_operations::estimate_queries(std::uint32_t layer) {
   if (!rough) rough.emplace(weights.qkv, query_width_, pool_);
   normalise(1, weights.attention_norm);
   rough->apply(normed_, qkv_, pool_);
-  if (config_.qk_norm) normalise_queries(weights, 1);
+  if (config_.qk_norm) normalise_heads(qkv_, config_.query_heads, weights.query_norm, 1);
 }
 
 result<void> cpu_operations::attend(std::uint32_t layer, const active_rows& active,

@@ -51,7 +51,7 @@ class cpu_operations final : public pass_operations {
   shown_queries queries() const { return {qkv_, qkv_width_}; }
   void project_first(const layer_weights& layer, std::uint32_t outputs, std::uint32_t rows);
   void estimate_queries(std::uint32_t layer);
-  void normalise_queries(const layer_weights& layer, std::uint32_t rows);
+  void normalise_heads(float* heads, std::uint32_t count, std::span<const float> weight, std::uint32_t rows);
   void normalise(std::uint32_t rows, std::span<const float> weight);
   result<void> add_product(const kernels::linear& weights, std::uint32_t rows);
 
