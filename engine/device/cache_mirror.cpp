@@ -58,4 +58,8 @@ void cache_mirror::accept(const kv_cache& cache, std::uint32_t layer, std::uint3
   at(cache, layer, kv_head) = {cache.changes(layer, kv_head), cache.rows(layer, kv_head)};
 }
 
+cache_mirror& mirror_of(const kv_cache& cache) {
+  return dynamic_cast<cache_mirror&>(*cache.mirror());
+}
+
 }  // namespace weft::engine

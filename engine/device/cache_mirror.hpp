@@ -50,4 +50,7 @@ class cache_mirror final : public kv_mirror {
   std::vector<head> heads_;  // [layer][kv_head]
 };
 
+// The one that `of` made.
+cache_mirror& mirror_of(const kv_cache& cache);
+
 }  // namespace weft::engine

@@ -11,10 +11,6 @@ namespace weft::engine {
 
 namespace {
 
-cache_mirror& mirror_of(const kv_cache& cache) {
-  return dynamic_cast<cache_mirror&>(*cache.mirror());
-}
-
 // Whether new rows at these positions leave the others where they are.
 bool others_stay(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
                  std::span<const std::int32_t> positions) {
@@ -58,7 +54,8 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   ++away_count_;
   if (!watched) return {};
   if (auto done = stream_->wait(); !done) return done;
-  return bring_home();
+  bring_home();
+  return {};
 }
 
 // Keys are rotated from their rounded form, as on the CPU: the bytes are the same.
@@ -97,17 +94,16 @@ result<void> device_operations::write_there(std::uint32_t layer, std::span<const
 }
 
 // The stream was waited for behind the download of the layer's keys and values.
-result<void> device_operations::write_here(std::uint32_t layer, std::span<const slot_run> runs) {
+void device_operations::write_here(std::uint32_t layer, std::span<const slot_run> runs) {
   const std::byte* const k = home_of(layer);
   fresh_.scatter(layer, runs, k, k + keys_bytes_, rotations_, pool_);
-  return {};
 }
 
 // Rows in a codec are encoded on the host.
 result<void> device_operations::write_coded(std::uint32_t layer, const row_chunk& chunk,
                                             std::span<const slot_run> runs) {
   if (auto done = download(home_of(layer), keys_, 2 * keys_bytes_); !done) return done;
-  if (auto written = write_here(layer, runs); !written) return written;
+  write_here(layer, runs);
   std::size_t which = 0;
   for (const row_group& group : chunk.groups)
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
@@ -125,13 +121,12 @@ result<void> device_operations::write_coded(std::uint32_t layer, const row_chunk
   return {};
 }
 
-result<void> device_operations::bring_home() {
+void device_operations::bring_home() {
   for (const away& fresh : std::span(away_).first(std::exchange(away_count_, 0))) {
-    if (auto written = write_here(fresh.layer, fresh.runs); !written) return written;
+    write_here(fresh.layer, fresh.runs);
     for (const slot_run& run : fresh.runs)
       mirror_of(*run.cache).accept(*run.cache, fresh.layer, run.kv_head);
   }
-  return {};
 }
 
 void device_operations::update_mirrors(std::uint32_t layer, std::span<const row_group> groups) {
@@ -178,7 +173,7 @@ result<void> device_operations::attend_here(std::uint32_t layer, const active_ro
                                             forward_observer* observer) {
   const auto queries = show_queries(active.rows);
   if (!queries) return tl::unexpected(queries.error());
-  if (auto home = bring_home(); !home) return home;
+  bring_home();
   attention_rows_.resize(std::size_t{active.rows} * query_width_);
   attention_here_.attend(layer, active, *queries, attention_rows_.data(), observer);
   stream_->upload(reinterpret_cast<std::byte*>(attention_), attention_rows_.data(),
@@ -190,7 +185,7 @@ result<void> device_operations::count_columns(std::uint32_t layer, const row_chu
                                               forward_observer& observer) {
   const auto queries = show_queries(static_cast<std::uint32_t>(chunk.tokens.size()));
   if (!queries) return tl::unexpected(queries.error());
-  if (auto home = bring_home(); !home) return home;
+  bring_home();
   attention_here_.count_columns(layer, chunk, *queries, observer);
   return {};
 }

@@ -16,10 +16,6 @@ bool takes_heads(const kernels::attention_shape& shape) {
   return shape.head_dim % together == 0 && shape.head_dim <= most_head_dim;
 }
 
-cache_mirror& mirror_of(const kv_cache& cache) {
-  return dynamic_cast<cache_mirror&>(*cache.mirror());
-}
-
 kernels::cuda::prefill_run prefill_run_of(const kv_cache& cache, std::uint32_t layer, std::uint32_t head) {
   const cache_mirror& there = mirror_of(cache);
   return {.k = there.at(cache.k(layer, head)),

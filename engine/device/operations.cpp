@@ -240,11 +240,15 @@ result<shown_keys> device_operations::show_keys(std::uint32_t) {
   return shown_keys{here, here + keys_bytes_};
 }
 
-result<shown_queries> device_operations::show_queries(std::uint32_t rows) {
+result<shown_queries> device_operations::shown_of(const float* queries, std::uint32_t rows) {
   queries_here_.resize(std::size_t{rows} * qkv_width_);
-  if (auto done = download(queries_here_.data(), qkv_, queries_here_.size() * sizeof(float)); !done)
+  if (auto done = download(queries_here_.data(), queries, queries_here_.size() * sizeof(float)); !done)
     return tl::unexpected(done.error());
   return shown_queries{queries_here_.data(), qkv_width_};
+}
+
+result<shown_queries> device_operations::show_queries(std::uint32_t rows) {
+  return shown_of(qkv_, rows);
 }
 
 void device_operations::rotate_queries(float* queries, std::uint32_t rows) {
@@ -260,10 +264,7 @@ void device_operations::rotate_queries(float* queries, std::uint32_t rows) {
 result<shown_queries> device_operations::show_queries_ahead(std::uint32_t layer, std::uint32_t rows, bool) {
   project_first(layer, query_width_, rows, other_qkv_);
   rotate_queries(other_qkv_, rows);
-  queries_here_.resize(std::size_t{rows} * qkv_width_);
-  if (auto done = download(queries_here_.data(), other_qkv_, queries_here_.size() * sizeof(float)); !done)
-    return tl::unexpected(done.error());
-  return shown_queries{queries_here_.data(), qkv_width_};
+  return shown_of(other_qkv_, rows);
 }
 
 result<void> device_operations::keep(std::span<const std::uint32_t> rows) {
@@ -325,7 +326,8 @@ result<void> device_operations::write_logits(std::uint32_t rows, std::span<float
 
 result<void> device_operations::finish() {
   if (auto done = stream_->wait(); !done) return done;
-  return bring_home();
+  bring_home();
+  return {};
 }
 
 }  // namespace weft::engine

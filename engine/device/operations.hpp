@@ -68,6 +68,7 @@ class device_operations final : public pass_operations {
 
   result<void> reserve(std::uint32_t rows);
   result<void> download(void* to, const void* from, std::size_t bytes);
+  result<shown_queries> shown_of(const float* queries, std::uint32_t rows);
   std::byte* home_of(std::uint32_t layer) const { return home_.data() + layer * 2 * keys_bytes_; }
 
   void norm(const float* weight, std::uint32_t rows, std::byte* out, kernels::dtype type);
@@ -78,9 +79,9 @@ class device_operations final : public pass_operations {
   void rotate_queries(float* queries, std::uint32_t rows);
 
   result<void> write_there(std::uint32_t layer, std::span<const slot_run> runs);
-  result<void> write_here(std::uint32_t layer, std::span<const slot_run> runs);
+  void write_here(std::uint32_t layer, std::span<const slot_run> runs);
   result<void> write_coded(std::uint32_t layer, const row_chunk& chunk, std::span<const slot_run> runs);
-  result<void> bring_home();
+  void bring_home();
   void update_mirrors(std::uint32_t layer, std::span<const row_group> groups);
   result<void> attend_there(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   result<void> attend_here(std::uint32_t layer, const active_rows& active, forward_observer* observer);
