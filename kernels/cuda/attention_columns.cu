@@ -8,7 +8,6 @@ namespace weft::kernels::cuda {
 namespace {
 
 constexpr std::uint32_t largest_channels = 256;
-constexpr float log2_e = 1.44269504088896340736F;
 
 // A block takes a tile of rows and one query head.
 template <class Elements, std::uint32_t Channels, bool Sums>

@@ -53,7 +53,6 @@ class tile_columns {
   template <class Lines>
   WEFT_BOTH_SIDES void add(const Lines& lines, std::uint32_t first_line, const float* log_sums,
                            std::uint32_t heads, const tile_type& tile, std::uint32_t count) {
-    constexpr float log2_e = 1.44269504088896340736F;
     if (!any_seen(lines, first_line, tile, count)) return;
     queries_.load(warp_, lines, first_line, head_dim_);
     each_lanes<float> base[2];
@@ -125,7 +124,6 @@ class tile_columns {
 // One thread: what the warps found for a row, put to what is there.
 template <bool Sums, std::uint32_t Channels>
 WEFT_BOTH_SIDES void put_column(const column_memory<Channels>& memory, std::uint32_t row, float* out) {
-  constexpr float ln_2 = 0.693147180559945309417F;
   float found = memory.columns[0][row];
   for (std::uint32_t warp = 1; warp < tile_warps; ++warp) {
     const float other = memory.columns[warp][row];

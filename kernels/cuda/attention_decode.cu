@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::uint32_t block_threads = 128;
 constexpr std::uint32_t block_warps = block_threads / warp_lanes;
-constexpr float log2_e = 1.44269504088896340736F;
 
 template <class Elements, int Group>
 __global__ void __launch_bounds__(block_threads)

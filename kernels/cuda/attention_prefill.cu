@@ -8,8 +8,6 @@ namespace weft::kernels::cuda {
 
 namespace {
 
-constexpr float log2_e = 1.44269504088896340736F;
-
 struct lines_of_heads {
   std::uint32_t query_heads;
   std::uint32_t group;

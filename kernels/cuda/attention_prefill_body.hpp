@@ -203,8 +203,6 @@ class line_softmax {
 // what was there `before`.
 WEFT_BOTH_SIDES inline float merged_log_sum(const float* first, std::size_t stride, std::uint32_t tasks,
                                             float before) {
-  constexpr float log2_e = 1.44269504088896340736F;
-  constexpr float ln_2 = 0.693147180559945309417F;
   float maximum = before > nothing_seen ? before * log2_e : unseen_score;
   for (std::uint32_t i = 0; i < tasks; ++i)
     maximum = first[i * stride] > maximum ? first[i * stride] : maximum;

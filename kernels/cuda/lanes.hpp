@@ -9,6 +9,10 @@ namespace weft::kernels::cuda {
 
 inline constexpr std::uint32_t warp_lanes = 32;
 
+// Kernels take powers of two: a logarithm is multiplied by one, divided out by the other.
+inline constexpr float log2_e = 1.44269504088896340736F;
+inline constexpr float ln_2 = 0.693147180559945309417F;
+
 WEFT_BOTH_SIDES inline float power_of_two(float x) {
 #if defined(__CUDA_ARCH__)
   return exp2f(x);

@@ -3,11 +3,10 @@
 #include <weft/kernels/row_codec.hpp>
 
 #include "cuda/attention_decode_body.hpp"
-#include "cuda/attention_prefill_body.hpp"
 #include "reference/host_warp.hpp"
+#include "reference/prefill_task.hpp"
 
 #include <algorithm>
-#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -19,8 +18,7 @@ using namespace kernels::cuda;
 using kernels::attention_shape;
 using kernels::dtype;
 using kernels::reference::host_warp;
-
-constexpr float log2_e = 1.44269504088896340736F;
+using kernels::reference::run_prefill_task;
 
 std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
   return rows == 0 ? 0 : (rows - 1) * stride + width;
@@ -103,37 +101,6 @@ struct found_prefill {
   float* scratch = nullptr;
 };
 
-template <class Elements, std::uint32_t Channels>
-void run_task(const found_prefill& work, const attention_shape& shape, const attention_task& task,
-              float* partial) {
-  using tile_type = row_tile<Channels, true>;
-  const std::uint32_t group = shape.query_heads / shape.kv_heads;
-  const head_lines<kernels::prefill_queries> lines{work.queries, task.head * group, group, shape.head_dim,
-                                                   work.queries.rows * group};
-  const std::uint32_t last = std::min(task.first_line + tile_lines, lines.line_count) - 1;
-  const line_bounds bounds = bounds_of(work.queries, task.first_line / group, last / group + 1);
-  const prefill_run& run = work.runs[task.head][task.run];
-  const host_warp warp;
-  std::vector<line_softmax<Elements, Channels, true, host_warp>> warps;
-  for (std::uint32_t i = 0; i < tile_warps; ++i)
-    warps.emplace_back(warp, lines, task.first_line + i * warp_lines, shape.scale * log2_e, shape.head_dim);
-  const auto tile = std::make_unique<tile_type>();
-  for (std::uint32_t done = 0; done < task.rows; done += tile_type::rows) {
-    const std::uint32_t first = task.first_row + done;
-    const std::uint32_t count = std::min(task.rows - done, tile_type::rows);
-    bool seen = false;
-    for (std::uint32_t i = 0; i < count; ++i)
-      seen = seen || bounds.may_see(run.positions[first + i], run.segments[first + i]);
-    if (!seen) continue;
-    for (std::uint32_t thread = 0; thread < tile_threads; ++thread)
-      stage_rows<Elements>(thread, run, first, count, shape.head_dim, *tile);
-    for (auto& own : warps)
-      own.attend(*tile, count);
-  }
-  for (const auto& own : warps)
-    own.store(task.first_line, partial);
-}
-
 found_prefill found_work(const device::host_device& on, const attention_shape& shape,
                          const prefill_work& work) {
   found_prefill here{.queries = work.queries};
@@ -164,13 +131,15 @@ void prefill(const device::host_device& on, const attention_shape& shape, const 
   const found_prefill here = found_work(on, shape, work);
   const std::size_t floats = line_floats(shape.head_dim);
   for (std::uint32_t i = 0; i < work.task_count; ++i) {
+    const attention_task& task = here.tasks[i];
+    const prefill_run& run = here.runs[task.head][task.run];
     float* const partial = here.scratch + i * tile_lines * floats;
     if (shape.head_dim <= 64)
-      run_task<Elements, 64>(here, shape, here.tasks[i], partial);
+      run_prefill_task<Elements, 64, true>(here.queries, shape, run, task, partial);
     else if (shape.head_dim <= 128)
-      run_task<Elements, 128>(here, shape, here.tasks[i], partial);
+      run_prefill_task<Elements, 128, true>(here.queries, shape, run, task, partial);
     else
-      run_task<Elements, 256>(here, shape, here.tasks[i], partial);
+      run_prefill_task<Elements, 256, true>(here.queries, shape, run, task, partial);
   }
   const std::uint32_t group = shape.query_heads / shape.kv_heads;
   float* const to =

@@ -12,6 +12,7 @@
 #include "reference/attention.hpp"
 #include "reference/attention_columns.hpp"
 #include "reference/host_warp.hpp"
+#include "reference/prefill_task.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -19,8 +20,6 @@
 
 namespace weft::kernels::cuda {
 namespace {
-
-constexpr float log2_e = 1.44269504088896340736F;
 
 struct run_like_device {
   const std::byte* k;
@@ -133,33 +132,13 @@ struct attention_case {
 // What the kernel that attends does for one task.
 template <class Elements, std::uint32_t Channels, bool Values>
 void run_task(const attention_case<Elements>& c, const attention_task& task, float* partial) {
-  using tile_type = row_tile<Channels, Values>;
-  const auto queries = c.queries();
-  const head_lines<queries_like_device> lines{queries, task.head * c.group, c.group, c.head_dim,
-                                              queries.rows * c.group};
-  const std::uint32_t last = std::min(task.first_line + tile_lines, lines.line_count) - 1;
-  const line_bounds bounds = bounds_of(queries, task.first_line / c.group, last / c.group + 1);
-  const auto& run = c.runs[2 * task.head + task.run];
-  const reference::host_warp warp;
-  using softmax = line_softmax<Elements, Channels, Values, reference::host_warp>;
-  std::vector<softmax> warps;
-  for (std::uint32_t i = 0; i < tile_warps; ++i)
-    warps.emplace_back(warp, lines, task.first_line + i * warp_lines, c.scale() * log2_e, c.head_dim);
-  const auto tile = std::make_unique<tile_type>();
-  for (std::uint32_t done = 0; done < task.rows; done += tile_type::rows) {
-    const std::uint32_t first = task.first_row + done;
-    const std::uint32_t count = std::min(task.rows - done, tile_type::rows);
-    bool seen = false;
-    for (std::uint32_t i = 0; i < count; ++i)
-      seen = seen || bounds.may_see(run.positions[first + i], run.segments[first + i]);
-    if (!seen) continue;
-    for (std::uint32_t thread = 0; thread < tile_threads; ++thread)
-      stage_rows<Elements>(thread, run, first, count, c.head_dim, *tile);
-    for (auto& own : warps)
-      own.attend(*tile, count);
-  }
-  for (const auto& own : warps)
-    own.store(task.first_line, partial);
+  const attention_shape shape{.query_heads = c.query_heads(),
+                              .kv_heads = c.kv_heads,
+                              .head_dim = c.head_dim,
+                              .kv_dtype = Elements::type,
+                              .scale = c.scale()};
+  reference::run_prefill_task<Elements, Channels, Values>(c.queries(), shape,
+                                                          c.runs[2 * task.head + task.run], task, partial);
 }
 
 template <class Elements, std::uint32_t Channels>
