@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include "small_models.hpp"
+
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -49,6 +51,20 @@ inline std::vector<float> logits_of(runner& model, const row_batch& batch) {
   const auto done = model.forward(batch, caches, logits);
   REQUIRE_MESSAGE(done.has_value(), done.error().context);
   return logits;
+}
+
+// The logits of every case of `name`, within `largest_difference`.
+inline void check_golden_logits(runner& model, const std::string& name, float largest_difference) {
+  const auto golden = tensor_files::open(fixtures() + name + "/golden");
+  REQUIRE_MESSAGE(golden.has_value(), golden.error().context);
+  std::size_t number = 0;
+  for (const auto& wanted : cases_of(name)) {
+    CAPTURE(wanted.at("name").get<std::string>());
+    const auto* logits = golden->find("logits_" + std::to_string(number++));
+    REQUIRE(logits != nullptr);
+    CHECK(distance(logits_of(model, batch_of(wanted)), floats_of(*logits)) <= largest_difference);
+  }
+  CHECK(number >= 4);
 }
 
 }  // namespace weft::engine::test
