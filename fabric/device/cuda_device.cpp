@@ -1,4 +1,5 @@
 #include <weft/device/cuda_device.hpp>
+#include <weft/device/recording.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -22,23 +23,66 @@ struct stream_deleter {
 };
 using unique_stream = std::unique_ptr<CUstream_st, stream_deleter>;
 
-class cuda_stream final : public stream {
+struct graph_deleter {
+  void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
+};
+struct executable_deleter {
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+};
+struct cuda_recording final : recording {
+  explicit cuda_recording(cudaGraphExec_t graph) : executable(graph) {}
+  std::unique_ptr<CUgraphExec_st, executable_deleter> executable;
+};
+
+class cuda_stream final : public recording_stream {
  public:
   cuda_stream(int number, unique_stream made) : number_(number), handle_(std::move(made)) {}
   // Memory that the stream still uses may be released right behind it.
-  ~cuda_stream() override { cudaStreamSynchronize(handle()); }
+  ~cuda_stream() override {
+    if (recording_) (void)end_recording();
+    cudaStreamSynchronize(handle());
+  }
   cuda_stream(const cuda_stream&) = delete;
   cuda_stream& operator=(const cuda_stream&) = delete;
 
   void upload(std::byte* to, const void* from, std::size_t bytes) override {
+    if (refused("a copy to the device")) return;
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, handle()), "a copy to the device");
   }
   void download(void* to, const std::byte* from, std::size_t bytes) override {
+    if (refused("a copy from the device")) return;
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle()), "a copy from the device");
   }
   result<void> wait() override {
+    if (refused("waiting")) return failed_;
     note(cudaStreamSynchronize(handle()), "a kernel or a copy");
     return std::exchange(failed_, {});
+  }
+
+  // Other threads go on as they do.
+  void begin_recording() override {
+    failed_before_ = std::exchange(failed_, {});
+    note(cudaStreamBeginCapture(handle(), cudaStreamCaptureModeThreadLocal), "the begin of a recording");
+    recording_ = true;
+  }
+  result<std::unique_ptr<recording>> end_recording() override {
+    recording_ = false;
+    cudaGraph_t captured = nullptr;
+    note(cudaStreamEndCapture(handle(), &captured), "a recording");
+    const std::unique_ptr<CUgraph_st, graph_deleter> graph(captured);
+    cudaGraphExec_t executable = nullptr;
+    if (failed_) note(cudaGraphInstantiate(&executable, captured, 0), "a recording");
+    const auto outcome = std::exchange(failed_, std::exchange(failed_before_, {}));
+    if (!outcome) {
+      cudaGetLastError();  // or the next launch would report it
+      return tl::unexpected(outcome.error());
+    }
+    return std::make_unique<cuda_recording>(executable);
+  }
+  void launch(const recording& recorded) override {
+    if (refused("a recording")) return;
+    note(cudaGraphLaunch(dynamic_cast<const cuda_recording&>(recorded).executable.get(), handle()),
+         "a recording's launch");
   }
 
   cudaStream_t handle() {
@@ -54,10 +98,19 @@ class cuda_stream final : public stream {
   void keep(result<void> failed) {
     if (failed_) failed_ = std::move(failed);
   }
+  // Whether this records, and so cannot take it.
+  bool refused(const std::string& what) {
+    if (recording_)
+      keep(fail(errc::internal,
+                "a recording of CUDA device " + std::to_string(number_) + " cannot hold " + what));
+    return recording_;
+  }
 
   int number_;
   unique_stream handle_;
+  bool recording_ = false;
   result<void> failed_;
+  result<void> failed_before_;  // the recording began
 };
 
 class cuda_device final : public device {

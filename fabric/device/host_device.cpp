@@ -1,4 +1,5 @@
 #include <weft/device/host_device.hpp>
+#include <weft/device/recording.hpp>
 
 #include <cstdint>
 #include <cstring>
@@ -29,20 +30,38 @@ bool is_of_device(const void* address) {
   return (reinterpret_cast<std::uintptr_t>(address) & apart) != 0;
 }
 
-class host_stream final : public stream {
+using host_work = std::function<void(const host_device&)>;
+
+struct host_recording final : recording {
+  explicit host_recording(std::deque<host_work> w) : work(std::move(w)) {}
+  std::deque<host_work> work;
+};
+
+// This thread's stream, if one records: what a device refuses meanwhile is refused here.
+thread_local class host_stream* recording_here = nullptr;
+
+class host_stream final : public recording_stream {
  public:
   explicit host_stream(std::shared_ptr<const host_device> owner) : owner_(std::move(owner)) {}
+  host_stream(const host_stream&) = delete;
+  host_stream& operator=(const host_stream&) = delete;
+  ~host_stream() override {
+    if (recording_here == this) recording_here = nullptr;
+  }
 
   void upload(std::byte* to, const void* from, std::size_t bytes) override {
+    if (refused("a copy to the device")) return;
     run([=](const host_device& owner) { copy(owner.at(to, bytes), of_host(from), bytes); });
   }
   void download(void* to, const std::byte* from, std::size_t bytes) override {
+    if (refused("a copy from the device")) return;
     run([=](const host_device& owner) {
       of_host(to);
       copy(to, owner.at(from, bytes), bytes);
     });
   }
   result<void> wait() override {
+    if (refused("waiting")) return refusal_;
     result<void> outcome;
     for (auto work = std::move(work_); !work.empty() && outcome; work.pop_front()) {
       try {
@@ -54,7 +73,34 @@ class host_stream final : public stream {
     work_.clear();
     return outcome;
   }
-  void run(std::function<void(const host_device&)> work) { work_.push_back(std::move(work)); }
+  void run(host_work work) { (recording_here == this ? recorded_ : work_).push_back(std::move(work)); }
+
+  void begin_recording() override {
+    recorded_.clear();
+    refusal_ = {};
+    recording_here = this;
+  }
+  result<std::unique_ptr<recording>> end_recording() override {
+    recording_here = nullptr;
+    if (!refusal_) return tl::unexpected(refusal_.error());
+    return std::make_unique<host_recording>(std::exchange(recorded_, {}));
+  }
+  void launch(const recording& recorded) override {
+    if (refused("a recording")) return;
+    const auto& whole = dynamic_cast<const host_recording&>(recorded);
+    run([&whole](const host_device& owner) {
+      for (host_work work : whole.work)  // a copy: kernels may change their arguments
+        work(owner);
+    });
+  }
+
+  // Whether this records, and so cannot take it.
+  bool refused(const std::string& what) {
+    if (recording_here != this) return false;
+    if (refusal_)
+      refusal_ = fail(errc::internal, "a recording of " + owner_->name() + " cannot hold " + what);
+    return true;
+  }
 
  private:
   static const void* of_host(const void* address) {
@@ -66,8 +112,13 @@ class host_stream final : public stream {
   }
 
   std::shared_ptr<const host_device> owner_;
-  std::deque<std::function<void(const host_device&)>> work_;
+  std::deque<host_work> work_, recorded_;
+  result<void> refusal_;
 };
+
+bool refused_by_recording(const std::string& what) {
+  return recording_here != nullptr && recording_here->refused(what);
+}
 
 }  // namespace
 
@@ -102,6 +153,7 @@ result<std::unique_ptr<stream>> host_device::make_stream() {
 }
 
 std::byte* host_device::take(place where, std::size_t bytes) {
+  if (refused_by_recording("memory that is taken")) return nullptr;
   const std::scoped_lock lock(state_->mutex);
   if (where == place::device && bytes > state_->total_bytes - state_->used_bytes) return nullptr;
   auto* const data = static_cast<std::byte*>(::operator new(bytes, alignment, std::nothrow));
@@ -114,6 +166,7 @@ std::byte* host_device::take(place where, std::size_t bytes) {
 }
 
 void host_device::release(place where, std::byte* data) noexcept {
+  refused_by_recording("memory that is given back");
   if (where == place::device) {
     data = moved(data, std::uintptr_t{0} - apart);
     const std::scoped_lock lock(state_->mutex);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <weft/device/device.hpp>
+#include <weft/device/recording.hpp>
 
 #include <doctest/doctest.h>
 
@@ -45,6 +46,35 @@ inline void check_memory(device& d) {
   CHECK(refused.error().code == errc::out_of_space);
   for (const std::string& part : {std::string("the rows of a test need "), d.name(), std::string("are free")})
     CHECK_MESSAGE(refused.error().context.find(part) != std::string::npos, refused.error().context);
+  CHECK(d.allocate(16, "bytes of a test"));
+}
+
+inline recording_stream& recorder(stream& s) {
+  return dynamic_cast<recording_stream&>(s);
+}
+
+// A recording holds no copy, no waiting and no memory that is taken; the stream goes on behind one that
+// failed.
+inline void check_recordings(device& d) {
+  const auto stream = value_of(d.make_stream());
+  auto there = value_of(d.allocate(16, "bytes of a test"));
+  std::byte here[16] = {};
+  const auto refused = [&](const auto& give) {
+    recorder(*stream).begin_recording();
+    give();
+    const auto recorded = recorder(*stream).end_recording();
+    return !recorded && recorded.error().code == errc::internal;
+  };
+  CHECK(refused([&] { stream->upload(there.data(), here, 16); }));
+  CHECK(refused([&] { stream->download(here, there.data(), 16); }));
+  CHECK(refused([&] { CHECK(!stream->wait()); }));
+  CHECK(refused([&] { CHECK(!d.allocate(16, "bytes of a test")); }));
+  CHECK(stream->wait());
+  recorder(*stream).begin_recording();
+  const auto empty = value_of(recorder(*stream).end_recording());
+  recorder(*stream).launch(*empty);
+  stream->upload(there.data(), here, 16);
+  CHECK(stream->wait());
   CHECK(d.allocate(16, "bytes of a test"));
 }
 

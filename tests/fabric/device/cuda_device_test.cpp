@@ -16,4 +16,5 @@ TEST_CASE("a CUDA device copies in order and refuses what it has not") {
   CHECK((*opened)->name().starts_with("cuda:0"));
   check_copies(**opened);
   check_memory(**opened);
+  check_recordings(**opened);
 }

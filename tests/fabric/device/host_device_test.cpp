@@ -22,6 +22,55 @@ TEST_CASE("memory that is not there is refused with what is free") {
   check_memory(*host_device::make(some_bytes));
 }
 
+TEST_CASE("a recording holds kernels alone") {
+  const auto d = host_device::make(some_bytes);
+  check_recordings(*d);
+  const auto stream = value_of(d->make_stream());
+  recorder(*stream).begin_recording();
+  value_of(d->make_stream());
+  { const auto other = host_device::make(some_bytes); }
+  REQUIRE(recorder(*stream).end_recording());
+  auto given_back = value_of(d->allocate(16, "bytes of a test"));
+  recorder(*stream).begin_recording();
+  given_back = memory();
+  const auto refused = recorder(*stream).end_recording();
+  REQUIRE(!refused);
+  CHECK(refused.error().context.find("memory that is given back") != std::string::npos);
+}
+
+TEST_CASE("a recording runs again over what its memory holds by then") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  std::unique_ptr<recording> kept;
+  {
+    const auto there = value_of(d->allocate(4, "a number"));
+    auto* const number = reinterpret_cast<std::int32_t*>(there.data());
+    int runs = 0;
+    recorder(*stream).begin_recording();
+    run_on_host(*stream, [number, &runs](const host_device& device) {
+      *device.at(number) *= 2;
+      ++runs;
+    });
+    kept = value_of(recorder(*stream).end_recording());
+    CHECK(stream->wait());
+    CHECK(runs == 0);
+    for (const std::int32_t value : {3, 5}) {
+      std::int32_t back = 0;
+      stream->upload(there.data(), &value, sizeof value);
+      recorder(*stream).launch(*kept);
+      recorder(*stream).launch(*kept);
+      stream->download(&back, there.data(), sizeof back);
+      REQUIRE(stream->wait());
+      CHECK(back == 4 * value);
+    }
+    CHECK(runs == 4);
+  }
+  recorder(*stream).launch(*kept);  // its memory is gone
+  const auto outcome = stream->wait();
+  REQUIRE(!outcome);
+  CHECK(outcome.error().context.find("no memory of the device") != std::string::npos);
+}
+
 TEST_CASE("memory is free again once its owner is gone") {
   const auto d = host_device::make(some_bytes);
   {
