@@ -12,7 +12,7 @@ endif()
 
 set(weft_installed_targets)
 set(weft_header_folders)
-foreach(part base kernels kernels_cuda block policies wire schema client collective device fabric engine machines tier actors node)
+foreach(part base kernels kernels_cuda block policies wire schema client collective nccl_group device fabric engine machines tier actors node)
   if(TARGET weft_${part})
     list(APPEND weft_installed_targets weft_${part})
     get_target_property(weft_part_folder weft_${part} SOURCE_DIR)

@@ -1,4 +1,5 @@
 #include <weft/collective/call_checks.hpp>
+#include <weft/collective/device_communicator.hpp>
 #include <weft/collective/exchange.hpp>
 
 #include <algorithm>
@@ -14,13 +15,13 @@ namespace {
 // How much is summed before the next rank's values are looked at: stays in the nearest cache.
 constexpr std::size_t summed_together = 1024;
 
-class stepwise_communicator final : public communicator {
+class stepwise_communicator final : public device_communicator {
  public:
   stepwise_communicator(std::unique_ptr<exchange> steps, duration timeout)
-      : steps_(std::move(steps)), timeout_(timeout) {}
+      : steps_(std::move(steps)), rank_(steps_->rank()), size_(steps_->size()), timeout_(timeout) {}
 
-  unsigned rank() const override { return steps_->rank(); }
-  unsigned size() const override { return steps_->size(); }
+  unsigned rank() const override { return rank_; }
+  unsigned size() const override { return size_; }
 
   result<void> all_reduce(std::span<float> values) override {
     return operation([&]() -> result<void> {
@@ -65,6 +66,12 @@ class stepwise_communicator final : public communicator {
       clear_step();
       return step();
     });
+  }
+
+  void leave(const error& why) override {
+    if (!outcome_) return;
+    outcome_ = tl::unexpected(why);
+    steps_.reset();
   }
 
  private:
@@ -160,7 +167,9 @@ class stepwise_communicator final : public communicator {
     return {};
   }
 
-  std::unique_ptr<exchange> steps_;
+  std::unique_ptr<exchange> steps_;  // null: this rank has left
+  const unsigned rank_;
+  const unsigned size_;
   duration timeout_;
   time_point deadline_;
   result<void> outcome_;  // of all calls so far

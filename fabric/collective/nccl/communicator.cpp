@@ -14,9 +14,9 @@ nccl_communicator::nccl_communicator(nccl_connection connection, unsigned rank, 
                                      const nccl_group_options& options)
     : connection_(std::move(connection)), rank_(rank), ranks_(ranks), options_(options) {}
 
-result<std::unique_ptr<communicator>> nccl_communicator::make(nccl_connection connection, unsigned rank,
-                                                              unsigned ranks,
-                                                              const nccl_group_options& options) {
+result<std::unique_ptr<device_communicator>> nccl_communicator::make(nccl_connection connection,
+                                                                     unsigned rank, unsigned ranks,
+                                                                     const nccl_group_options& options) {
   std::unique_ptr<nccl_communicator> made(new nccl_communicator(std::move(connection), rank, ranks, options));
   auto stream = make_stream();
   auto staged = make_device_memory(ranks * options.group.piece_bytes);
@@ -45,6 +45,13 @@ result<void> nccl_communicator::operation(const std::function<result<void>()>& b
   if (outcome_) outcome_ = connection_.wait_for(stream_.get(), deadline_);
   if (!outcome_) connection_.abort();
   return outcome_;
+}
+
+void nccl_communicator::leave(const error& why) {
+  if (!outcome_) return;
+  outcome_ = tl::unexpected(why);
+  cudaSetDevice(options_.device);
+  connection_.abort();
 }
 
 result<void> nccl_communicator::settle(ncclResult_t returned, const std::string& what) const {

@@ -1,6 +1,7 @@
 // The operations of a group over one NCCL communicator.
 #pragma once
 
+#include <weft/collective/device_communicator.hpp>
 #include <weft/collective/nccl_group.hpp>
 
 #include "connection.hpp"
@@ -12,10 +13,10 @@
 
 namespace weft::collective {
 
-class nccl_communicator final : public communicator {
+class nccl_communicator final : public device_communicator {
  public:
-  static result<std::unique_ptr<communicator>> make(nccl_connection connection, unsigned rank, unsigned ranks,
-                                                    const nccl_group_options& options);
+  static result<std::unique_ptr<device_communicator>> make(nccl_connection connection, unsigned rank,
+                                                           unsigned ranks, const nccl_group_options& options);
   ~nccl_communicator() override;
 
   unsigned rank() const override { return rank_; }
@@ -24,6 +25,9 @@ class nccl_communicator final : public communicator {
   result<void> broadcast(std::span<std::byte> bytes, unsigned root) override;
   result<void> all_gather(std::span<std::byte> all, std::span<const std::size_t> part_bytes) override;
   result<void> barrier() override;
+  bool sums_on_devices() const override { return true; }
+  result<void> all_reduce_there(std::span<float> values) override { return all_reduce(values); }
+  void leave(const error& why) override;
 
  private:
   nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,

@@ -12,9 +12,11 @@ namespace {
 // An id is this and what NCCL calls its own.
 constexpr std::string_view magic = "WFN1";
 
+static_assert(magic.size() + sizeof(ncclUniqueId) == nccl_id_bytes);
+
 result<ncclUniqueId> id_from(const std::string& bytes) {
   ncclUniqueId id;
-  if (bytes.size() != magic.size() + sizeof id.internal || !bytes.starts_with(magic))
+  if (bytes.size() != nccl_id_bytes || !bytes.starts_with(magic))
     return fail(errc::invalid_argument,
                 "the id of a group over NCCL is none: it has " + std::to_string(bytes.size()) + " bytes");
   std::memcpy(id.internal, bytes.data() + magic.size(), sizeof id.internal);
@@ -34,6 +36,10 @@ result<void> check_group(unsigned rank, unsigned ranks, const nccl_group_options
 
 }  // namespace
 
+result<void> find_nccl(int device) {
+  return need_device(device);
+}
+
 result<std::string> make_nccl_group_id() {
   if (auto found = need_device(0); !found) return tl::unexpected(found.error());
   ncclUniqueId id;
@@ -43,8 +49,9 @@ result<std::string> make_nccl_group_id() {
   return std::string(magic) + std::string(id.internal, sizeof id.internal);
 }
 
-result<std::unique_ptr<communicator>> join_nccl_group(const std::string& id, unsigned rank, unsigned ranks,
-                                                      const nccl_group_options& options) {
+result<std::unique_ptr<device_communicator>> join_nccl_group(const std::string& id, unsigned rank,
+                                                             unsigned ranks,
+                                                             const nccl_group_options& options) {
   if (auto good = check_group(rank, ranks, options); !good) return tl::unexpected(good.error());
   const auto unique = id_from(id);
   if (!unique) return tl::unexpected(unique.error());

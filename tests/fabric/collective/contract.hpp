@@ -1,7 +1,7 @@
 // What every group does, however its bytes move.
 #pragma once
 
-#include <weft/collective/communicator.hpp>
+#include <weft/collective/device_communicator.hpp>
 
 #include <doctest/doctest.h>
 
@@ -136,6 +136,26 @@ void check_leaving(unsigned ranks, std::size_t count) {
   CHECK(wrong == 0);
 }
 
+// A rank that cannot go on says why to itself, and the others learn that it is gone.
+template <class Groups>
+void check_giving_up() {
+  auto group = Groups::make(3, {.timeout = std::chrono::seconds{30}});
+  std::atomic<int> wrong = 0;
+  on_all(group, [&](communicator& here) {
+    std::vector<float> values(1000, 1.0F);
+    if (!here.all_reduce(values)) ++wrong;
+    auto& ranks = dynamic_cast<device_communicator&>(here);
+    if (here.rank() == 2) ranks.leave({errc::out_of_space, "no memory"});
+    for (int again = 0; again < 2; ++again) {
+      const auto done = here.all_reduce(values);
+      if (done || done.error().code != (here.rank() == 2 ? errc::out_of_space : errc::unreachable)) ++wrong;
+      ranks.leave({errc::internal, "too late to be why"});
+    }
+    if (here.size() != 3) ++wrong;
+  });
+  CHECK(wrong == 0);
+}
+
 // A rank that never comes costs the timeout, not more.
 template <class Groups>
 void check_deadlines() {
@@ -173,6 +193,7 @@ void check_group_contract() {
   check_barriers<Groups>();
   check_leaving<Groups>(2, 1);
   check_leaving<Groups>(4, 400'000);
+  check_giving_up<Groups>();
   check_deadlines<Groups>();
   check_disagreement<Groups>();
 }

@@ -1,4 +1,6 @@
 // What a group over NCCL does with what NCCL and CUDA offer, on any machine: see threads_as_devices.cpp.
+#include <weft/collective/device_sums.hpp>
+
 #include "contract.hpp"
 #include "nccl_groups.hpp"
 #include <cuda_runtime_api.h>
@@ -21,6 +23,7 @@ TEST_CASE("sums are those of any group, bit for bit, and so are broadcasts, gath
 TEST_CASE("a rank that NCCL finds lost, and one that is late, end the group") {
   check_leaving<nccl_groups>(2, 1);
   check_leaving<nccl_groups>(4, 400'000);
+  check_giving_up<nccl_groups>();
   check_deadlines<nccl_groups>();
 }
 
@@ -35,6 +38,61 @@ TEST_CASE("who is left makes a group without the lost rank") {
   });
   CHECK(wrong == 0);
   check_sums<nccl_groups>(2);
+}
+
+namespace {
+
+// Groups of threads with sums over NCCL besides, but for a rank that has no device.
+rank_list grown_groups(unsigned ranks, unsigned without) {
+  auto host = in_process_groups::make(ranks, {.timeout = std::chrono::seconds{20}});
+  return join_in_threads(ranks, [&](unsigned rank) -> weft::result<std::unique_ptr<communicator>> {
+    device_sums_options options;
+    if (rank != without) options.device = static_cast<int>(rank);
+    auto grown = with_device_sums(std::move(host[rank]), options);
+    if (!grown) return tl::unexpected(grown.error());
+    CHECK(grown->summing.has_value() == (without >= ranks));
+    return std::move(grown->group);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("ranks that all have a device sum there, and all know if one has none") {
+  constexpr unsigned nobody = 64;
+  for (const unsigned without : {nobody, 0U, 2U}) {
+    auto group = grown_groups(3, without);
+    std::atomic<int> wrong = 0;
+    on_all(group, [&](communicator& here) {
+      auto& devices = dynamic_cast<device_communicator&>(here);
+      if (devices.sums_on_devices() != (without == nobody)) ++wrong;
+      auto values = values_of(here.rank(), 5000, 1);
+      auto there = values;
+      const auto sum = sum_in_order(here.size(), values.size(), 1);
+      if (!here.all_reduce(values) || !same_bits(values, sum)) ++wrong;
+      const auto summed = devices.all_reduce_there(there);
+      if (without == nobody ? !summed || !same_bits(there, sum) : summed.error().code != errc::unsupported)
+        ++wrong;
+    });
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("a rank that leaves ends both ways of a group") {
+  for (const bool first_on_devices : {false, true}) {
+    auto group = grown_groups(3, 64);
+    std::atomic<int> wrong = 0;
+    on_all(group, [&](communicator& here) {
+      auto& both = dynamic_cast<device_communicator&>(here);
+      if (here.rank() == 1) both.leave({errc::out_of_space, "no memory"});
+      std::vector<float> values(100, 1.0F);
+      for (const bool devices : {first_on_devices, !first_on_devices}) {
+        const auto done = devices ? both.all_reduce_there(values) : here.all_reduce(values);
+        const auto code = here.rank() == 1 ? errc::out_of_space : errc::unreachable;
+        if (done || done.error().code != code) ++wrong;
+      }
+    });
+    CHECK(wrong == 0);
+  }
 }
 
 TEST_CASE("device memory is summed where it lies") {

@@ -15,9 +15,10 @@
 
 #include <weft/base/error.hpp>
 #include <weft/base/time.hpp>
-#include <weft/collective/communicator.hpp>
+#include <weft/collective/device_communicator.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -29,14 +30,21 @@ struct nccl_group_options {
   duration join_timeout = std::chrono::seconds{30};  // until all ranks are there
 };
 
-// Opaque bytes, new for every group. `unsupported` where there is no CUDA device.
+// `unsupported` where weft was built without NCCL, or there is no CUDA device of this number.
+result<void> find_nccl(int device);
+
+inline constexpr std::size_t nccl_id_bytes = 132;
+
+// Opaque bytes, nccl_id_bytes of them, new for every group. `unsupported` where there is no
+// CUDA device.
 result<std::string> make_nccl_group_id();
 
 // `unsupported` where there is no such device, `invalid_argument` for an id, rank or size that cannot be one,
 // `deadline_exceeded` and `unreachable` where not everybody came. A rank that is lost is noticed by NCCL's
 // network at once, else by the timeout. After any error the communicator is aborted; who is left makes a new
 // id and joins without the lost rank.
-result<std::unique_ptr<communicator>> join_nccl_group(const std::string& id, unsigned rank, unsigned ranks,
-                                                      const nccl_group_options& options = {});
+result<std::unique_ptr<device_communicator>> join_nccl_group(const std::string& id, unsigned rank,
+                                                             unsigned ranks,
+                                                             const nccl_group_options& options = {});
 
 }  // namespace weft::collective
