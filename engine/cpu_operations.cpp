@@ -183,18 +183,12 @@ result<void> cpu_operations::add_attention(std::uint32_t number, std::uint32_t r
   return add_product(layer.attention_out, rows);
 }
 
-// To the residual stream, what the ranks' parts of a product amount to.
+// To the residual stream. All ranks of a group have the same one: the first adds its part to it, the others
+// bring theirs in its place, and the sum is what goes on.
 result<void> cpu_operations::add_product(const kernels::linear& weights, std::uint32_t rows) {
-  if (group_.alone()) {
-    weights.apply(packed_, x_, config_.hidden_size, pool_, kernels::write_mode::add);
-    return {};
-  }
-  const std::span<float> product = group_.product(std::size_t{rows} * config_.hidden_size);
-  weights.apply(packed_, product.data(), config_.hidden_size, pool_);
-  if (auto summed = group_.sum(product); !summed) return summed;
-  for (std::size_t i = 0; i < product.size(); ++i)
-    x_[i] += product[i];
-  return {};
+  weights.apply(packed_, x_, config_.hidden_size, pool_,
+                group_.is_first() ? kernels::write_mode::add : kernels::write_mode::overwrite);
+  return group_.sum({x_, std::size_t{rows} * config_.hidden_size});
 }
 
 result<void> cpu_operations::add_mlp(std::uint32_t number, std::uint32_t rows) {

@@ -41,6 +41,9 @@ result<void> forward_pass::prepare(std::span<const row_group> groups, std::uint3
 }
 
 result<void> forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer) {
+  if (observer == nullptr)
+    if (const auto stepped = on_->step(chunk, logits); !stepped || *stepped)
+      return stepped ? result<void>{} : tl::unexpected(stepped.error());
   if (auto begun = on_->begin(chunk); !begun) return begun;
   if (auto embedded = on_->embed(chunk.tokens); !embedded) return embedded;
   if (auto done = run_layers(chunk, 0, logits, observer); !done) return done;

@@ -14,11 +14,6 @@ std::size_t first_column(std::uint32_t width, unsigned rank, unsigned ranks) {
 
 }  // namespace
 
-std::span<float> group_sums::product(std::size_t values) {
-  if (product_.size() < values) product_.resize(values);
-  return std::span(product_).first(values);
-}
-
 result<void> group_sums::sum(std::span<float> values) {
   if (alone()) return {};
   return group_->all_reduce(values);
@@ -47,6 +42,11 @@ result<void> group_sums::gather(std::size_t rows, std::uint32_t width, std::span
       std::copy_n(parts.data() + first * rows + row * columns, columns, out.data() + row * width + first);
   }
   return {};
+}
+
+tl::unexpected<error> group_sums::ended(const error& why) {
+  if (!alone() && devices_ != nullptr) devices_->leave(why);
+  return tl::unexpected(why);
 }
 
 result<void> group_sums::agreed(result<void> own) {

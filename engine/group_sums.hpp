@@ -2,7 +2,7 @@
 #pragma once
 
 #include <weft/base/error.hpp>
-#include <weft/collective/communicator.hpp>
+#include <weft/collective/device_communicator.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,15 +14,18 @@ namespace weft::engine {
 class group_sums {
  public:
   // Null, or a group of one: alone.
-  explicit group_sums(collective::communicator* group) : group_(group) {}
+  explicit group_sums(collective::communicator* group)
+      : group_(group), devices_(dynamic_cast<collective::device_communicator*>(group)) {}
 
   bool alone() const { return group_ == nullptr || group_->size() == 1; }
-
-  // Room for this rank's part of a sum.
-  std::span<float> product(std::size_t values);
+  // One rank has what all ranks' parts are added to; alone, this one.
+  bool is_first() const { return alone() || group_->rank() == 0; }
 
   // Over the ranks; alone, nothing.
   result<void> sum(std::span<float> values);
+  // The same of values in the device's memory, where the group can: else they come to the host and go back.
+  bool sums_on_devices() const { return !alone() && devices_ != nullptr && devices_->sums_on_devices(); }
+  result<void> sum_there(std::span<float> values) { return devices_->all_reduce_there(values); }
 
   // Room for this rank's columns of [rows][width], `columns` of them and the same number in every row.
   std::span<float> part(std::size_t rows, std::size_t columns, std::size_t width);
@@ -34,9 +37,13 @@ class group_sums {
   // `own`, or that another rank failed. All ranks call it, or none.
   result<void> agreed(result<void> own);
 
+  // For what failed where the others may have gone on: ends the group. Returns `why`.
+  tl::unexpected<error> ended(const error& why);
+
  private:
   collective::communicator* group_;
-  std::vector<float> product_, parts_;
+  collective::device_communicator* devices_;  // the same, or null where it is none
+  std::vector<float> parts_;
   std::vector<float> codes_;  // by rank
   std::vector<std::size_t> part_bytes_;
 };

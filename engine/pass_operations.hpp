@@ -56,6 +56,10 @@ class pass_operations {
   // changed.
   virtual result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) = 0;
 
+  // A whole pass that nobody observes, where it can be done in one piece: whether it was. Else nothing has
+  // changed.
+  virtual result<bool> step(const row_chunk& /*chunk*/, std::span<float> /*logits*/) { return false; }
+
   virtual result<void> begin(const row_chunk& chunk) = 0;
   // The residual stream, [rows][hidden]: the tokens' embeddings, or these rows of what was read.
   virtual result<void> embed(std::span<const token_id> tokens) = 0;

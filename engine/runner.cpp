@@ -83,9 +83,7 @@ result<std::unique_ptr<pass_operations>> runner::state::make_operations(kernels:
   if (options.device == nullptr)
     return std::make_unique<cpu_operations>(config, weights, shape, allowed, frequencies, pool,
                                             options.group);
-  if (options.group != nullptr && options.group->size() > 1)
-    return fail(errc::unsupported, "a rank of a group computes on its CPU; give it no device");
-  auto made = device_operations::make(config, weights, shape, allowed, frequencies, pool, options.device);
+  auto made = device_operations::make(config, weights, shape, allowed, frequencies, pool, options);
   if (!made) return tl::unexpected(made.error());
   return std::move(*made);
 }
@@ -228,7 +226,7 @@ result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> 
   for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {
     const row_chunk chunk = s.chunk_of(batch, first, std::min(s.options.chunk_rows, rows - first));
     if (auto done = s.pass->run(chunk, logits.first(chunk.wanted.size() * vocab), observer); !done)
-      return done;
+      return s.sums.ended(done.error());
     logits = logits.subspan(chunk.wanted.size() * vocab);
   }
   return {};
@@ -255,7 +253,7 @@ result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& bat
     const auto done = s.pass->run_until(s.chunk_of(batch, first, count), selection.layer,
                                         s.stream.data() + std::size_t{first} * s.config.hidden_size,
                                         std::span(s.changes).subspan(first, count));
-    if (!done) return tl::unexpected(done.error());
+    if (!done) return s.sums.ended(done.error());
   }
 
   auto chosen = chosen_rows(batch, selection, s.changes);
@@ -269,7 +267,7 @@ result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& bat
     const std::size_t floats = chunk.wanted.size() * s.config.vocab_size;
     const auto done = s.pass->run_from(chunk, selection.layer, s.stream.data(),
                                        std::span(chosen).subspan(first, count), logits.first(floats));
-    if (!done) return tl::unexpected(done.error());
+    if (!done) return s.sums.ended(done.error());
     logits = logits.subspan(floats);
   }
   return chosen;

@@ -23,7 +23,8 @@ bool others_stay(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
 
 }  // namespace
 
-result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk& chunk, bool watched) {
+// Gives the chunk's rows of a layer their places.
+device_operations::away& device_operations::open_rows(std::uint32_t layer, const row_chunk& chunk) {
   in_place_.clear();
   for (const row_group& group : chunk.groups)
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head)
@@ -35,21 +36,33 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   fresh.layer = layer;
   fresh.runs.clear();
   fresh_.open(layer, chunk, fresh.runs);
-  rotate_queries(qkv_, static_cast<std::uint32_t>(chunk.tokens.size()));
-  const bool coded = std::ranges::any_of(chunk.groups, [](const row_group& group) {
-    return group.cache->shape().coding != kernels::row_codec::raw;
-  });
-  if (coded) return write_coded(layer, chunk, fresh.runs);
+  return fresh;
+}
 
+// The rows around those that were opened.
+void device_operations::update_opened(std::uint32_t layer, std::span<const row_group> groups) {
   std::size_t which = 0;
-  for (const row_group& group : chunk.groups)
+  for (const row_group& group : groups)
     for (std::uint32_t head = 0; head < shape_.kv_heads; ++head) {
       if (in_place_[which++])
         mirror_of(*group.cache).accept(*group.cache, layer, head);
       else
         mirror_of(*group.cache).update(*group.cache, layer, head, *stream_);
     }
-  if (auto written = write_there(layer, fresh.runs); !written) return written;
+}
+
+result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk& chunk, bool watched) {
+  const away& fresh = open_rows(layer, chunk);
+  rotate_queries(qkv_, static_cast<std::uint32_t>(chunk.tokens.size()));
+  const bool coded = std::ranges::any_of(chunk.groups, [](const row_group& group) {
+    return group.cache->shape().coding != kernels::row_codec::raw;
+  });
+  if (coded) return write_coded(layer, chunk, fresh.runs);
+
+  update_opened(layer, chunk.groups);
+  const row_writes writes = list_writes(layer, fresh.runs);
+  if (auto flushed = lists_.flush(); !flushed) return flushed;
+  write_there(writes);
   stream_->download(home_of(layer), keys_, 2 * keys_bytes_);
   ++away_count_;
   if (!watched) return {};
@@ -59,7 +72,8 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
 }
 
 // Keys are rotated from their rounded form, as on the CPU: the bytes are the same.
-result<void> device_operations::write_there(std::uint32_t layer, std::span<const slot_run> runs) {
+device_operations::row_writes device_operations::list_writes(std::uint32_t layer,
+                                                             std::span<const slot_run> runs) {
   const std::size_t head_bytes = shape_.head_dim * kernels::size_bytes(shape_.dtype);
   std::uint32_t most_rows = 0;
   scatters_.clear();
@@ -84,13 +98,16 @@ result<void> device_operations::write_there(std::uint32_t layer, std::span<const
          .rows = run.rows});
     most_rows = std::max(most_rows, run.rows);
   }
-  const auto count = static_cast<std::uint32_t>(runs.size());
-  const auto* const scatters = lists_.add(std::span(std::as_const(scatters_)));
-  const auto* const labels = lists_.add(std::span(std::as_const(labels_)));
-  if (auto flushed = lists_.flush(); !flushed) return flushed;
-  kernels_.rotate_scatter(scatters, count, most_rows, shape_.head_dim, shape_.dtype, *stream_);
-  kernels_.label_rows(labels, count, most_rows, *stream_);
-  return {};
+  return {.scatters = lists_.add(std::span(std::as_const(scatters_))),
+          .labels = lists_.add(std::span(std::as_const(labels_))),
+          .count = static_cast<std::uint32_t>(runs.size()),
+          .most_rows = most_rows};
+}
+
+void device_operations::write_there(const row_writes& writes) {
+  kernels_.rotate_scatter(writes.scatters, writes.count, writes.most_rows, shape_.head_dim, shape_.dtype,
+                          *stream_);
+  kernels_.label_rows(writes.labels, writes.count, writes.most_rows, *stream_);
 }
 
 // The stream was waited for behind the download of the layer's keys and values.

@@ -2,6 +2,8 @@
 
 #include "cache_mirror.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace weft::engine {
@@ -14,6 +16,13 @@ constexpr std::uint32_t together = 8;  // elements that are moved at once
 
 bool takes_heads(const kernels::attention_shape& shape) {
   return shape.head_dim % together == 0 && shape.head_dim <= most_head_dim;
+}
+
+// At most a quarter more, and as long again for a while.
+std::size_t in_steps(std::size_t pieces) {
+  constexpr std::size_t least = 16;
+  const std::size_t step = std::max(std::bit_floor(pieces) / 4, least);
+  return (pieces + step - 1) / step * step;
 }
 
 kernels::cuda::prefill_run prefill_run_of(const kv_cache& cache, std::uint32_t layer, std::uint32_t head) {
@@ -89,22 +98,40 @@ void device_attention::list_decode_runs(std::uint32_t layer, const active_rows& 
   first_runs_.push_back(decode_runs_.size());
 }
 
-void device_attention::plan_decode() {
+void device_attention::plan_decode(plan_sizes sizes) {
   if (decode_rows_ == planned_rows_) return;
   decode_plan_.assign(decode_rows_, kernels_.warps_at_once());
   planned_rows_ = decode_rows_;
-  decode_work_.pieces = lists_.add(decode_plan_.pieces());
+  auto pieces = decode_plan_.pieces();
+  if (sizes == plan_sizes::in_steps) {
+    pieces_in_steps_.assign(pieces.begin(), pieces.end());
+    pieces_in_steps_.resize(in_steps(pieces.size()));
+    pieces = pieces_in_steps_;
+  }
+  decode_work_.pieces = lists_.add(pieces);
   decode_work_.first_piece = lists_.add(decode_plan_.first_piece());
-  decode_work_.piece_count = static_cast<std::uint32_t>(decode_plan_.pieces().size());
+  decode_work_.piece_count = static_cast<std::uint32_t>(pieces.size());
   decode_work_.head_count = decode_plan_.heads();
 }
 
 result<void> device_attention::decode(std::uint32_t layer, const active_rows& active, const device_rows& rows,
                                       forward_observer* observer) {
+  const auto work = list_decode(layer, active, rows, observer, plan_sizes::exact);
+  if (!work) return tl::unexpected(work.error());
+  if (auto flushed = lists_.flush(); !flushed) return flushed;
+  run_decode(*work);
+  return {};
+}
+
+result<kernels::cuda::decode_work> device_attention::list_decode(std::uint32_t layer,
+                                                                 const active_rows& active,
+                                                                 const device_rows& rows,
+                                                                 forward_observer* observer,
+                                                                 plan_sizes sizes) {
   const std::uint32_t group = shape_.query_heads / shape_.kv_heads;
   const std::size_t group_width = std::size_t{group} * shape_.head_dim;
   list_decode_runs(layer, active, observer);
-  plan_decode();
+  plan_decode(sizes);
   const auto* const runs = lists_.add(std::span(std::as_const(decode_runs_)));
   decode_heads_.clear();
   for (std::size_t i = 0; i < decode_rows_.size(); ++i) {
@@ -116,13 +143,12 @@ result<void> device_attention::decode(std::uint32_t layer, const active_rows& ac
                              .run_count = static_cast<std::uint32_t>(first_runs_[i + 1] - first_runs_[i])});
   }
   decode_work_.heads = lists_.add(std::span(std::as_const(decode_heads_)));
-  const auto scratch = scratch_.reserve(*owner_, decode_plan_.scratch_bytes(group, shape_.head_dim),
-                                        "the parts of a decode step's attention");
+  const auto scratch = scratch_.reserve(
+      *owner_, kernels::cuda::decode_plan::scratch_bytes(decode_work_.piece_count, group, shape_.head_dim),
+      "the parts of a decode step's attention");
   if (!scratch) return tl::unexpected(scratch.error());
   decode_work_.scratch = reinterpret_cast<float*>(*scratch);
-  if (auto flushed = lists_.flush(); !flushed) return flushed;
-  kernels_.attention_decode(shape_, decode_work_, stream_);
-  return {};
+  return decode_work_;
 }
 
 void device_attention::plan_prefill(std::uint32_t lines) {

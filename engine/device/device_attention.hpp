@@ -22,6 +22,10 @@ struct device_rows {
   float* out = nullptr;      // [row][query_head][head_dim] without gaps
 };
 
+// How long a plan's lists are on the device: as they are, or rounded up, with pieces behind the plan's that
+// have no rows, so that lists of steps one after the other are mostly equally long.
+enum class plan_sizes : bool { exact, in_steps };
+
 // Memory is kept from pass to pass. The caches and what lies behind them have mirrors on this device, with
 // the layer's rows.
 class device_attention {
@@ -39,6 +43,15 @@ class device_attention {
   // One row of each group, and what the observer adds.
   result<void> decode(std::uint32_t layer, const active_rows& active, const device_rows& rows,
                       forward_observer* observer);
+  // The same in two parts: what `lists` has to be flushed for, and the kernels. The arguments of the latter
+  // are all in the work.
+  result<kernels::cuda::decode_work> list_decode(std::uint32_t layer, const active_rows& active,
+                                                 const device_rows& rows, forward_observer* observer,
+                                                 plan_sizes sizes);
+  void run_decode(const kernels::cuda::decode_work& work) {
+    kernels_.attention_decode(shape_, work, stream_);
+  }
+
   // The rows of one group.
   result<void> prefill(std::uint32_t layer, const active_rows& active, const row_group& group,
                        const device_rows& rows);
@@ -46,7 +59,7 @@ class device_attention {
  private:
   void list_decode_runs(std::uint32_t layer, const active_rows& active, forward_observer* observer);
   void add_run(const kv_cache& cache, std::uint32_t layer, std::uint32_t head);
-  void plan_decode();
+  void plan_decode(plan_sizes sizes);
   void plan_prefill(std::uint32_t lines);
 
   kernels::attention_shape shape_;
@@ -61,6 +74,7 @@ class device_attention {
   std::vector<std::size_t> first_runs_;  // by decode head, one more at the end
   std::vector<kernels::cuda::decode_head> decode_heads_;
   kernels::cuda::decode_plan decode_plan_;
+  std::vector<kernels::cuda::decode_piece> pieces_in_steps_;
   kernels::cuda::decode_work decode_work_;  // its plan's lists, on the device in this pass
 
   std::vector<std::vector<std::uint32_t>> run_rows_, planned_runs_;  // [kv_head][run]

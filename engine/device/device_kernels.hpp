@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/device/device.hpp>
+#include <weft/engine/step_recordings.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/cuda/activation_work.hpp>
 #include <weft/kernels/cuda/decode_work.hpp>
@@ -32,6 +33,8 @@ struct product_work {
 class device_kernels {
  public:
   virtual ~device_kernels() = default;
+
+  step_recordings recordings;
 
   // What the device runs at once: what plans are made for.
   virtual std::uint32_t warps_at_once() const = 0;

@@ -19,28 +19,28 @@ constexpr std::size_t aligned(std::size_t bytes) {
 result<std::unique_ptr<device_operations>> device_operations::make(
     const model_config& config, const model_weights& weights, const kv_shape& shape,
     kernels::products allowed, std::span<const float> frequencies, kernels::thread_pool& pool,
-    std::shared_ptr<const compute_device> on) {
-  auto stream = on->memory->make_stream();
+    const runner_options& options) {
+  auto stream = options.device->memory->make_stream();
   if (!stream) return tl::unexpected(stream.error());
-  auto resident = resident_weights::upload(weights, allowed, on->memory, **stream);
+  auto resident = resident_weights::upload(weights, allowed, options.device->memory, **stream);
   if (!resident) return tl::unexpected(resident.error());
-  return std::unique_ptr<device_operations>(new device_operations(config, weights, shape, allowed,
-                                                                  frequencies, pool, std::move(on),
-                                                                  std::move(*stream), std::move(*resident)));
+  return std::unique_ptr<device_operations>(new device_operations(
+      config, weights, shape, allowed, frequencies, pool, options, std::move(*stream), std::move(*resident)));
 }
 
 device_operations::device_operations(const model_config& config, const model_weights& weights,
                                      const kv_shape& shape, kernels::products allowed,
                                      std::span<const float> frequencies, kernels::thread_pool& pool,
-                                     std::shared_ptr<const compute_device> on,
-                                     std::unique_ptr<device::stream> stream, resident_weights resident)
+                                     const runner_options& options, std::unique_ptr<device::stream> stream,
+                                     resident_weights resident)
     : config_(config),
       weights_(weights),
       shape_(shape),
       frequencies_(frequencies),
       pool_(pool),
-      on_(std::move(on)),
+      on_(options.device),
       kernels_(*on_->kernels),
+      group_(options.group),
       stream_(std::move(stream)),
       resident_(std::move(resident)),
       lists_(on_->memory, *stream_),
@@ -50,7 +50,8 @@ device_operations::device_operations(const model_config& config, const model_wei
       fresh_(shape),
       query_width_(config.query_heads * config.head_dim),
       key_width_(config.kv_heads * config.head_dim),
-      qkv_width_(query_width_ + 2 * key_width_) {}
+      qkv_width_(query_width_ + 2 * key_width_),
+      recorded_(*stream_, recordings_of(*on_)) {}
 
 // Memory is released behind what still uses it.
 device_operations::~device_operations() {
@@ -90,6 +91,11 @@ result<void> device_operations::reserve(std::uint32_t rows) {
   if (!memory) return tl::unexpected(memory.error());
   auto home = on_->memory->allocate_pinned(config_.layers * 2 * keys_bytes, "new keys and values");
   if (!home) return tl::unexpected(home.error());
+  if (!group_.alone() && !group_.sums_on_devices()) {
+    auto parts = on_->memory->allocate_pinned(floats(config_.hidden_size), "sums over the ranks of a group");
+    if (!parts) return tl::unexpected(parts.error());
+    parts_ = std::move(*parts);
+  }
   memory_ = std::move(*memory);
   home_ = std::move(*home);
   std::byte* next = memory_.data();
@@ -113,6 +119,7 @@ result<void> device_operations::begin(const row_chunk& chunk) {
   (void)stream_->wait();  // for a pass that failed
   lists_.reset();
   logits_.settle();
+  step_keys_.settle();
   attention_there_.begin();
   attention_here_.begin();
   away_count_ = 0;
@@ -287,7 +294,10 @@ result<void> device_operations::keep(std::span<const std::uint32_t> rows) {
   return {};
 }
 
-result<void> device_operations::add_attention(std::uint32_t layer, std::uint32_t rows) {
+// Products go to the residual stream. All ranks of a group have the same one: the first adds its part to it,
+// the others bring theirs in its place, and the sum is what goes on. As on the CPU: ranks of one group may
+// have either.
+void device_operations::multiply_attention(std::uint32_t layer, std::uint32_t rows) {
   const resident_matrix& matrix = resident_.layer(layer).attention_out;
   kernels_.round_rows({.x = attention_,
                        .x_stride = query_width_,
@@ -296,11 +306,10 @@ result<void> device_operations::add_attention(std::uint32_t layer, std::uint32_t
                        .rows = rows,
                        .columns = query_width_},
                       *stream_);
-  multiply(matrix, rows, matrix.outputs, x_, config_.hidden_size, true);
-  return {};
+  multiply(matrix, rows, matrix.outputs, x_, config_.hidden_size, group_.is_first());
 }
 
-result<void> device_operations::add_mlp(std::uint32_t layer, std::uint32_t rows) {
+void device_operations::multiply_mlp(std::uint32_t layer, std::uint32_t rows) {
   const resident_layer& weights = resident_.layer(layer);
   norm(weights.mlp_norm, rows, input_, weights.gate_up.type);
   multiply(weights.gate_up, rows, weights.gate_up.outputs, mlp_, weights.gate_up.outputs, false);
@@ -310,18 +319,52 @@ result<void> device_operations::add_mlp(std::uint32_t layer, std::uint32_t rows)
                         .rows = rows,
                         .columns = weights.down.inputs},
                        *stream_);
-  multiply(weights.down, rows, weights.down.outputs, x_, config_.hidden_size, true);
+  multiply(weights.down, rows, weights.down.outputs, x_, config_.hidden_size, group_.is_first());
+}
+
+void device_operations::compute_logits(std::uint32_t rows, std::byte* out) {
+  const resident_matrix& matrix = resident_.output();
+  norm(resident_.final_norm(), rows, input_, matrix.type);
+  multiply(matrix, rows, matrix.outputs, reinterpret_cast<float*>(out), matrix.outputs, false);
+}
+
+result<void> device_operations::add_attention(std::uint32_t layer, std::uint32_t rows) {
+  multiply_attention(layer, rows);
+  return sum_stream(rows);
+}
+
+result<void> device_operations::add_mlp(std::uint32_t layer, std::uint32_t rows) {
+  multiply_mlp(layer, rows);
+  return sum_stream(rows);
+}
+
+result<void> device_operations::sum_stream(std::uint32_t rows) {
+  if (group_.alone()) return {};
+  const std::size_t values = std::size_t{rows} * config_.hidden_size;
+  if (group_.sums_on_devices()) {
+    if (auto done = stream_->wait(); !done) return done;
+    return group_.sum_there({x_, values});
+  }
+  auto* const parts = reinterpret_cast<float*>(parts_.data());
+  if (auto done = download(parts, x_, values * sizeof(float)); !done) return done;
+  if (auto summed = group_.sum({parts, values}); !summed) return summed;
+  stream_->upload(reinterpret_cast<std::byte*>(x_), parts, values * sizeof(float));
   return {};
 }
 
 result<void> device_operations::write_logits(std::uint32_t rows, std::span<float> logits) {
-  const resident_matrix& matrix = resident_.output();
-  const auto there = logits_.reserve(*on_->memory, logits.size_bytes(), "the logits of a pass");
+  const std::uint32_t tokens = resident_.output().outputs;
+  const std::size_t own_bytes = std::size_t{rows} * tokens * sizeof(float);
+  const auto there = logits_.reserve(*on_->memory, own_bytes, "the logits of a pass");
   if (!there) return tl::unexpected(there.error());
-  norm(resident_.final_norm(), rows, input_, matrix.type);
-  multiply(matrix, rows, matrix.outputs, reinterpret_cast<float*>(*there), matrix.outputs, false);
-  stream_->download(logits.data(), *there, logits.size_bytes());
-  return {};
+  compute_logits(rows, *there);
+  if (group_.alone()) {
+    stream_->download(logits.data(), *there, own_bytes);
+    return {};
+  }
+  const std::span<float> own = group_.part(rows, tokens, config_.vocab_size);
+  if (auto done = download(own.data(), *there, own_bytes); !done) return done;
+  return group_.gather(rows, config_.vocab_size, logits);
 }
 
 result<void> device_operations::finish() {

@@ -1,16 +1,18 @@
-// A forward pass on a device. The caches on the host stay the truth: before a layer attends, its rows that
-// the device has not are uploaded; new rows' keys and values come back, and are written to the host's caches
-// by the code that writes those of the CPU's.
+// A forward pass on a device, alone or as one rank of a group. The caches on the host stay the truth: before
+// a layer attends, its rows that the device has not are uploaded; new rows' keys and values come back, and
+// are written to the host's caches by the code that writes those of the CPU's.
 #pragma once
 
 #include <weft/engine/compute_device.hpp>
 #include <weft/kernels/rope.hpp>
 
 #include "../fresh_rows.hpp"
+#include "../group_sums.hpp"
 #include "../layer_attention.hpp"
 #include "../model_weights.hpp"
 #include "../pass_operations.hpp"
 #include "device_attention.hpp"
+#include "recorded_steps.hpp"
 #include "resident_weights.hpp"
 #include "staging.hpp"
 
@@ -30,10 +32,11 @@ class device_operations final : public pass_operations {
                                                          kernels::products allowed,
                                                          std::span<const float> frequencies,
                                                          kernels::thread_pool& pool,
-                                                         std::shared_ptr<const compute_device> on);
+                                                         const runner_options& options);
   ~device_operations() override;
 
   result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) override;
+  result<bool> step(const row_chunk& chunk, std::span<float> logits) override;
   result<void> begin(const row_chunk& chunk) override;
   result<void> embed(std::span<const token_id> tokens) override;
   result<void> set_stream(const float* stream, std::span<const std::uint32_t> rows) override;
@@ -60,10 +63,23 @@ class device_operations final : public pass_operations {
     std::uint32_t layer = 0;
     std::vector<slot_run> runs;
   };
+  // Lists on the device of what puts a layer's new rows into the mirrors.
+  struct row_writes {
+    const kernels::cuda::scatter_rows* scatters = nullptr;
+    const kernels::cuda::label_item* labels = nullptr;
+    std::uint32_t count = 0;
+    std::uint32_t most_rows = 0;
+  };
+  // What the kernels of a layer of a decode step are given.
+  struct layer_step {
+    std::byte* keys = nullptr;
+    row_writes writes;
+    kernels::cuda::decode_work attention;
+  };
 
   device_operations(const model_config& config, const model_weights& weights, const kv_shape& shape,
                     kernels::products allowed, std::span<const float> frequencies, kernels::thread_pool& pool,
-                    std::shared_ptr<const compute_device> on, std::unique_ptr<device::stream> stream,
+                    const runner_options& options, std::unique_ptr<device::stream> stream,
                     resident_weights resident);
 
   result<void> reserve(std::uint32_t rows);
@@ -77,8 +93,20 @@ class device_operations final : public pass_operations {
   void project_first(std::uint32_t layer, std::uint32_t outputs, std::uint32_t rows, float* to);
   void norm_heads(float* heads, std::uint32_t count, const float* weight, std::uint32_t rows);
   void rotate_queries(float* queries, std::uint32_t rows);
+  void multiply_attention(std::uint32_t layer, std::uint32_t rows);
+  void multiply_mlp(std::uint32_t layer, std::uint32_t rows);
+  void compute_logits(std::uint32_t rows, std::byte* out);
+  result<void> sum_stream(std::uint32_t rows);
 
-  result<void> write_there(std::uint32_t layer, std::span<const slot_run> runs);
+  bool takes_step(const row_chunk& chunk) const;
+  result<void> list_step(const row_chunk& chunk);
+  void run_layer(std::uint32_t layer, std::uint32_t rows);
+  step_arguments step_arguments_of(std::uint32_t rows, const std::byte* logits) const;
+
+  away& open_rows(std::uint32_t layer, const row_chunk& chunk);
+  void update_opened(std::uint32_t layer, std::span<const row_group> groups);
+  row_writes list_writes(std::uint32_t layer, std::span<const slot_run> runs);
+  void write_there(const row_writes& writes);
   void write_here(std::uint32_t layer, std::span<const slot_run> runs);
   result<void> write_coded(std::uint32_t layer, const row_chunk& chunk, std::span<const slot_run> runs);
   void bring_home();
@@ -93,6 +121,7 @@ class device_operations final : public pass_operations {
   kernels::thread_pool& pool_;
   std::shared_ptr<const compute_device> on_;
   device_kernels& kernels_;
+  group_sums group_;
   std::unique_ptr<device::stream> stream_;
   resident_weights resident_;
   staging lists_;
@@ -114,8 +143,9 @@ class device_operations final : public pass_operations {
   std::byte* input_ = nullptr;        // of the next product, [rows][its inputs]
   std::byte* keys_ = nullptr;         // of the layer: K before RoPE, then V, [rows][kv_head][head_dim] each
   float* rotations_there_ = nullptr;  // [rows][head_dim]
-  growing_memory logits_;
+  growing_memory logits_, step_keys_;
 
+  device::memory parts_;        // pinned: of sums over ranks, on their way over the host
   device::memory home_;         // pinned: `keys_` of every layer
   std::size_t keys_bytes_ = 0;  // of K, or V, of the pass's rows
   std::uint32_t layer_ = 0;     // that was projected last
@@ -127,6 +157,8 @@ class device_operations final : public pass_operations {
   const std::int32_t* segments_there_ = nullptr;
   std::vector<kernels::cuda::scatter_rows> scatters_;
   std::vector<kernels::cuda::label_item> labels_;
+  recorded_steps recorded_;
+  std::vector<layer_step> steps_;
   std::vector<float> x_here_, shown_, queries_here_, attention_rows_;
 };
 

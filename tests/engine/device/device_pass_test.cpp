@@ -290,6 +290,7 @@ TEST_CASE("a session's device memory goes with its cache") {
   auto model = load_fixture("llama", options);
   kv_cache first(model.cache_shape(), room);
   run(model, prompt_of(some_tokens(3, 21)), first);
+  run(model, prompt_of({1}, 3), first);
   const auto free_bytes = [&] { return options.device->memory->sizes().free_bytes; };
   const auto before = free_bytes();
   {

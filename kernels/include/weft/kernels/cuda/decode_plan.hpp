@@ -29,7 +29,10 @@ class decode_plan {
   std::span<const std::uint32_t> first_piece() const { return first_piece_; }
   // Of device memory for the pieces' results.
   std::size_t scratch_bytes(std::uint32_t group, std::uint32_t head_dim) const {
-    return pieces_.size() * group * (std::size_t{head_dim} + 2) * sizeof(float);
+    return scratch_bytes(pieces_.size(), group, head_dim);
+  }
+  static std::size_t scratch_bytes(std::size_t pieces, std::uint32_t group, std::uint32_t head_dim) {
+    return pieces * group * (std::size_t{head_dim} + 2) * sizeof(float);
   }
 
  private:

@@ -28,7 +28,8 @@ struct decode_head {
   std::uint32_t run_count = 0;
 };
 
-// A plan's lists and the heads' descriptions, in device memory.
+// A plan's lists and the heads' descriptions, in device memory. There may be more pieces than the plan's:
+// behind them, of any head and without rows, as a graph launches as many for every plan.
 struct decode_work {
   const decode_piece* pieces = nullptr;
   const std::uint32_t* first_piece = nullptr;
