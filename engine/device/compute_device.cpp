@@ -1,8 +1,6 @@
 #include <weft/engine/compute_device.hpp>
 #include <weft/engine/device_name.hpp>
-#include <weft/engine/step_recordings.hpp>
 
-#include "device_kernels.hpp"
 #include "open_cuda.hpp"
 
 #include <charconv>
@@ -22,10 +20,6 @@ result<device_name> device_from_name(std::string_view name) {
       return device_name{device_choice::cuda, number};
   return fail(errc::invalid_argument, "there is no device `" + std::string(name) +
                                           "`; there are `cpu`, `auto` and `cuda:0`, `cuda:1`, ...");
-}
-
-step_recordings& recordings_of(const compute_device& on) {
-  return on.kernels->recordings;
 }
 
 result<std::shared_ptr<const compute_device>> open_compute_device(std::string_view name) {

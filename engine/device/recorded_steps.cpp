@@ -1,5 +1,7 @@
 #include "recorded_steps.hpp"
 
+#include "device_kernels.hpp"
+
 namespace weft::engine {
 
 namespace {
@@ -8,6 +10,10 @@ namespace {
 constexpr std::size_t most_known = 64;
 
 }  // namespace
+
+step_recordings& recordings_of(const compute_device& on) {
+  return on.kernels->recordings;
+}
 
 void recorded_steps::run(const step_arguments& arguments, const std::function<void()>& give) {
   const auto known = known_.find(arguments);
