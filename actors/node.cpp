@@ -28,20 +28,25 @@ std::uint64_t incarnation_from_wall_clock() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
-result<void> load_model(const node_config& config, node_environment& environment) {
-  auto options = runner_options_of(config);
-  if (!options) return tl::make_unexpected(options.error());
+// Of nodes that run the model, or a part of it.
+result<void> open_device(const node_config& config, node_environment& environment) {
   auto device = engine::open_compute_device(config.device);
   if (!device)
     return fail(device.error().code,
                 "device = \"" + config.device + "\" of node " + config.name + ": " + device.error().context);
-  options->device = *device;
-  auto loaded = engine::runner::load(config.model_folder, *options);
-  if (!loaded) return tl::make_unexpected(loaded.error());
   environment.device = std::move(*device);
-  environment.model = std::make_shared<engine::runner>(std::move(*loaded));
   if (environment.device)
     spdlog::info("{}: the model runs on {}", config.name, environment.device->memory->name());
+  return {};
+}
+
+result<void> load_model(const node_config& config, node_environment& environment) {
+  auto options = runner_options_of(config);
+  if (!options) return tl::make_unexpected(options.error());
+  options->device = environment.device;
+  auto loaded = engine::runner::load(config.model_folder, *options);
+  if (!loaded) return tl::make_unexpected(loaded.error());
+  environment.model = std::make_shared<engine::runner>(std::move(*loaded));
   return {};
 }
 
@@ -116,6 +121,8 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
     environment.candidate_address = [config](unsigned rank) { return read_address(config, rank); };
   if (!environment.network) environment.network = make_middleman_remoting(system, config.tls);
   if (environment.incarnation == 0) environment.incarnation = incarnation_from_wall_clock();
+  if (!environment.model && !environment.device && (runs_whole_model(config) || !config.group.empty()))
+    if (auto opened = open_device(config, environment); !opened) return opened;
   if (!environment.model && runs_whole_model(config)) {
     if (auto loaded = load_model(config, environment); !loaded) return loaded;
   }

@@ -214,7 +214,7 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
     parts.decode = spawn_decode(system, config, work);
     parts.roles.decode = parts.decode;
   } else if (has(config, role::decode)) {
-    const auto place = spawn_decode_group(system, config, work);
+    const auto place = spawn_decode_group(system, config, work, environment.device);
     parts.decode = place;
     parts.roles.decode = place;
     parts.roles.group = place;

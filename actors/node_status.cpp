@@ -1,6 +1,7 @@
 #include "node_status.hpp"
 
 #include <weft/actors/node_actor.hpp>
+#include <weft/engine/step_recordings.hpp>
 
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -110,10 +111,14 @@ void add(node_report& report, const rescoring_report& rescoring) {
 }
 
 // Whoever uses it: the device is the machine's.
-void add(node_report& report, const device::device& device) {
-  const device::memory_size memory = device.sizes();
+void add(node_report& report, const engine::compute_device& device) {
+  const device::memory_size memory = device.memory->sizes();
   add(report, "device.used_bytes", memory.total_bytes - memory.free_bytes);
   add(report, "device.total_bytes", memory.total_bytes);
+  const engine::step_recordings& steps = engine::recordings_of(device);
+  add(report, "device.steps_recorded", steps.recorded);
+  add(report, "device.steps_launched", steps.launched);
+  add(report, "device.steps_refused", steps.refused);
 }
 
 void add(node_report& report, const mailbox_meter& meter) {
@@ -159,7 +164,7 @@ node_gatherer spawn_node_gatherer(caf::actor_system& system, status_parts parts)
           auto all = std::make_shared<gathering<node_report>>();
           all->report = describe(parts.self, true);
           add(all->report, mailbox_meter::of_process());
-          if (parts.device) add(all->report, *parts.device->memory);
+          if (parts.device) add(all->report, *parts.device);
           all->promise = self->make_response_promise<node_report>();
           all->gatherer = self;
           ask<storage_report>(self, parts.storage, all);

@@ -404,8 +404,6 @@ class cluster_reader {
       node.mistake_at("device",
                       "`device` is for nodes that run the model; give it to one with the prefill or "
                       "decode role");
-    if (!config.group.empty() && wanted->choice != engine::device_choice::cpu)
-      node.mistake_at("device", "a node of a group computes on its CPU; remove the line `device`");
   }
 
   void read_file_tier(table_reader& node, actors::node_config& config) {

@@ -2,6 +2,7 @@
 
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/errors.hpp>
+#include <weft/engine/device_name.hpp>
 #include <weft/engine/model_shard.hpp>
 
 #include <caf/scoped_actor.hpp>
@@ -295,18 +296,26 @@ result<std::string> take_seat(group_state& state) {
   return address;
 }
 
+// What its device is for NCCL.
+std::optional<unsigned> cuda_device_of(const group_state& state) {
+  if (!state.model.device) return std::nullopt;
+  const auto name = engine::device_from_name(state.config.device);
+  return name ? std::optional(name->number) : std::nullopt;
+}
+
 void join(group_state& state, unsigned rank, std::vector<std::string> addresses) {
   state.report.group_rank = rank;
   state.report.group_ranks = 0;
   state.joining_ranks = addresses.size();
   auto seat = std::move(*state.seat);
   state.seat.reset();
-  state.joining =
-      state.threads->join(std::move(seat), {.rank = rank,
-                                            .addresses = std::move(addresses),
-                                            .model_folder = state.config.model_folder,
-                                            .model = state.model,
-                                            .stop_tokens = state.parts.context->config.eos_tokens});
+  state.joining = state.threads->join(std::move(seat), {.rank = rank,
+                                                        .addresses = std::move(addresses),
+                                                        .model_folder = state.config.model_folder,
+                                                        .model = state.model,
+                                                        .cuda_device = cuda_device_of(state),
+                                                        .stop_tokens = state.parts.context->config.eos_tokens,
+                                                        .step_timeout = step_timeout});
 }
 
 // Seats that are being asked for.
@@ -500,8 +509,11 @@ local_group_actor::behavior_type behave(self_pointer self, const node_config& co
 
 }  // namespace
 
-local_group_actor spawn_decode_group(caf::actor_system& system, const node_config& config, work_parts parts) {
-  return system.spawn<caf::detached>(behave, config, std::move(parts), *runner_options_of(config));
+local_group_actor spawn_decode_group(caf::actor_system& system, const node_config& config, work_parts parts,
+                                     std::shared_ptr<const engine::compute_device> device) {
+  auto model = *runner_options_of(config);
+  model.device = std::move(device);
+  return system.spawn<caf::detached>(behave, config, std::move(parts), model);
 }
 
 }  // namespace weft::actors

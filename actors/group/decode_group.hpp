@@ -28,7 +28,8 @@ using local_group_actor =
                                // Time to try again (sent to itself).
                                caf::reacts_to<tick_atom>>;
 
-// `parts` without an engine.
-local_group_actor spawn_decode_group(caf::actor_system& system, const node_config& config, work_parts parts);
+// `parts` without an engine. `device`: that the node's part of the model runs on; null: its CPU.
+local_group_actor spawn_decode_group(caf::actor_system& system, const node_config& config, work_parts parts,
+                                     std::shared_ptr<const engine::compute_device> device);
 
 }  // namespace weft::actors

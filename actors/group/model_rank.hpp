@@ -2,7 +2,7 @@
 // all ranks do in the same way. One thread at a time.
 #pragma once
 
-#include <weft/collective/communicator.hpp>
+#include <weft/collective/device_communicator.hpp>
 #include <weft/engine/generation.hpp>
 #include <weft/engine/runner.hpp>
 #include <weft/engine/shared_blocks.hpp>
@@ -17,11 +17,14 @@
 namespace weft::actors {
 
 // A group whose ranks are known before it is joined: a shard is loaded for it, and then all meet.
-class coming_group final : public collective::communicator {
+class coming_group final : public collective::device_communicator {
  public:
   coming_group(unsigned rank, unsigned size) : rank_(rank), size_(size) {}
 
-  void join(std::unique_ptr<collective::communicator> group) { group_ = std::move(group); }
+  void join(std::unique_ptr<collective::communicator> group) {
+    group_ = std::move(group);
+    devices_ = dynamic_cast<collective::device_communicator*>(group_.get());
+  }
 
   unsigned rank() const override { return rank_; }
   unsigned size() const override { return size_; }
@@ -33,11 +36,19 @@ class coming_group final : public collective::communicator {
     return group_->all_gather(all, part_bytes);
   }
   result<void> barrier() override { return group_->barrier(); }
+  bool sums_on_devices() const override { return devices_ != nullptr && devices_->sums_on_devices(); }
+  result<void> all_reduce_there(std::span<float> values) override {
+    return devices_->all_reduce_there(values);
+  }
+  void leave(const error& why) override {
+    if (devices_ != nullptr) devices_->leave(why);
+  }
 
  private:
   unsigned rank_;
   unsigned size_;
   std::unique_ptr<collective::communicator> group_;
+  collective::device_communicator* devices_ = nullptr;  // the same
 };
 
 struct model_rank {

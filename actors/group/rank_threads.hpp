@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/base/error.hpp>
+#include <weft/base/time.hpp>
 #include <weft/engine/model_config.hpp>
 #include <weft/engine/runner.hpp>
 #include <weft/fabric/ucx_group.hpp>
@@ -10,11 +11,13 @@
 #include "rank_lead.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,7 +37,9 @@ struct rank_place {
   std::vector<std::string> addresses;  // by rank
   std::filesystem::path model_folder;
   engine::runner_options model;
+  std::optional<unsigned> cuda_device;  // that the model runs on
   std::vector<engine::token_id> stop_tokens;
+  duration step_timeout = std::chrono::seconds{5};  // of one call of the group
 };
 
 class rank_threads {

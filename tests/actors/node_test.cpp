@@ -41,8 +41,8 @@ node_config lone_node() {
 // A system with that node, which is ready.
 class running_node {
  public:
-  explicit running_node(node_environment environment = {})
-      : system_(config_), started_(node::start(system_, lone_node(), std::move(environment))) {
+  explicit running_node(node_environment environment = {}, const node_config& config = lone_node())
+      : system_(config_), started_(node::start(system_, config, std::move(environment))) {
     REQUIRE_MESSAGE(started_, to_string(started_.error()));
     const auto ready = here().wait_until_ready(std::chrono::seconds{30});
     REQUIRE_MESSAGE(ready, to_string(ready.error()));
@@ -67,9 +67,9 @@ std::vector<std::byte> page_of(std::uint64_t number) {
 }
 
 // The shipped model on the host's likeness of a device.
-node_environment on_a_device() {
+node_environment on_a_device(std::size_t memory_bytes) {
   node_environment environment;
-  environment.device = engine::host_compute_device(std::size_t{64} << 20U);
+  environment.device = engine::host_compute_device(memory_bytes);
   auto model = engine::runner::load(lone_node().model_folder, {.threads = 2, .device = environment.device});
   REQUIRE_MESSAGE(model, to_string(model.error()));
   environment.model = std::make_shared<engine::runner>(std::move(*model));
@@ -78,8 +78,10 @@ node_environment on_a_device() {
 
 }  // namespace
 
-TEST_CASE("a node's model runs on its device, whose memory the node's status shows") {
-  running_node running(on_a_device());
+namespace {
+
+// What a counter of the node's status says once it has answered a question.
+std::function<std::int64_t(const std::string&)> counters_after_an_answer(running_node& running) {
   caf::scoped_actor self{running.system()};
   document_summary vault;
   self->request(running.here().gateway(), patience, encode_atom_v, std::string{"a name"},
@@ -93,18 +95,37 @@ TEST_CASE("a node's model runs on its device, whose memory the node's status sho
   self->request(running.here().gateway(), patience, ask_atom_v, asked, answer_listener{})
       .receive([&](const answer& got) { CHECK(got.text == "4821"); },
                [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ask"))); });
+  node_report report;
   self->request(running.here().handle(), patience, status_atom_v)
-      .receive(
-          [&](const node_report& report) {
-            const auto counted = [&](const std::string& name) {
-              for (const auto& counter : report.counters)
-                if (counter.name == name) return counter.value;
-              return std::int64_t{-1};
-            };
-            CHECK(counted("device.total_bytes") == 64 << 20);
-            CHECK(counted("device.used_bytes") > 0);
-          },
-          [&](const caf::error& e) { FAIL(to_string(from_caf(e, "status"))); });
+      .receive([&](const node_report& found) { report = found; },
+               [&](const caf::error& e) { FAIL(to_string(from_caf(e, "status"))); });
+  return [report](const std::string& name) {
+    for (const auto& counter : report.counters)
+      if (counter.name == name) return counter.value;
+    return std::int64_t{-1};
+  };
+}
+
+}  // namespace
+
+TEST_CASE("a node's model runs on its device, and its status shows the memory and the recorded steps") {
+  running_node running(on_a_device(std::size_t{64} << 20U));
+  const auto counted = counters_after_an_answer(running);
+  CHECK(counted("device.total_bytes") == 64 << 20);
+  CHECK(counted("device.used_bytes") > 0);
+  CHECK(counted("device.steps_recorded") > 0);
+  CHECK(counted("device.steps_launched") >= counted("device.steps_recorded"));
+  CHECK(counted("device.steps_refused") == 0);
+}
+
+TEST_CASE("a node of a group runs its part of the model on its device") {
+  auto config = lone_node();
+  config.group = "all";
+  config.group_nodes = {config.name};
+  running_node running(on_a_device(std::size_t{128} << 20U), config);
+  const auto counted = counters_after_an_answer(running);
+  CHECK(counted("group.ranks") == 1);
+  CHECK(counted("device.steps_launched") > 0);
 }
 
 TEST_CASE("a node whose device is not there does not start, and says which and what else there is") {
@@ -116,6 +137,12 @@ TEST_CASE("a node whose device is not there does not start, and says which and w
   REQUIRE(!started);
   CHECK(started.error().code == errc::unsupported);
   CHECK(started.error().context.starts_with("device = \"cuda:1000\" of node alone: "));
+  wanted.roles = {role::storage, role::decode, role::gateway};
+  wanted.group = "all";
+  wanted.group_nodes = {wanted.name};
+  const auto of_group = node::start(system, wanted);
+  REQUIRE(!of_group);
+  CHECK(of_group.error().context == started.error().context);
 }
 
 TEST_CASE("a node alone encodes documents and answers from them in another order") {
