@@ -27,7 +27,7 @@ struct row_range {
 };
 
 // The rows of a block that a cache has, whose rows lie by ascending position.
-row_range rows_of_block(kv_cache& cache, std::uint32_t layer, std::uint32_t head,
+row_range rows_of_block(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
                         const retrieval::context_block& block, std::uint32_t block_tokens) {
   const std::span<const std::int32_t> positions(cache.positions(layer, head), cache.rows(layer, head));
   const auto first = std::ranges::lower_bound(positions, block.start_position);
@@ -68,7 +68,7 @@ retrieval::query_group recent_queries::group(std::uint32_t layer) const {
   return {queries_.data() + layer * steps_ * width_, known_[layer], width_};
 }
 
-cached_blocks::cached_blocks(kv_cache& whole, std::span<const retrieval::context_block> middle,
+cached_blocks::cached_blocks(const kv_cache& whole, std::span<const retrieval::context_block> middle,
                              std::uint32_t block_tokens)
     : whole_(whole), middle_(middle.begin(), middle.end()), block_tokens_(block_tokens) {}
 

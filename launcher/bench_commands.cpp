@@ -172,7 +172,8 @@ struct engine_part {
   std::string_view name;
   bench::report (*run)(const bench::engine_options&);
 };
-constexpr engine_part engine_parts[] = {{"adaptive", bench::run_adaptive}, {"engine", bench::run_engine}};
+constexpr engine_part engine_parts[] = {
+    {"adaptive", bench::run_adaptive}, {"engine", bench::run_engine}, {"sparse", bench::run_sparse}};
 
 std::vector<std::string> names_of_groups() {
   std::vector<std::string> names(std::begin(bench::kernel_groups), std::end(bench::kernel_groups));

@@ -400,14 +400,36 @@ void set_base(const softmax_blocks& item, const item_memory& memory, const piece
   }
 }
 
-void join_pieces(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory,
-                 thread_pool& pool) {
-  auto* const join = &HWY_DYNAMIC_DISPATCH(join_line);
-  pool.parallel_for(item.lines, [&](std::size_t line, unsigned) {
-    const std::size_t first = line * plan.pieces;
-    item.totals[line] = join(item.sums + line * plan.blocks, plan.blocks, plan.piece_blocks,
-                             memory.bases + first, memory.totals + first, plan.pieces);
-  });
+void join_line_of(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory,
+                  std::size_t line) {
+  const std::size_t first = line * plan.pieces;
+  item.totals[line] =
+      HWY_DYNAMIC_DISPATCH(join_line)(item.sums + line * plan.blocks, plan.blocks, plan.piece_blocks,
+                                      memory.bases + first, memory.totals + first, plan.pieces);
+}
+
+// Queries and, where sums are made of tiles, their bases.
+void make_ready(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory) {
+  prepare(*item.keys, item.allowed, item.queries, item.lines, memory.queries);
+  if (plan.by_tiles) set_base(item, memory, plan);
+}
+
+// What one thread does before another one has begun: few blocks take some microseconds.
+constexpr std::size_t products_of_one_thread = std::size_t{1} << 17;
+
+// Of few blocks, all on this thread.
+void sum_alone(std::span<const softmax_blocks> items, float* memory, workspace& products) {
+  for (const softmax_blocks& item : items) {
+    const piece_plan plan(item);
+    const item_memory own(item, plan, memory);
+    make_ready(item, plan, own);
+    piece_summer summer(item, plan, own, products);
+    for (std::uint32_t task = 0; task < plan.tasks; ++task)
+      summer.run(task);
+    for (std::size_t line = 0; line < item.lines; ++line)
+      join_line_of(item, plan, own, line);
+    memory = own.end;
+  }
 }
 
 void check(const softmax_blocks& item) {
@@ -442,19 +464,21 @@ void score_tiles::set(std::uint32_t vector, std::span<const float> values) {
 void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratch, thread_pool& pool) {
   std::size_t floats = 0;
   std::size_t tasks = 0;
+  std::size_t products = 0;
   for (const softmax_blocks& item : items) {
     check(item);
     const piece_plan plan(item);
     floats += item_memory::floats(item, plan);
     tasks += plan.tasks;
+    products += std::size_t{item.lines} * item.keys->vectors() * item.keys->channels();
   }
   auto* const memory = reinterpret_cast<float*>(scratch.reserve(floats * sizeof(float)).data());
+  if (products <= products_of_one_thread) return sum_alone(items, memory, pool.scratch(0));
   float* next = memory;
   for (const softmax_blocks& item : items) {
     const piece_plan plan(item);
     const item_memory own(item, plan, next);
-    prepare(*item.keys, item.allowed, item.queries, item.lines, own.queries);
-    if (plan.by_tiles) set_base(item, own, plan);
+    make_ready(item, plan, own);
     next = own.end;
   }
   pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
@@ -472,7 +496,7 @@ void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratc
   for (const softmax_blocks& item : items) {
     const piece_plan plan(item);
     const item_memory own(item, plan, next);
-    join_pieces(item, plan, own, pool);
+    pool.parallel_for(item.lines, [&](std::size_t line, unsigned) { join_line_of(item, plan, own, line); });
     next = own.end;
   }
 }

@@ -51,19 +51,19 @@ void top_k(std::span<const float> scores, std::span<std::uint32_t> out) {
   if (out.size() > scores.size()) throw std::invalid_argument("top_k: more wanted than there are scores");
   if (out.empty()) return;
   auto* const count = &HWY_DYNAMIC_DISPATCH(count_from);
-  const auto enough = [&](std::uint32_t key) {
-    return count(scores.data(), scores.size(), float_of_key(key)) >= out.size();
-  };
+  const auto from = [&](std::uint32_t key) { return count(scores.data(), scores.size(), float_of_key(key)); };
   // Where NaN must fill up, everything else is in.
-  const bool all_numbers = !enough(lowest_key);
+  const bool all_numbers = from(lowest_key) < out.size();
   std::uint32_t low = lowest_key;
   std::uint32_t high = highest_key;
   while (!all_numbers && low < high) {
     const std::uint32_t middle = low + (high - low + 1) / 2;
-    if (enough(middle))
+    const std::size_t above_middle = from(middle);
+    if (above_middle >= out.size())
       low = middle;
     else
       high = middle - 1;
+    if (above_middle == out.size()) break;  // no ties, wherever exactly the last one lies
   }
   const float limit = float_of_key(low);
   std::size_t above = 0;

@@ -105,7 +105,7 @@ class block_scorer {
 class cached_blocks final : public block_source {
  public:
   // `whole` must outlive this and keep its rows.
-  cached_blocks(kv_cache& whole, std::span<const policies::retrieval::context_block> middle,
+  cached_blocks(const kv_cache& whole, std::span<const policies::retrieval::context_block> middle,
                 std::uint32_t block_tokens);
 
   void begin(std::span<const block_load> loads) override;
@@ -113,7 +113,7 @@ class cached_blocks final : public block_source {
   result<void> wait() override { return {}; }
 
  private:
-  kv_cache& whole_;
+  const kv_cache& whole_;
   std::vector<policies::retrieval::context_block> middle_;
   std::uint32_t block_tokens_;
 };
