@@ -38,6 +38,7 @@ struct placement {
   bool known = false;
   machines::node_ref holder;
   std::uint64_t offset = 0;               // in its arena
+  std::vector<block::codec> codings;      // by wanted band
   std::vector<block::byte_range> ranges;  // [layer][wanted band]
 };
 
@@ -137,6 +138,9 @@ void learn(context_state& state, std::uint32_t block, const machines::node_ref& 
     where.failed.insert(holder);
     return;
   }
+  where.codings.clear();
+  for (std::uint32_t band = 0; band < bands; ++band)
+    where.codings.push_back(parsed->coding(band));
   where.ranges.clear();
   for (std::uint32_t layer = 0; layer < index.layers; ++layer)
     for (std::uint32_t band = 0; band < bands; ++band)
@@ -402,7 +406,14 @@ void rank(self_pointer self, const remote_queries& asked) {
 
 result<void> put_in_slot(context_state& state, const pending_load& wanted, std::span<const std::byte> bytes) {
   const auto& load = wanted.load;
-  return state.slots.put(state.plan(), index_of(state, load.block), load, ranges_of(state, load), bytes);
+  const auto& codings = state.placements[load.block].codings;
+  std::vector<block::layer_bytes> bands;
+  std::size_t at = 0;
+  for (const auto& range : ranges_of(state, load)) {
+    bands.push_back({bytes.subspan(at, range.bytes), codings[bands.size()]});
+    at += range.bytes;
+  }
+  return state.slots.put(state.plan(), index_of(state, load.block), load, bands);
 }
 
 void pump(self_pointer self);

@@ -1,8 +1,9 @@
-// Single layers of blocks on their way into a sparse session's slots.
+// Single layers of blocks on their way into a sparse session's slots, whose rows are raw.
 #pragma once
 
 #include <weft/actors/local_messages.hpp>
 #include <weft/actors/sparse_parts.hpp>
+#include <weft/block/proven_layer.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/kernels/rotate_scatter.hpp>
 
@@ -14,10 +15,10 @@ namespace weft::actors {
 
 class slot_writer {
  public:
-  // The rows of the load's layer, proven by the index and rotated, into its slot. `ranges` says how many of
-  // the bytes each band has: the block's first bands. `corrupt` for bytes that are something else.
+  // The rows of the load's layer, proven by the index, decoded and rotated, into its slot. `bands` are the
+  // block's first ones. `corrupt` for bytes that are something else.
   result<void> put(const sparse_context_plan& plan, const sparse_index& index, const engine::block_load& load,
-                   std::span<const block::byte_range> ranges, std::span<const std::byte> bytes);
+                   std::span<const block::layer_bytes> bands);
 
  private:
   kernels::thread_pool threads_{1};

@@ -55,6 +55,14 @@ std::size_t small_bytes(std::uint64_t entries) {
   return (2 * entries + 7) / 8 * 8;
 }
 
+void read_key(const block::shape& shape, const block::band_layer& rows, std::size_t row, float* out) {
+  const std::byte* const key = rows.k + row * kernels::code_bytes(rows.coding, shape.dtype, shape.head_dim);
+  if (rows.coding == block::codec::raw) return kernels::to_f32(shape.dtype, key, out, shape.head_dim);
+  kernels::decode_rows(rows.coding, key,
+                       rows.k_scales + row * kernels::scales_per_row(rows.coding, shape.head_dim), 1,
+                       shape.head_dim, kernels::dtype::f32, reinterpret_cast<std::byte*>(out));
+}
+
 bool fits_blocks(const sparse_index& index) {
   for (std::uint32_t block = 0; block < index.blocks; ++block)
     for (std::uint32_t layer = 0; layer < index.layers; ++layer)
@@ -94,9 +102,6 @@ result<void> add_block(sparse_index& index, std::span<const std::byte> bytes) {
   const auto parsed = block::view::parse(bytes);
   if (!parsed) return tl::make_unexpected(parsed.error());
   if (index.checksums.empty()) index.bands = parsed->band_count();
-  for (std::uint32_t band = 0; band < parsed->band_count(); ++band)
-    if (parsed->coding(band) != block::codec::raw)
-      return fail(errc::unsupported, "sparse decoding reads raw rows; ingest without a codec");
   if (parsed->band_count() != index.bands)
     return fail(errc::invalid_argument, "the blocks of a document differ in their number of bands");
   for (std::uint32_t layer = 0; layer < index.layers; ++layer)
@@ -126,17 +131,14 @@ std::vector<std::byte> reduced_keys(const sparse_index& index, const engine::enc
 
 bool keys_of(const block::view& block, std::uint32_t layer, std::uint32_t kv_head, std::span<float> out) {
   const block::shape& shape = block.dimensions();
-  const std::size_t row_bytes = shape.head_dim * kernels::size_bytes(shape.dtype);
   std::uint32_t found = 0;
   for (std::uint32_t band = 0; band < block.bands_present(); ++band) {
-    if (block.coding(band) != block::codec::raw) return false;
     const auto rows = block.layer(band, layer);
     std::uint32_t first = 0;
     for (std::uint32_t head = 0; head < kv_head; ++head)
       first += rows.counts[head];
     for (std::uint32_t row = first; row < first + rows.counts[kv_head]; ++row, ++found)
-      kernels::to_f32(shape.dtype, rows.k + row * row_bytes,
-                      out.data() + std::size_t{rows.positions[row]} * shape.head_dim, shape.head_dim);
+      read_key(shape, rows, row, out.data() + std::size_t{rows.positions[row]} * shape.head_dim);
   }
   return found == shape.tokens;
 }

@@ -40,13 +40,6 @@ result<retrieval::options> retrieval_options(const question& asked, const polici
 }
 
 result<void> check_stored_rows(const retrieval::options& how, std::span<const manifest_ptr> documents) {
-  for (const auto& m : documents)
-    for (const auto& band : m->bands)
-      if (const auto codec = static_cast<block::codec>(band.codec); codec != block::codec::raw)
-        return fail(errc::unsupported, "document `" + m->name + "` has bands in " +
-                                           std::string{kernels::name_of(codec)} +
-                                           ", and sparse decoding reads raw rows; ingest it without --codec, "
-                                           "or ask without --retrieval");
   if (how.chosen == retrieval::policy::full || retrieval::ranks_by_reduced_keys(how.chosen)) return {};
   for (const auto& m : documents)
     if (m->bands.back().ratio < 1)

@@ -17,7 +17,7 @@ result<policies::retrieval::options> retrieval_options(const question& asked,
                                                        const policies::stitch_policy& stitch,
                                                        std::uint32_t block_tokens);
 
-// `unsupported` for a document whose rows are encoded, or that lacks rows which the policy ranks by.
+// `unsupported` for a document that lacks rows which the policy ranks by.
 result<void> check_stored_rows(const policies::retrieval::options& how,
                                std::span<const manifest_ptr> documents);
 

@@ -1,4 +1,4 @@
-// Where counts, positions, keys and values of a layer of a raw band lie.
+// Where counts, positions, keys and values of a layer of a band lie.
 #pragma once
 
 #include <weft/block/layout.hpp>

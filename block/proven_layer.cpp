@@ -1,6 +1,7 @@
 #include <weft/block/proven_layer.hpp>
 
 #include "checksum.hpp"
+#include "geometry.hpp"
 #include "layer_split.hpp"
 #include "row_set.hpp"
 
@@ -21,15 +22,16 @@ std::uint64_t layer_checksum(std::span<const std::byte> bytes) {
   return checksum_of(bytes);
 }
 
-result<std::vector<band_layer>> proven_layer(const shape& s,
-                                             std::span<const std::span<const std::byte>> bands,
+result<std::vector<band_layer>> proven_layer(const shape& s, std::span<const layer_bytes> bands,
                                              std::span<const std::uint64_t> checksums) {
   std::vector<band_layer> layers;
   row_set claimed(s.kv_heads, s.tokens);
   for (std::size_t band = 0; band < bands.size(); ++band) {
-    if (band >= checksums.size() || checksum_of(bands[band]) != checksums[band])
+    const auto& [bytes, coding] = bands[band];
+    if (band >= checksums.size() || checksum_of(bytes) != checksums[band])
       return corrupt(band, "its checksum differs");
-    const auto [fits, found] = split_layer(bands[band], s, codec::raw);
+    if (!is_known(coding)) return corrupt(band, "its codec is not known");
+    const auto [fits, found] = split_layer(bytes, s, coding);
     if (!fits) return corrupt(band, "its counts do not fit its length");
     if (!claimed.add({found.counts, s.kv_heads}, {found.positions, found.rows}))
       return corrupt(band, "its positions are out of range, out of order or repeated");

@@ -70,10 +70,11 @@ struct stored_document {
   sparse_index index = describe_sparse(rows, block_tokens);
   stored_blocks blocks;
 
-  explicit stored_document(bool with_reduced) {
+  explicit stored_document(bool with_reduced, kernels::row_codec coding = kernels::row_codec::raw) {
     for (std::uint32_t i = 0; i < index.blocks; ++i) {
       const auto of_block = rows.block_shape(i, block_tokens);
-      const std::array bands{block::all_rows(of_block)};
+      std::array bands{block::all_rows(of_block)};
+      bands[0].coding = coding;
       auto place = room->take(block::size_bytes(of_block, bands));
       REQUIRE(place);
       REQUIRE(block::write(place->bytes(), {key_of(i), fingerprint, 0, 0}, of_block, bands,
@@ -282,6 +283,40 @@ TEST_CASE("reduced keys that are gone are made again from the blocks") {
   const stored_document with(true), without(false);
   check_close(scores_of(system, without, retrieval::policy::kvstar, 2),
               scores_of(system, with, retrieval::policy::kvstar, 2), 1e-6);
+}
+
+namespace {
+
+// What a codec leaves of its keys.
+void round_keys(engine::encoded_document& rows, kernels::row_codec coding) {
+  const std::size_t count = rows.layer_bytes() * shape.layers / rows.row_bytes();
+  std::vector<std::byte> codes(count * kernels::code_bytes(coding, shape.dtype, shape.head_dim));
+  std::vector<std::uint16_t> scales(count * kernels::scales_per_row(coding, shape.head_dim));
+  kernels::encode_rows(coding, shape.dtype, rows.k(), shape.head_dim, count, shape.head_dim, codes.data(),
+                       scales.data());
+  kernels::decode_rows(coding, codes.data(), scales.data(), count, shape.head_dim, shape.dtype, rows.k());
+}
+
+}  // namespace
+
+TEST_CASE("blocks in a codec are ranked by whole reduced keys, or by what the codec left of their keys") {
+  test_config config;
+  caf::actor_system system{config};
+  const stored_document raw(true);
+  for (const auto coding : {kernels::row_codec::int8, kernels::row_codec::int4}) {
+    CAPTURE(std::string{kernels::name_of(coding)});
+    const stored_document coded(true, coding), without(false, coding);
+    CHECK(scores_of(system, coded, retrieval::policy::kvstar_ahead, 2) ==
+          scores_of(system, raw, retrieval::policy::kvstar_ahead, 2));
+    stored_document rounded(false);
+    round_keys(rounded.rows, coding);
+    for (const auto policy : {retrieval::policy::quest, retrieval::policy::esa})
+      check_close(scores_of(system, coded, policy, 3), local_scores(rounded, policy), 1e-5);
+    // Made again, from the blocks.
+    check_close(scores_of(system, without, retrieval::policy::kvstar_ahead, 2),
+                scores_of(system, coded, retrieval::policy::kvstar_ahead, 2),
+                coding == kernels::row_codec::int8 ? 0.05 : 0.5);
+  }
 }
 
 TEST_CASE("an index survives the way through bytes, and lies are refused") {

@@ -229,12 +229,52 @@ TEST_CASE("documents in bands are decoded sparsely over the rows that a ratio ke
     CHECK(answer_to(cluster, request_for(pruned, q, "kvstar_ahead", 1.0)).tokens == dense.tokens);
     CHECK(refusal_of(cluster, request_for(pruned, q, "quest", 1.0)).find("kvstar_ahead") !=
           std::string::npos);
-    const auto coded = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored({}, {"int8"}));
-    CHECK(refusal_of(cluster, request_for(coded, q, "kvstar", 1.0)).find("--codec") != std::string::npos);
     const auto unscored = ingest_sets(cluster, "needle_512.jsonl", 1);
     auto request = request_for(unscored, q, "kvstar", 1.0);
     request.ratio = 0.3;
     CHECK(refusal_of(cluster, request).find("--importance") != std::string::npos);
+    CHECK(cluster.stop() == 0);
+  }
+}
+
+TEST_CASE("documents in codecs are decoded sparsely over what the codecs left of their rows") {
+  for (const unsigned rankers : {1U, 2U, 3U}) {
+    CAPTURE(rankers);
+    running_cluster cluster(cluster_file(2, 0, rankers), 5);
+    const auto raw = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored({}, {}));
+    const std::vector<std::vector<std::string>> codecs{
+        {"int8"}, {"raw", "raw", "int8", "int8", "int8", "int4"}, {"int4"}};
+    for (const auto& coding : codecs) {
+      CAPTURE(coding.back());
+      const auto about = ingest_sets(cluster, "needle_512.jsonl", 1, false, scored({}, coding));
+      const auto at = [&](const context& documents, const std::string& policy, double sparse_ratio,
+                          double ratio) {
+        auto request = request_for(documents, about.questions[0], policy, sparse_ratio);
+        request.ratio = ratio;
+        return answer_to(cluster, request);
+      };
+      for (const double ratio : {0.3, 1.0}) {
+        CAPTURE(ratio);
+        const auto dense = at(about, "", 0, ratio);
+        for (const char* policy : {"full", "kvstar", "quest", "esa", "kvstar_ahead"}) {
+          CAPTURE(policy);
+          const auto sparse = at(about, policy, 1.0, ratio);
+          CHECK(sparse.tokens == dense.tokens);
+          REQUIRE(sparse.sparse);
+          CHECK(sparse.sparse->blocks_lost == 0);
+          CHECK(sparse.misses == 0);
+        }
+        for (const char* policy : {"kvstar", "quest", "kvstar_ahead"}) {
+          CAPTURE(policy);
+          const auto sparse = at(about, policy, 0.25, ratio);
+          REQUIRE(sparse.sparse);
+          CHECK(sparse.sparse->retrieval_nodes == rankers);
+          CHECK(sparse.sparse->blocks_lost == 0);
+          CHECK(sparse.sparse->chosen_blocks < sparse.sparse->middle_blocks);
+          if (ratio == 1.0) CHECK(moved_bytes(sparse) < moved_bytes(at(raw, policy, 0.25, ratio)));
+        }
+      }
+    }
     CHECK(cluster.stop() == 0);
   }
 }

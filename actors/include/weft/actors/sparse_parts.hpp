@@ -66,7 +66,7 @@ result<void> add_block(sparse_index& index, std::span<const std::byte> block);
 std::vector<std::byte> reduced_keys(const sparse_index& index, const engine::encoded_document& document,
                                     std::uint32_t number);
 
-// The same from a verified block that holds every row, as readers do where reduced keys are gone.
+// The same from a verified block that holds every row, decoded: what readers do where reduced keys are gone.
 result<std::vector<std::byte>> reduced_keys(const sparse_index& index, const block::view& block);
 
 // All keys of one (layer, KV head) of a verified block, f32 [token][head_dim]. False: not all are there.
