@@ -9,7 +9,7 @@
 #include <weft/launcher/study/compressed_evaluation.hpp>
 
 #include "context_documents.hpp"
-#include "scored_prompt.hpp"
+#include "context_scores.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -27,80 +27,6 @@ using policies::budget_kind;
 using policies::importance_policy;
 using policies::kept_rows;
 using policies::score_table;
-
-result<score_table> score_with(loaded_model& model, engine::row_scorer& scorer,
-                               const engine::scoring_request& request) {
-  engine::kv_cache cache(model.runner.cache_shape(), engine::scoring_capacity_rows(request));
-  return scorer.score(cache, request);
-}
-
-// Scores of one context by one policy, as they are budgeted: the whole of it, or document by document.
-class context_scores {
- public:
-  context_scores(const scored_prompt& prompt, scored_unit unit, std::span<const float> head_scores)
-      : prompt_(prompt), unit_(unit), head_scores_(head_scores) {}
-
-  result<void> score(loaded_model& model, engine::row_scorer& scorer, const engine::repeat_plan& plan,
-                     importance_policy policy) {
-    engine::scoring_request request{.policy = policy, .repeat = &plan.prompt};
-    if (unit_ == scored_unit::context) {
-      request.tokens = prompt_.tokens;
-      request.segments = prompt_.segments;
-      request.system_rows = prompt_.system_rows;
-      request.chunks = prompt_.chunks(plan);
-      return add(score_with(model, scorer, request));
-    }
-    for (const auto& [first, tokens] : prompt_.documents) {
-      request.tokens = std::span(prompt_.tokens).subspan(first, tokens);
-      request.chunks = plan.chunks(0, tokens);
-      if (auto added = add(score_with(model, scorer, request)); !added) return added;
-    }
-    return {};
-  }
-
-  result<kept_rows> keep(budget_kind kind, double ratio) const {
-    policies::budget wanted{.kind = kind, .head_scores = head_scores_};
-    if (kind == budget_kind::threshold) {
-      wanted.least_score = static_cast<float>(ratio);
-    } else {
-      const auto decimal = policies::decimal_ratio::from(ratio);
-      if (!decimal) return tl::unexpected(decimal.error());
-      wanted.ratio = *decimal;
-    }
-    if (unit_ == scored_unit::context) {
-      wanted.protected_rows = prompt_.system_rows;
-      return policies::keep_rows(tables_.front(), wanted);
-    }
-    return keep_by_document(wanted);
-  }
-
-  const score_table& of_context() const { return tables_.front(); }
-
- private:
-  result<void> add(result<score_table> scores) {
-    if (!scores) return tl::unexpected(scores.error());
-    tables_.push_back(std::move(*scores));
-    return {};
-  }
-
-  result<kept_rows> keep_by_document(const policies::budget& wanted) const {
-    kept_rows all({tables_.front().shape.layers, tables_.front().shape.kv_heads, prompt_.size()});
-    for (std::size_t head = 0; head < all.shape.heads(); ++head)
-      std::ranges::fill(all.head(head).first(prompt_.system_rows), std::uint8_t{1});
-    for (std::size_t i = 0; i < tables_.size(); ++i) {
-      const auto kept = policies::keep_rows(tables_[i], wanted);
-      if (!kept) return kept;
-      for (std::size_t head = 0; head < all.shape.heads(); ++head)
-        std::ranges::copy(kept->head(head), all.head(head).begin() + prompt_.documents[i].first);
-    }
-    return all;
-  }
-
-  const scored_prompt& prompt_;
-  scored_unit unit_;
-  std::span<const float> head_scores_;  // of the model, or none
-  std::vector<score_table> tables_;
-};
 
 // A context that goes on being pruned while answers are read from it (KVzap, arXiv 2601.07891).
 struct pruned_context {
@@ -260,12 +186,8 @@ class compressed_evaluation {
 
   // What lies beside the model: head scores, where there are some, and surrogates that go on pruning.
   result<void> open_files() {
-    const auto& folder = model_.runner.folder();
-    const auto heads = engine::head_scores_file(folder);
-    std::error_code code;
-    if (std::ranges::find(wanted_.budgets, budget_kind::head) != wanted_.budgets.end() &&
-        std::filesystem::exists(heads, code)) {
-      auto loaded = engine::load_head_scores(heads, model_.runner);
+    if (std::ranges::find(wanted_.budgets, budget_kind::head) != wanted_.budgets.end()) {
+      auto loaded = head_scores_of(model_);
       if (!loaded) return tl::unexpected(loaded.error());
       head_scores_ = std::move(*loaded);
     }

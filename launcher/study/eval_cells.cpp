@@ -24,13 +24,15 @@ void print_answers(const std::vector<eval_cell>& cells) {
 }
 
 void print_sparse_answers(const std::vector<eval_cell>& cells) {
-  std::printf("%-14s %-8s %-13s %6s %7s %5s %6s %15s %11s %10s %8s\n", "set", "task", "retrieval", "ratio",
-              "stride", "n", "score", "95 %", "resident B", "moved B", "step ms");
+  std::printf("%-14s %-8s %-18s %-9s %6s %-13s %6s %7s %5s %6s %15s %11s %10s %8s\n", "set", "task",
+              "importance", "budget", "ratio", "retrieval", "blocks", "stride", "n", "score", "95 %",
+              "resident B", "moved B", "step ms");
   for (const auto& [set, stitch, cell, sparse, retrieved] : cells)
     if (sparse)
-      std::printf("%-14s %-8s %-13s %6.3f %7u %5zu %6.1f %6.1f – %6.1f %11.0f %10.0f %8.3f\n", set.c_str(),
-                  cell.task.c_str(), sparse->retrieval.c_str(), sparse->ratio, sparse->stride, cell.n,
-                  cell.score, cell.low, cell.high, cell.bytes, sparse->moved_bytes, sparse->step_ms);
+      std::printf("%-14s %-8s %-18s %-9s %6g %-13s %6.3f %7u %5zu %6.1f %6.1f – %6.1f %11.0f %10.0f %8.3f\n",
+                  set.c_str(), cell.task.c_str(), cell.importance.c_str(), cell.budget.c_str(), cell.ratio,
+                  sparse->retrieval.c_str(), sparse->ratio, sparse->stride, cell.n, cell.score, cell.low,
+                  cell.high, cell.bytes, sparse->moved_bytes, sparse->step_ms);
 }
 
 void print_retrieved_answers(const std::vector<eval_cell>& cells) {

@@ -12,6 +12,7 @@
 #include "sparse_eval.hpp"
 #include "study_commands.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -94,23 +95,27 @@ result<eval_plan> plan_of(const eval_options& options) {
   if (!options.retrieve.empty() && (!options.sparse.policies.empty() || !options.importance.empty()))
     return fail(errc::invalid_argument,
                 "--retrieve is measured apart from --retrieval and --importance; give one of them");
-  if (!options.sparse.policies.empty() && !options.importance.empty())
-    return fail(errc::invalid_argument, "--importance and --retrieval are measured apart; give one of them");
+  if (!options.sparse.policies.empty() && options.scored == "context" &&
+      std::ranges::find(options.budgets, "threshold") != options.budgets.end())
+    return fail(
+        errc::invalid_argument,
+        "--budget threshold goes on pruning a context that is scored as a whole, which sparse decoding "
+        "does not; leave out --scored, or take another budget");
   if (!options.sparse.policies.empty() && options.codecs != std::vector<std::string>{"raw"})
     return fail(errc::invalid_argument,
-                "--codec: sparse decoding reads raw rows; leave out --codec or --retrieval");
+                "--codec: sparse decoding is measured over raw rows; leave out --codec or --retrieval");
   const auto how = options_for_dtype(options.input.dtype, options.input.threads);
   if (!how) return fail(how.error().code, "--dtype: " + how.error().context);
   plan.how = *how;
+  auto compressed = compression_of(options);
+  if (!compressed) return tl::unexpected(compressed.error());
+  plan.compressed = std::move(*compressed);
   if (!options.sparse.policies.empty()) {
     auto runs = sparse_runs_of(options.sparse);
     if (!runs) return tl::unexpected(runs.error());
     plan.sparse = std::move(*runs);
     return plan;
   }
-  auto compressed = compression_of(options);
-  if (!compressed) return tl::unexpected(compressed.error());
-  plan.compressed = std::move(*compressed);
   auto codecs = codecs_of(options);
   if (!codecs) return tl::unexpected(codecs.error());
   plan.codecs = std::move(*codecs);
@@ -177,7 +182,7 @@ result<std::vector<eval_cell>> evaluate_sets(const eval_options& options, const 
   if (!model) return tl::unexpected(model.error());
   if (options.input.longest_tokens > 0) cut_middles(*sets, *model, options.input.longest_tokens);
   if (!options.retrieve.empty()) return evaluate_chosen(*model, *sets, options);
-  if (!plan.sparse.empty()) return evaluate_sparse_runs(*model, *sets, plan.sparse);
+  if (!plan.sparse.empty()) return evaluate_sparse_runs(*model, *sets, plan.sparse, plan.compressed);
   std::vector<eval_cell> cells;
   for (const auto& set : *sets)
     if (auto done = evaluate_set(*model, set, plan, cells); !done) return tl::unexpected(done.error());
@@ -311,7 +316,9 @@ void add_eval_command(CLI::App& app, command_context& context) {
   command->add_option("--ratio", options->ratios, "fractions kept (of threshold: the least score)")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--scored", options->scored, "what is scored at once: the context, or documents alone")
+  command
+      ->add_option("--scored", options->scored,
+                   "what is scored at once: the context, or documents alone (with --retrieval: alone)")
       ->check(CLI::IsMember({"context", "alone"}))
       ->capture_default_str();
   command
@@ -333,7 +340,9 @@ void add_eval_command(CLI::App& app, command_context& context) {
   command->add_option("--report", options->report,
                       "folder for a report: Markdown tables, plots of accuracy, bytes and time");
   on_run(command, context, [options, command, &context] {
-    // A context that is scored as one is one text; documents that are scored alone see only themselves.
+    // As documents lie in a pool. A context that is scored as one is one text; documents that are scored
+    // alone see only themselves.
+    if (!options->sparse.policies.empty() && command->count("--scored") == 0) options->scored = "alone";
     if (!options->importance.empty() && command->count("--stitch") == 0)
       options->stitch = options->scored == "alone" ? "none" : "full";
     if (command->count("--ratio") > 0) options->adaptive.ratios = options->ratios;

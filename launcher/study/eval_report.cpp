@@ -27,10 +27,13 @@ struct report_line {
 
 std::string series_of(const eval_cell& cell) {
   const auto& numbers = cell.numbers;
-  if (cell.sparse)
-    return cell.sparse->stride > 0 && cell.sparse->retrieval.starts_with("kvstar")
-               ? fmt::format("{}, stride {}", cell.sparse->retrieval, cell.sparse->stride)
-               : cell.sparse->retrieval;
+  if (cell.sparse) {
+    auto name = cell.sparse->retrieval;
+    if (cell.sparse->stride > 0 && name.starts_with("kvstar"))
+      name += fmt::format(", stride {}", cell.sparse->stride);
+    if (numbers.importance == "none") return name;
+    return name + fmt::format(", {} {} at {:g}", numbers.importance, numbers.budget, numbers.ratio);
+  }
   const std::string codec =
       numbers.coding == kernels::row_codec::raw ? "" : fmt::format(", {}", kernels::name_of(numbers.coding));
   if (numbers.importance == "none") return "stitch " + cell.stitch + codec;

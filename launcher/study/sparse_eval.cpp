@@ -30,8 +30,10 @@ eval_cell reported(const named_set& set, const sparse_cell& cell) {
 void add_sparse_eval_options(CLI::App& command, sparse_eval_options& options) {
   auto& shared = options.shared;
   command
-      .add_option("--retrieval", options.policies,
-                  "decode sparsely: full, kvstar, esa, quest, kvstar_ahead (documents stitched as `none`)")
+      .add_option(
+          "--retrieval", options.policies,
+          "decode sparsely: full, kvstar, esa, quest, kvstar_ahead (documents stitched as `none`); with "
+          "--importance over the rows that it keeps")
       ->delimiter(',');
   command.add_option("--sparse-ratio", options.ratios, "share of the middle blocks that is attended")
       ->delimiter(',')
@@ -77,12 +79,12 @@ result<sparse_runs> sparse_runs_of(const sparse_eval_options& options) {
 }
 
 result<std::vector<eval_cell>> evaluate_sparse_runs(loaded_model& model, const std::vector<named_set>& sets,
-                                                    const sparse_runs& runs) {
+                                                    const sparse_runs& runs, const compression& rows) {
   std::vector<eval_cell> found;
   for (const auto& set : sets)
     for (const auto& run : runs) {
       const auto what = fmt::format("retrieval {} at {}", retrieval::name_of(run.chosen), run.sparse_ratio);
-      const auto cells = evaluate_sparse(model, set.contexts, run, logged_progress(set, what));
+      const auto cells = evaluate_sparse(model, set.contexts, run, rows, logged_progress(set, what));
       if (!cells) return tl::unexpected(in_set(set, cells.error()));
       for (const auto& cell : *cells)
         found.push_back(reported(set, cell));

@@ -1,6 +1,7 @@
 // `weft eval --retrieval`: its options, and how they are carried out.
 #pragma once
 
+#include <weft/launcher/study/compressed_evaluation.hpp>
 #include <weft/launcher/study/loaded_model.hpp>
 #include <weft/policies/retrieval/options.hpp>
 
@@ -28,8 +29,8 @@ void add_sparse_eval_options(CLI::App& command, sparse_eval_options& options);
 // Every policy at every ratio; `full` has one. The error names the option.
 result<sparse_runs> sparse_runs_of(const sparse_eval_options& options);
 
-// One cell for each set, run and task.
+// One cell for each set, run, choice of rows (where there are some) and task.
 result<std::vector<eval_cell>> evaluate_sparse_runs(loaded_model& model, const std::vector<named_set>& sets,
-                                                    const sparse_runs& runs);
+                                                    const sparse_runs& runs, const compression& rows);
 
 }  // namespace weft::launcher::study
