@@ -14,6 +14,8 @@ class document_writer final : public forward_observer {
  public:
   explicit document_writer(encoded_document& document) : document_(document) {}
 
+  shown_parts sees(std::uint32_t) const override { return {.kv = true}; }
+
   void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
                 const std::byte* v) override {
     const std::size_t at = layer * document_.layer_bytes() + first_row * document_.row_bytes();

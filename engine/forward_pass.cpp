@@ -115,20 +115,22 @@ result<void> forward_pass::run_layers(const row_chunk& chunk, std::uint32_t firs
 result<void> forward_pass::write_rows(std::uint32_t layer, const row_chunk& chunk,
                                       forward_observer* observer) {
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  const shown_parts shown = observer != nullptr ? observer->sees(layer) : shown_parts{};
   on_->project(layer, rows);
-  if (observer != nullptr) {
+  if (shown.input) {
     const auto input = on_->show_input(layer, rows);
     if (!input) return tl::unexpected(input.error());
     observer->layer_input(layer, chunk.first_row, rows, *input);
   }
   on_->round_keys_and_values(rows);
-  if (observer != nullptr) {
+  if (shown.kv) {
     const auto keys = on_->show_keys(rows);
     if (!keys) return tl::unexpected(keys.error());
     observer->layer_kv(layer, chunk.first_row, rows, keys->k, keys->v);
   }
-  if (auto written = on_->write_cache(layer, chunk, observer != nullptr); !written) return written;
-  if (observer == nullptr) return {};
+  if (observer != nullptr) observer->before_rows(layer, chunk.first_row);
+  if (auto written = on_->write_cache(layer, chunk, shown.queries); !written) return written;
+  if (!shown.queries) return {};
   const auto queries = on_->show_queries(rows);
   if (!queries) return tl::unexpected(queries.error());
   observer->layer_queries(layer, chunk.first_row, rows, queries->q, queries->row_stride);

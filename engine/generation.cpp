@@ -39,6 +39,10 @@ class decode_batch::session_rows final : public forward_observer {
     return std::ranges::any_of(
         stepping_, [](const session* s) { return s->sparse != nullptr || s->pruning != nullptr; });
   }
+  shown_parts sees(std::uint32_t) const override {
+    return {.input = std::ranges::any_of(stepping_, [](const session* s) { return s->pruning != nullptr; }),
+            .queries = std::ranges::any_of(stepping_, [](const session* s) { return s->sparse != nullptr; })};
+  }
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override {
     for (std::uint32_t i = 0; i < rows; ++i)

@@ -18,8 +18,8 @@ class layered_documents final : public forward_observer {
  public:
   layered_documents(layer_scatter& scatter, const layer_arrival& wait) : scatter_(scatter), wait_(wait) {}
 
-  void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t, const std::byte*,
-                const std::byte*) override {
+  shown_parts sees(std::uint32_t) const override { return {}; }
+  void before_rows(std::uint32_t layer, std::uint32_t first_row) override {
     if (first_row != 0 || !outcome_) return;
     outcome_ = wait_(layer);
     if (outcome_) outcome_ = scatter_.run(layer);

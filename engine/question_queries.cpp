@@ -14,6 +14,7 @@ class last_queries final : public forward_observer {
   last_queries(std::uint32_t layer, std::uint32_t first_row, std::size_t width, std::size_t rows)
       : layer_(layer), first_row_(first_row), width_(width), found_(rows * width) {}
 
+  shown_parts sees(std::uint32_t layer) const override { return {.queries = layer == layer_}; }
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override {
     if (layer != layer_) return;

@@ -63,7 +63,7 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   const row_writes writes = list_writes(layer, fresh.runs);
   if (auto flushed = lists_.flush(); !flushed) return flushed;
   write_there(writes);
-  stream_->download(home_of(layer), keys_, 2 * keys_bytes_);
+  if (!keys_are_home_) stream_->download(home_of(layer), keys_, 2 * keys_bytes_);
   ++away_count_;
   if (!watched) return {};
   if (auto done = stream_->wait(); !done) return done;
@@ -119,7 +119,8 @@ void device_operations::write_here(std::uint32_t layer, std::span<const slot_run
 // Rows in a codec are encoded on the host.
 result<void> device_operations::write_coded(std::uint32_t layer, const row_chunk& chunk,
                                             std::span<const slot_run> runs) {
-  if (auto done = download(home_of(layer), keys_, 2 * keys_bytes_); !done) return done;
+  if (!keys_are_home_)
+    if (auto done = download(home_of(layer), keys_, 2 * keys_bytes_); !done) return done;
   write_here(layer, runs);
   std::size_t which = 0;
   for (const row_group& group : chunk.groups)

@@ -216,6 +216,7 @@ void device_operations::project_first(std::uint32_t layer, std::uint32_t outputs
 
 void device_operations::project(std::uint32_t layer, std::uint32_t rows) {
   layer_ = layer;
+  keys_are_home_ = false;
   project_first(layer, qkv_width_, rows, qkv_);
   if (config_.qk_norm)
     norm_heads(qkv_ + query_width_, config_.kv_heads, resident_.layer(layer).key_norm, rows);
@@ -244,6 +245,7 @@ void device_operations::round_keys_and_values(std::uint32_t rows) {
 result<shown_keys> device_operations::show_keys(std::uint32_t) {
   std::byte* const here = home_of(layer_);
   if (auto done = download(here, keys_, 2 * keys_bytes_); !done) return tl::unexpected(done.error());
+  keys_are_home_ = true;
   return shown_keys{here, here + keys_bytes_};
 }
 

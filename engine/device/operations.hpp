@@ -149,6 +149,7 @@ class device_operations final : public pass_operations {
   device::memory home_;         // pinned: `keys_` of every layer
   std::size_t keys_bytes_ = 0;  // of K, or V, of the pass's rows
   std::uint32_t layer_ = 0;     // that was projected last
+  bool keys_are_home_ = false;  // those of that layer
   std::vector<away> away_;
   std::size_t away_count_ = 0;
   std::vector<bool> in_place_;  // by group and KV head: the device has the rows, and none of them moves

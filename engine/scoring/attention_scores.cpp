@@ -38,6 +38,7 @@ class attention_scorer final : public context_scorer {
       positions_[i] = static_cast<std::int32_t>(i);
   }
 
+  shown_parts sees(std::uint32_t) const override { return {.queries = true}; }
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override {
     const std::uint32_t first = std::max(first_row, context_.tokens() - window_);

@@ -78,6 +78,7 @@ class expected_attention_scorer final : public context_scorer {
       sums = {std::vector<double>(width, 0.0), std::vector<double>(width * width, 0.0)};
   }
 
+  shown_parts sees(std::uint32_t) const override { return {.queries = true}; }
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override {
     const std::uint32_t first = std::max(first_row, sinks_);

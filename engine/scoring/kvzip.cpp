@@ -40,6 +40,7 @@ class pass_observer final : public forward_observer {
     first_counted_ = context_.request->options.repeated_rows_only ? rows - repeated : 0;
   }
 
+  shown_parts sees(std::uint32_t) const override { return {.input = weighed_}; }
   void layer_input(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t rows,
                    const float* normed) override {
     if (!weighed_) return;

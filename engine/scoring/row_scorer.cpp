@@ -59,6 +59,14 @@ class both final : public forward_observer {
  public:
   both(forward_observer* first, forward_observer* second) : observers_{first, second} {}
 
+  shown_parts sees(std::uint32_t layer) const override {
+    shown_parts all;
+    for (const forward_observer* observer : observers_) {
+      const shown_parts one = observer != nullptr ? observer->sees(layer) : shown_parts{};
+      all = {all.input || one.input, all.kv || one.kv, all.queries || one.queries};
+    }
+    return all;
+  }
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override {
     for (forward_observer* observer : observers_)

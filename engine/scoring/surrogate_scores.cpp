@@ -10,6 +10,7 @@ class surrogate_scorer final : public context_scorer {
   surrogate_scorer(const scored_context& context, surrogate& guesser)
       : guesser_(guesser), scores_(context.shape()) {}
 
+  shown_parts sees(std::uint32_t) const override { return {.input = true}; }
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override {
     const std::uint32_t heads = scores_.shape.kv_heads;

@@ -28,6 +28,7 @@ class pruned_decoding final : public forward_observer {
   void start(const policies::score_table& scores);
 
   // Is the observer of every pass over the session's cache.
+  shown_parts sees(std::uint32_t) const override { return {.input = true}; }
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override;
 

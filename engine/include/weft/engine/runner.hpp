@@ -69,11 +69,25 @@ struct row_selection {
   std::vector<std::uint32_t> candidates;  // rows of the batch, ascending
 };
 
+// What an observer reads of a layer.
+struct shown_parts {
+  bool input = false;
+  bool kv = false;
+  bool queries = false;
+};
+
 // Sees what a forward pass computes, layer by layer, on the calling thread: rows `first_row`... of the batch.
 // What it is shown is valid during the call.
 class forward_observer {
  public:
   virtual ~forward_observer() = default;
+  // Which of `layer_input`, `layer_kv` and `layer_queries` are to be called. For each of them a pass on a
+  // device waits, and downloads what it shows.
+  virtual shown_parts sees(std::uint32_t /*layer*/) const { return {true, true, true}; }
+
+  // Before the layer's rows come into their caches; a device computes them meanwhile. Whatever this call does
+  // to the caches, the layer's attention will see.
+  virtual void before_rows(std::uint32_t /*layer*/, std::uint32_t /*first_row*/) {}
   // What the layer's attention block projects, the hidden states after RMSNorm: [row][hidden_size].
   virtual void layer_input(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                            const float* /*normed*/) {}

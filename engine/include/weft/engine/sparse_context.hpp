@@ -167,6 +167,7 @@ class sparse_context final : public forward_observer {
   // Slots and representations; the resident cache has its own.
   std::size_t allocated_bytes() const;
 
+  shown_parts sees(std::uint32_t) const override { return {.queries = true}; }
   bool wants_queries_ahead() const override;
   void queries_ahead(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override;
