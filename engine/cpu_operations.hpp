@@ -45,6 +45,7 @@ class cpu_operations final : public pass_operations {
   result<void> add_mlp(std::uint32_t layer, std::uint32_t rows) override;
   result<void> write_logits(std::uint32_t rows, std::span<float> logits) override;
   result<void> finish() override { return {}; }
+  void abandon(std::span<const row_group>) override {}
 
  private:
   void reserve(std::uint32_t rows);

@@ -41,13 +41,21 @@ result<void> forward_pass::prepare(std::span<const row_group> groups, std::uint3
 }
 
 result<void> forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer) {
-  if (observer == nullptr)
-    if (const auto stepped = on_->step(chunk, logits); !stepped || *stepped)
-      return stepped ? result<void>{} : tl::unexpected(stepped.error());
-  if (auto begun = on_->begin(chunk); !begun) return begun;
-  if (auto embedded = on_->embed(chunk.tokens); !embedded) return embedded;
-  if (auto done = run_layers(chunk, 0, logits, observer); !done) return done;
-  return on_->finish();
+  result<void> done;
+  bool stepped = false;
+  if (observer == nullptr) {
+    const auto tried = on_->step(chunk, logits);
+    if (!tried) done = tl::unexpected(tried.error());
+    stepped = !tried || *tried;
+  }
+  if (!stepped) {
+    done = on_->begin(chunk);
+    if (done) done = on_->embed(chunk.tokens);
+    if (done) done = run_layers(chunk, 0, logits, observer);
+    if (done) done = on_->finish();
+  }
+  if (!done) on_->abandon(chunk.groups);
+  return done;
 }
 
 result<void> forward_pass::run_until(const row_chunk& chunk, std::uint32_t layer, float* stream,
@@ -68,25 +76,34 @@ result<void> forward_pass::run_until(const row_chunk& chunk, std::uint32_t layer
     then([&] { return on_->add_mlp(earlier, rows); });
   }
   then([&] { return on_->read_stream(rows, stream); });
-  if (!done) return done;
-  on_->project(layer, rows);
-  on_->round_keys_and_values(rows);
-  const auto keys = on_->show_keys(rows);
-  if (!keys) return tl::unexpected(keys.error());
-  measure_changes(layer, chunk, keys->v, changes);
+  then([&] { return show_changes(layer, chunk, changes); });
   then([&] { return on_->write_cache(layer, chunk, false); });
   then([&] { return on_->finish(); });
+  if (!done) on_->abandon(chunk.groups);
   // Ranks that keep the same head all count it, and all heads are kept by as many.
   then([&] { return group_.sum(changes); });
   return done;
 }
 
+result<void> forward_pass::show_changes(std::uint32_t layer, const row_chunk& chunk,
+                                        std::span<float> changes) {
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  on_->project(layer, rows);
+  on_->round_keys_and_values(rows);
+  const auto keys = on_->show_keys(rows);
+  if (!keys) return tl::unexpected(keys.error());
+  measure_changes(layer, chunk, keys->v, changes);
+  return {};
+}
+
 result<void> forward_pass::run_from(const row_chunk& chunk, std::uint32_t layer, const float* stream,
                                     std::span<const std::uint32_t> stream_rows, std::span<float> logits) {
-  if (auto begun = on_->begin(chunk); !begun) return begun;
-  if (auto set = on_->set_stream(stream, stream_rows); !set) return set;
-  if (auto done = run_layers(chunk, layer, logits, nullptr); !done) return done;
-  return on_->finish();
+  auto done = on_->begin(chunk);
+  if (done) done = on_->set_stream(stream, stream_rows);
+  if (done) done = run_layers(chunk, layer, logits, nullptr);
+  if (done) done = on_->finish();
+  if (!done) on_->abandon(chunk.groups);
+  return done;
 }
 
 result<void> forward_pass::run_layers(const row_chunk& chunk, std::uint32_t first_layer,

@@ -38,6 +38,7 @@ class forward_pass {
   result<void> run_layers(const row_chunk& chunk, std::uint32_t first_layer, std::span<float> logits,
                           forward_observer* observer);
   result<void> write_rows(std::uint32_t layer, const row_chunk& chunk, forward_observer* observer);
+  result<void> show_changes(std::uint32_t layer, const row_chunk& chunk, std::span<float> changes);
   void measure_changes(std::uint32_t layer, const row_chunk& chunk, const std::byte* values,
                        std::span<float> changes);
   active_rows wanted_rows(const row_chunk& chunk);

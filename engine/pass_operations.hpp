@@ -89,6 +89,8 @@ class pass_operations {
 
   // All of it is done, and the caches hold all rows.
   virtual result<void> finish() = 0;
+  // An operation failed, and the pass ends: what a device was to get of these rows' caches may not be there.
+  virtual void abandon(std::span<const row_group> groups) = 0;
 };
 
 }  // namespace weft::engine

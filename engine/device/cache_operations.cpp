@@ -147,6 +147,14 @@ void device_operations::bring_home() {
   }
 }
 
+// Mirrors count as theirs what was on its way.
+void device_operations::abandon(std::span<const row_group> groups) {
+  (void)stream_->wait();
+  for (const row_group& group : groups)
+    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())
+      cache->keep_mirror(nullptr);
+}
+
 void device_operations::update_mirrors(std::uint32_t layer, std::span<const row_group> groups) {
   for (const row_group& group : groups)
     for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())

@@ -56,6 +56,7 @@ class device_operations final : public pass_operations {
   result<void> add_mlp(std::uint32_t layer, std::uint32_t rows) override;
   result<void> write_logits(std::uint32_t rows, std::span<float> logits) override;
   result<void> finish() override;
+  void abandon(std::span<const row_group> groups) override;
 
  private:
   // New rows of a layer that the device has and the host has not.

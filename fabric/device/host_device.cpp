@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 namespace weft::device {
@@ -37,11 +38,13 @@ struct host_recording final : recording {
   std::deque<host_work> work;
 };
 
-// This thread's stream, if one records: what a device refuses meanwhile is refused here.
-thread_local class host_stream* recording_here = nullptr;
+}  // namespace
 
 class host_stream final : public recording_stream {
  public:
+  // This thread's, if one records: what a device refuses meanwhile is refused here.
+  static thread_local host_stream* recording_here;
+
   explicit host_stream(std::shared_ptr<const host_device> owner) : owner_(std::move(owner)) {}
   host_stream(const host_stream&) = delete;
   host_stream& operator=(const host_stream&) = delete;
@@ -51,29 +54,35 @@ class host_stream final : public recording_stream {
 
   void upload(std::byte* to, const void* from, std::size_t bytes) override {
     if (refused("a copy to the device")) return;
-    run([=](const host_device& owner) { copy(owner.at(to, bytes), of_host(from), bytes); });
+    give([=](const host_device& owner) {
+      owner.begin(&stream_counts::uploads, &stream_counts::upload_bytes, bytes);
+      copy(owner.at(to, bytes), of_host(from), bytes);
+    });
   }
   void download(void* to, const std::byte* from, std::size_t bytes) override {
     if (refused("a copy from the device")) return;
-    run([=](const host_device& owner) {
+    give([=](const host_device& owner) {
+      owner.begin(&stream_counts::downloads, &stream_counts::download_bytes, bytes);
       of_host(to);
       copy(to, owner.at(from, bytes), bytes);
     });
   }
   result<void> wait() override {
     if (refused("waiting")) return refusal_;
-    result<void> outcome;
-    for (auto work = std::move(work_); !work.empty() && outcome; work.pop_front()) {
-      try {
-        work.front()(*owner_);
-      } catch (const std::exception& e) {
-        outcome = fail(errc::internal, std::string("on ") + owner_->name() + ": " + e.what());
-      }
-    }
-    work_.clear();
-    return outcome;
+    owner_->note_wait();
+    run_to(given_);
+    return std::exchange(failed_, {});
   }
-  void run(host_work work) { (recording_here == this ? recorded_ : work_).push_back(std::move(work)); }
+  void run(host_work work) {
+    host_work counted = [work = std::move(work)](const host_device& owner) mutable {
+      owner.begin(&stream_counts::kernels, nullptr, 0);
+      work(owner);
+    };
+    if (recording_here == this)
+      recorded_.push_back(std::move(counted));
+    else
+      give(std::move(counted));
+  }
 
   void begin_recording() override {
     recorded_.clear();
@@ -88,7 +97,7 @@ class host_stream final : public recording_stream {
   void launch(const recording& recorded) override {
     if (refused("a recording")) return;
     const auto& whole = dynamic_cast<const host_recording&>(recorded);
-    run([&whole](const host_device& owner) {
+    give([&whole](const host_device& owner) {
       for (host_work work : whole.work)  // a copy: kernels may change their arguments
         work(owner);
     });
@@ -103,6 +112,24 @@ class host_stream final : public recording_stream {
   }
 
  private:
+  void give(host_work work) {
+    work_.push_back(std::move(work));
+    ++given_;
+  }
+  // What was given up to this number; nothing more once something failed.
+  void run_to(std::uint64_t number) {
+    while (done_ < number) {
+      const auto work = std::move(work_.front());
+      work_.pop_front();
+      ++done_;
+      if (!failed_) continue;
+      try {
+        work(*owner_);
+      } catch (const std::exception& e) {
+        failed_ = fail(errc::internal, std::string("on ") + owner_->name() + ": " + e.what());
+      }
+    }
+  }
   static const void* of_host(const void* address) {
     if (is_of_device(address)) throw std::out_of_range("the device's address where the host's was wanted");
     return address;
@@ -113,11 +140,19 @@ class host_stream final : public recording_stream {
 
   std::shared_ptr<const host_device> owner_;
   std::deque<host_work> work_, recorded_;
+  std::uint64_t given_ = 0;
+  std::uint64_t done_ = 0;
+  result<void> failed_;
   result<void> refusal_;
 };
 
+thread_local host_stream* host_stream::recording_here = nullptr;
+
+namespace {
+
 bool refused_by_recording(const std::string& what) {
-  return recording_here != nullptr && recording_here->refused(what);
+  host_stream* const recording = host_stream::recording_here;
+  return recording != nullptr && recording->refused(what);
 }
 
 }  // namespace
@@ -127,6 +162,9 @@ struct host_device::state {
   std::size_t total_bytes = 0;
   std::size_t used_bytes = 0;
   std::map<const std::byte*, std::size_t> pieces;  // bytes by where they begin, on the host
+  stream_counts counts;
+  std::optional<std::uint64_t> fails_at;  // by `counts.works()`
+  failing how = failing::once;
 };
 
 std::shared_ptr<host_device> host_device::make(std::size_t total_bytes) {
@@ -146,6 +184,38 @@ std::string host_device::name() const {
 memory_size host_device::sizes() const {
   const std::scoped_lock lock(state_->mutex);
   return {state_->total_bytes - state_->used_bytes, state_->total_bytes};
+}
+
+stream_counts host_device::counts() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->counts;
+}
+
+void host_device::fail_at(std::uint64_t n, failing how) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->fails_at = state_->counts.works() + n;
+  state_->how = how;
+}
+
+void host_device::fail_no_more() {
+  const std::scoped_lock lock(state_->mutex);
+  state_->fails_at.reset();
+}
+
+void host_device::begin(std::uint64_t stream_counts::*kind, std::uint64_t stream_counts::*bytes,
+                        std::size_t count) const {
+  const std::scoped_lock lock(state_->mutex);
+  const std::uint64_t number = state_->counts.works();
+  ++(state_->counts.*kind);
+  if (bytes != nullptr) state_->counts.*bytes += count;
+  if (!state_->fails_at || number < *state_->fails_at) return;
+  if (state_->how == failing::once) state_->fails_at.reset();
+  throw std::runtime_error("copy or kernel " + std::to_string(number) + " fails, as a test wants it");
+}
+
+void host_device::note_wait() const {
+  const std::scoped_lock lock(state_->mutex);
+  ++state_->counts.waits;
 }
 
 result<std::unique_ptr<stream>> host_device::make_stream() {

@@ -6,10 +6,29 @@
 #include <weft/device/device.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
 namespace weft::device {
+
+// What the streams of a device did.
+struct stream_counts {
+  std::uint64_t uploads = 0;
+  std::uint64_t upload_bytes = 0;
+  std::uint64_t downloads = 0;
+  std::uint64_t download_bytes = 0;
+  std::uint64_t kernels = 0;
+  std::uint64_t waits = 0;
+
+  // Copies and kernels.
+  std::uint64_t works() const { return uploads + downloads + kernels; }
+};
+
+enum class failing : std::uint8_t {
+  once,
+  from_then_on  // as a GPU whose context is lost
+};
 
 class host_device final : public device {
  public:
@@ -20,6 +39,12 @@ class host_device final : public device {
   std::string name() const override;
   memory_size sizes() const override;
   result<std::unique_ptr<stream>> make_stream() override;
+
+  // Of all its streams, since it was made.
+  stream_counts counts() const;
+  // Copies and kernels fail, in any stream: the next one for 0, or the n-th behind it.
+  void fail_at(std::uint64_t n, failing how);
+  void fail_no_more();
 
   // Where the bytes at an address of the device lie. `std::out_of_range` unless all of them are in one piece
   // of its memory.
@@ -34,6 +59,12 @@ class host_device final : public device {
   std::byte* take(place where, std::size_t bytes) override;
   void release(place where, std::byte* data) noexcept override;
   const std::byte* find(const std::byte* address, std::size_t bytes) const;
+
+  friend class host_stream;
+  // One more copy or kernel: counts it, or throws where it is to fail.
+  void begin(std::uint64_t stream_counts::*kind, std::uint64_t stream_counts::*bytes,
+             std::size_t count) const;
+  void note_wait() const;
 
   struct state;
   std::unique_ptr<state> state_;

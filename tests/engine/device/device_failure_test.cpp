@@ -1,0 +1,201 @@
+// A device that fails amid what it was given, at each of its copies and kernels.
+#include <weft/device/host_device.hpp>
+#include <weft/engine/host_compute_device.hpp>
+
+#include "../small_models.hpp"
+
+#include <memory>
+
+using namespace weft::engine;
+using namespace weft::engine::test;
+using weft::errc;
+using weft::device::failing;
+using weft::device::host_device;
+using weft::kernels::dtype;
+
+namespace {
+
+constexpr std::uint32_t room = 64;
+constexpr std::int32_t context_rows = 20;
+constexpr float tolerance = 2e-2F;
+
+runner_options options_for(std::shared_ptr<const compute_device> device) {
+  return {.threads = 1, .cache_dtype = dtype::f16, .products = arithmetic::f32, .device = std::move(device)};
+}
+
+// A model on a device that fails when it is told to, beside the same one on the CPU.
+struct fragile {
+  fragile()
+      : cpu(load_fixture("llama", options_for(nullptr))), there(load_fixture("llama", options_for(on))) {}
+
+  host_device& device() const { return dynamic_cast<host_device&>(*on->memory); }
+
+  // Rows that the device has not.
+  kv_cache context(std::uint32_t seed) {
+    kv_cache cache(cpu.cache_shape(), room);
+    row_batch rows;
+    add_rows(rows, some_tokens(context_rows, seed), 0, 1);
+    run(cpu, rows, cache);
+    return cache;
+  }
+
+  static row_batch question() {
+    row_batch rows;
+    add_rows(rows, some_tokens(6, 3), context_rows);
+    rows.logits_rows = {5};
+    return rows;
+  }
+
+  weft::result<void> ask(const row_batch& rows, std::span<kv_cache* const> caches) {
+    std::vector<float> logits(rows.logits_rows.size() * there.config().vocab_size);
+    return there.forward(rows, caches, logits);
+  }
+
+  // Copies and kernels of what `pass` does.
+  template <class Pass>
+  std::uint64_t works(const Pass& pass) const {
+    const auto before = device().counts().works();
+    pass();
+    return device().counts().works() - before;
+  }
+
+  std::shared_ptr<const compute_device> on = host_compute_device(std::size_t{64} << 20U);
+  runner cpu, there;
+};
+
+void check_told(const weft::result<void>& outcome) {
+  REQUIRE(!outcome);
+  CHECK(outcome.error().code == errc::internal);
+  CHECK_MESSAGE(outcome.error().context.find("the host's device") != std::string::npos,
+                outcome.error().context);
+}
+
+}  // namespace
+
+TEST_CASE("a pass that fails anywhere says so, and what comes then is right") {
+  fragile f;
+  auto known = f.context(1);
+  const auto expected = run(f.cpu, fragile::question(), known);
+  auto counted = f.context(1);
+  const auto works = f.works([&] { run(f.there, fragile::question(), counted); });
+  REQUIRE(works > 20);
+  const auto free_bytes = f.device().sizes().free_bytes;
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    auto cache = f.context(1);
+    kv_cache* const caches[] = {&cache};
+    f.device().fail_at(n, failing::once);
+    check_told(f.ask(fragile::question(), caches));
+    cache.truncate(context_rows);
+    CHECK(distance(expected, run(f.there, fragile::question(), cache)) <= tolerance);
+    auto next = f.context(1);
+    CHECK(distance(expected, run(f.there, fragile::question(), next)) <= tolerance);
+  }
+  CHECK(f.device().sizes().free_bytes == free_bytes);
+}
+
+TEST_CASE("a step that fails leaves none of its sessions with rows that the device never got") {
+  fragile f;
+  row_batch step;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    step.add(7, context_rows, 0, i);
+    step.logits_rows.push_back(i);
+  }
+  const auto with_two = [&](const auto& use) {
+    auto first = f.context(1);
+    auto second = f.context(2);
+    kv_cache* const caches[] = {&first, &second};
+    use(caches);
+  };
+  std::vector<float> expected(2 * f.cpu.config().vocab_size), found(expected.size());
+  std::uint64_t works = 0;
+  with_two([&](const auto& caches) { REQUIRE(f.cpu.forward(step, caches, expected)); });
+  with_two(
+      [&](const auto& caches) { works = f.works([&] { REQUIRE(f.there.forward(step, caches, found)); }); });
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    with_two([&](const auto& caches) {
+      f.device().fail_at(n, failing::once);
+      check_told(f.there.forward(step, caches, found));
+      for (auto* cache : caches)
+        cache->truncate(context_rows);
+      REQUIRE(f.there.forward(step, caches, found));
+      CHECK(distance(expected, found) <= tolerance);
+    });
+  }
+}
+
+TEST_CASE("rows that end halfway, on a device that fails") {
+  fragile f;
+  row_batch rows;
+  add_rows(rows, some_tokens(context_rows, 4), 0);
+  rows.logits_rows = {context_rows - 1};
+  const row_selection selection{.layer = 1, .rows = 3, .candidates = {2, 3, 5, 7, 11, 13}};
+  std::vector<float> expected(f.cpu.config().vocab_size), found(expected.size());
+  auto known = f.context(1);
+  REQUIRE(f.cpu.forward_selected(rows, known, selection, expected));
+  auto counted = f.context(1);
+  const auto works = f.works([&] { REQUIRE(f.there.forward_selected(rows, counted, selection, found)); });
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    auto cache = f.context(1);
+    f.device().fail_at(n, failing::once);
+    const auto outcome = f.there.forward_selected(rows, cache, selection, found);
+    REQUIRE(!outcome);
+    CHECK(outcome.error().code == errc::internal);
+    auto next = f.context(1);
+    REQUIRE(f.there.forward_selected(rows, next, selection, found));
+    CHECK(distance(expected, found) <= tolerance);
+  }
+}
+
+TEST_CASE("a device that is lost says so each time, until it is back") {
+  fragile f;
+  auto known = f.context(1);
+  const auto expected = run(f.cpu, fragile::question(), known);
+  auto cache = f.context(1);
+  kv_cache* const caches[] = {&cache};
+  f.device().fail_at(9, failing::from_then_on);
+  for (int i = 0; i < 3; ++i) {
+    check_told(f.ask(fragile::question(), caches));
+    cache.truncate(context_rows);
+  }
+  auto other = f.context(2);
+  kv_cache* const others[] = {&other};
+  check_told(f.ask(fragile::question(), others));
+  f.device().fail_no_more();
+  CHECK(distance(expected, run(f.there, fragile::question(), cache)) <= tolerance);
+}
+
+TEST_CASE("sessions and models of a lost device go without a trace") {
+  const auto on = host_compute_device(std::size_t{64} << 20U);
+  auto& device = dynamic_cast<host_device&>(*on->memory);
+  {
+    auto model = load_fixture("llama", options_for(on));
+    kv_cache cache(model.cache_shape(), room);
+    run(model, fragile::question(), cache);
+    device.fail_at(5, failing::from_then_on);
+    kv_cache* const caches[] = {&cache};
+    std::vector<float> logits(model.config().vocab_size);
+    CHECK(!model.forward(fragile::question(), caches, logits));
+  }
+  CHECK(device.sizes().free_bytes == device.sizes().total_bytes);
+}
+
+TEST_CASE("a model that cannot be brought to a device is no model, and keeps no memory there") {
+  const std::string folder = std::string(WEFT_SOURCE_DIR) + "/tests/fixtures/llama";
+  const auto on = host_compute_device(std::size_t{64} << 20U);
+  auto& device = dynamic_cast<host_device&>(*on->memory);
+  const auto before = device.counts().works();
+  REQUIRE(runner::load(folder, options_for(on)));
+  const auto works = device.counts().works() - before;
+  REQUIRE(works > 0);
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    device.fail_at(n, failing::once);
+    const auto refused = runner::load(folder, options_for(on));
+    REQUIRE(!refused);
+    CHECK(refused.error().code == errc::internal);
+    CHECK(device.sizes().free_bytes == device.sizes().total_bytes);
+  }
+}

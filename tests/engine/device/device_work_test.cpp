@@ -1,0 +1,114 @@
+// How much goes to a device and back for what is asked of it.
+#include <weft/device/host_device.hpp>
+#include <weft/engine/document.hpp>
+#include <weft/engine/host_compute_device.hpp>
+#include <weft/engine/layered_load.hpp>
+#include <weft/engine/stitch.hpp>
+
+#include "../small_models.hpp"
+#include "../stored_document.hpp"
+
+#include <memory>
+
+using namespace weft::engine;
+using namespace weft::engine::test;
+using weft::device::host_device;
+using weft::device::stream_counts;
+using weft::kernels::dtype;
+using weft::policies::stitch_policy;
+
+namespace {
+
+constexpr std::uint32_t room = 128;
+constexpr std::uint32_t block_tokens = 16;
+constexpr float tolerance = 2e-2F;
+
+runner_options options_for(std::shared_ptr<const compute_device> device) {
+  return {.threads = 2, .cache_dtype = dtype::f16, .products = arithmetic::f32, .device = std::move(device)};
+}
+
+// The same model on the CPU and on a device whose work is counted, and a stored document.
+struct counted {
+  counted()
+      : cpu(load_fixture("llama", options_for(nullptr))),
+        there(load_fixture("llama", options_for(on))),
+        document(encoded()) {
+    blocks.push_back(document.blocks());
+    const std::vector<weft::policies::prompt_document> listed{{text, true}};
+    auto made = weft::policies::plan_stitch(stitch_policy::none, {opening, listed, question});
+    REQUIRE(made);
+    plan = std::move(*made);
+  }
+
+  stored_document encoded() {
+    const auto encoded = encode_document(cpu, text);
+    REQUIRE(encoded);
+    return {*encoded, block_tokens};
+  }
+
+  template <class Work>
+  stream_counts counts_of(const Work& work) const {
+    auto& device = dynamic_cast<host_device&>(*on->memory);
+    const auto before = device.counts();
+    work();
+    const auto after = device.counts();
+    return {.uploads = after.uploads - before.uploads,
+            .upload_bytes = after.upload_bytes - before.upload_bytes,
+            .downloads = after.downloads - before.downloads,
+            .download_bytes = after.download_bytes - before.download_bytes,
+            .kernels = after.kernels - before.kernels,
+            .waits = after.waits - before.waits};
+  }
+
+  std::vector<float> loaded(runner& model, kv_cache& cache) const {
+    std::vector<float> logits(model.config().vocab_size);
+    const auto done = load_documents(model, cache, plan, blocks);
+    REQUIRE_MESSAGE(done.has_value(), done.error().context);
+    REQUIRE(prefill(model, cache, plan, logits));
+    return logits;
+  }
+
+  std::vector<float> layer_by_layer(runner& model, kv_cache& cache) const {
+    std::vector<float> logits(model.config().vocab_size);
+    const auto done = prefill_while_loading(
+        model, cache, plan, blocks, [](std::uint32_t) { return weft::result<void>{}; }, logits);
+    REQUIRE_MESSAGE(done.has_value(), done.error().context);
+    return logits;
+  }
+
+  kv_cache cache() const { return {cpu.cache_shape(), room}; }
+
+  std::vector<token_id> opening = some_tokens(3, 1), text = some_tokens(40, 2), question = some_tokens(5, 4);
+  std::shared_ptr<const compute_device> on = host_compute_device(std::size_t{64} << 20U);
+  runner cpu, there;
+  stored_document document;
+  std::vector<document_blocks> blocks;
+  weft::policies::stitch_plan plan;
+};
+
+}  // namespace
+
+TEST_CASE("a layered load downloads nothing but new rows and logits, and waits no more than another prompt") {
+  counted c;
+  auto here = c.cache();
+  auto whole = c.cache();
+  auto layered = c.cache();
+  const auto expected = c.loaded(c.cpu, here);
+  std::vector<float> logits;
+  const auto at_once = c.counts_of([&] { c.loaded(c.there, whole); });
+  const auto by_layers = c.counts_of([&] { logits = c.layer_by_layer(c.there, layered); });
+  CHECK(distance(expected, logits) <= tolerance);
+  CHECK(by_layers.downloads == c.cpu.config().layers + 1);
+  CHECK(by_layers.downloads == at_once.downloads);
+  CHECK(by_layers.download_bytes == at_once.download_bytes);
+  CHECK(by_layers.waits <= at_once.waits);
+}
+
+TEST_CASE("a document that is encoded on a device comes back once") {
+  counted c;
+  const auto shape = c.cpu.cache_shape();
+  const std::size_t rows_bytes = 2 * c.text.size() * shape.layers * shape.kv_heads * shape.row_bytes();
+  const auto counts = c.counts_of([&] { REQUIRE(encode_document(c.there, c.text)); });
+  CHECK(counts.downloads == shape.layers);
+  CHECK(counts.download_bytes == rows_bytes);
+}
