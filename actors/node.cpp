@@ -1,5 +1,6 @@
 #include <weft/actors/errors.hpp>
 #include <weft/actors/node.hpp>
+#include <weft/device/cuda_device.hpp>
 #include <weft/fabric/ucx_transport.hpp>
 #include <weft/tier/open.hpp>
 
@@ -50,7 +51,23 @@ result<void> load_model(const node_config& config, node_environment& environment
   return {};
 }
 
-result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config) {
+// The arena as a device copies from it at full speed; as it is where the system refuses that.
+std::shared_ptr<fabric::transport> pinned(const node_config& config,
+                                          std::shared_ptr<fabric::transport> made) {
+  auto arena = device::pin(made->arena());
+  if (!arena) {
+    spdlog::warn("{}: blocks go to the device through memory that is not pinned: {}", config.name,
+                 arena.error().context);
+    return made;
+  }
+  auto* const transport = made.get();
+  return {transport, [made = std::move(made), arena = std::move(*arena)](const void*) mutable {
+            arena.reset();
+            made.reset();
+          }};
+}
+
+result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config, bool for_device) {
   const std::uint64_t arena_bytes =
       config.staging_bytes + (has(config, role::storage) ? config.dram_bytes : 0);
   fabric::ucx_options options;
@@ -59,7 +76,8 @@ result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config
   options.arena_bytes = arena_bytes;
   auto made = fabric::make_ucx_transport(options);
   if (!made) return tl::make_unexpected(made.error());
-  return std::shared_ptr<fabric::transport>(std::move(*made));
+  std::shared_ptr<fabric::transport> transport = std::move(*made);
+  return for_device ? pinned(config, std::move(transport)) : transport;
 }
 
 std::filesystem::path address_file(const node_config& config, const std::string& name) {
@@ -127,7 +145,7 @@ result<void> complete(const node_config& config, caf::actor_system& system, node
     if (auto loaded = load_model(config, environment); !loaded) return loaded;
   }
   if (!environment.transport) {
-    auto transport = open_fabric(config);
+    auto transport = open_fabric(config, environment.device != nullptr);
     if (!transport) return tl::make_unexpected(transport.error());
     environment.transport = std::move(*transport);
   }

@@ -2,6 +2,7 @@
 
 #include <weft/engine/stitch.hpp>
 
+#include "device/block_stage.hpp"
 #include "kv_cache_slots.hpp"
 
 #include <algorithm>
@@ -31,6 +32,7 @@ void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_
   const std::size_t row_scales = kernels::scales_per_row(source.coding, shape.head_dim);
   for (std::size_t begin = 0, end = 0; begin < slots.size(); begin = end) {
     end = end_of_run(slots, begin);
+    places_.push_back({kv_head, slots[begin]});
     items_.push_back({.k = source.k + begin * row_bytes,
                       .v = source.v + begin * row_bytes,
                       .source_row_stride = shape.head_dim,
@@ -51,6 +53,8 @@ void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_
 void scatter_list::run(kernels::thread_pool& pool) {
   kernels::rotate_scatter(items_, cache_.shape().dtype, pool);
   items_.clear();
+  places_.clear();
+  sources_.clear();
 }
 
 namespace {
@@ -150,6 +154,14 @@ struct band_part {
   std::uint32_t rows = 0;
 };
 
+// Blocks, and the tables of each of them; `caches` are all that take rows of theirs.
+struct layer_blocks {
+  std::span<kv_cache* const> caches;
+  std::span<const placed_block> blocks;
+  std::span<const kernels::rotation_table> rotations;
+  const model_shard& shard;
+};
+
 // Makes room for the rows of blocks that one of the caches takes in one layer, block after block and head
 // after head.
 class layer_placer {
@@ -163,6 +175,8 @@ class layer_placer {
     bands_.clear();
     for (std::uint32_t band = 0; band < placed.bands; ++band)
       bands_.push_back(placed.block->layer(band, layer_));
+    for (const block::band_layer& rows : bands_)
+      if (taker_of(caches_, rows.coding) == &cache_) scatters.add_bytes(bytes_of(rows));
     const std::uint32_t first_head = first_head_in(placed, cache_.shape(), shard_);
     for (std::size_t band = 0; band < bands_.size(); ++band)
       first_row_[band] =
@@ -177,6 +191,16 @@ class layer_placer {
   }
 
  private:
+  // From its keys to the end of its values, or of their scales.
+  std::span<const std::byte> bytes_of(const block::band_layer& rows) const {
+    const kv_shape& shape = cache_.shape();
+    const std::byte* end = rows.v + rows.rows * kernels::code_bytes(rows.coding, shape.dtype, shape.head_dim);
+    if (rows.coding != kernels::row_codec::raw)
+      end = reinterpret_cast<const std::byte*>(
+          rows.v_scales + rows.rows * kernels::scales_per_row(rows.coding, shape.head_dim));
+    return {rows.k, end};
+  }
+
   void add_parts(std::uint32_t head, std::int32_t start_position, scatter_list& scatters) {
     if (parts_.size() == 1) return scatters.add(layer_, head, parts_.front().source, slots_);
     for (const band_part& part : parts_) {
@@ -232,6 +256,23 @@ class layer_placer {
   std::vector<std::uint32_t> slots_, part_slots_;
 };
 
+// Fills a layer of a cache with the rows of blocks, here and, where there is a stage, on the device.
+void scatter_layer(const layer_blocks& from, kv_cache& cache, std::uint32_t layer, block_stage* stage,
+                   kernels::thread_pool& pool) {
+  layer_placer placer(from.caches, cache, layer, from.shard);
+  scatter_list scatters(cache);
+  const auto there = stage == nullptr ? std::vector<std::uint32_t>{} : block_stage::rows_there(cache, layer);
+  for (std::size_t i = 0; i < from.blocks.size(); ++i)
+    placer.place(from.blocks[i], from.rotations[i], scatters);
+  if (stage != nullptr) stage->bring(cache, layer, there, scatters);
+  scatters.run(pool);
+}
+
+// The stage, if the cache's rows can come through it.
+block_stage* stage_for(block_stage* stage, const kv_cache& cache) {
+  return stage != nullptr && stage->takes(cache) ? stage : nullptr;
+}
+
 }  // namespace
 
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
@@ -249,6 +290,7 @@ result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
   std::deque<kernels::thread_pool> alone;
   while (alone.size() < pool.threads())
     alone.emplace_back(1U);
+  std::vector<block_stage*> stages(caches.size());
   while (!blocks.empty()) {
     const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
     pool.parallel_for(round.size(), [&](std::size_t i, unsigned) {
@@ -256,15 +298,16 @@ result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
                           round[i].rotated_position.value_or(round[i].start_position),
                           round[i].block->dimensions().tokens);
     });
+    const layer_blocks from{caches, round, std::span(rotations).first(round.size()), model.shard()};
+    std::ranges::transform(caches, stages.begin(),
+                           [&](const auto* cache) { return stage_for(model.stage(), *cache); });
+    if (model.stage() != nullptr) model.stage()->rotate_by(from.rotations);
     pool.parallel_for(caches.front()->shape().layers, [&](std::size_t layer, unsigned worker) {
-      for (kv_cache* const cache : caches) {
-        layer_placer placer(caches, *cache, static_cast<std::uint32_t>(layer), model.shard());
-        scatter_list scatters(*cache);
-        for (std::size_t i = 0; i < round.size(); ++i)
-          placer.place(round[i], rotations[i], scatters);
-        scatters.run(alone[worker]);
-      }
+      for (std::size_t i = 0; i < caches.size(); ++i)
+        scatter_layer(from, *caches[i], static_cast<std::uint32_t>(layer), stages[i], alone[worker]);
     });
+    // What fails there the next pass uploads, or tells.
+    if (model.stage() != nullptr) (void)model.stage()->wait();
     blocks = blocks.subspan(round.size());
   }
   return {};
@@ -283,18 +326,20 @@ result<void> layer_scatter::prepare(std::span<const placed_block> blocks) {
                          blocks[i].rotated_position.value_or(blocks[i].start_position),
                          blocks[i].block->dimensions().tokens);
   });
+  stage_ = stage_for(model_.stage(), cache_);
+  if (stage_ != nullptr) stage_->rotate_by(rotations_);
   return {};
+}
+
+layer_scatter::~layer_scatter() {
+  if (stage_ != nullptr) (void)stage_->wait();
 }
 
 result<void> layer_scatter::run(std::uint32_t layer) {
   for (const placed_block& placed : blocks_)
     if (auto good = placed.block->verify_layer(layer); !good) return good;
   kv_cache* const alone[] = {&cache_};
-  layer_placer placer(alone, cache_, layer, model_.shard());
-  scatter_list scatters(cache_);
-  for (std::size_t i = 0; i < blocks_.size(); ++i)
-    placer.place(blocks_[i], rotations_[i], scatters);
-  scatters.run(model_.threads());
+  scatter_layer({alone, blocks_, rotations_, model_.shard()}, cache_, layer, stage_, model_.threads());
   return {};
 }
 

@@ -25,11 +25,23 @@ struct source_rows {
 
 class scatter_list {
  public:
+  // Where the rows of an item go.
+  struct place {
+    std::uint32_t kv_head = 0;
+    std::uint32_t slot = 0;
+  };
+
   explicit scatter_list(kv_cache& cache) : cache_(cache) {}
 
   // Row i goes to slots[i].
   void add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
            std::span<const std::uint32_t> slots);
+  // Where the sources of the rows lie that come next.
+  void add_bytes(std::span<const std::byte> source) { sources_.push_back(source); }
+
+  std::span<const kernels::scatter_rows> items() const { return items_; }
+  std::span<const place> places() const { return places_; }  // by item
+  std::span<const std::span<const std::byte>> sources() const { return sources_; }
 
   // Rotates and copies what was added, and forgets it.
   void run(kernels::thread_pool& pool);
@@ -37,6 +49,8 @@ class scatter_list {
  private:
   kv_cache& cache_;
   std::vector<kernels::scatter_rows> items_;
+  std::vector<place> places_;
+  std::vector<std::span<const std::byte>> sources_;
 };
 
 // The blocks of a plan's loaded documents and where they go. `invalid_argument` if they do not fit the plan
@@ -49,6 +63,9 @@ result<std::vector<placed_block>> placed_blocks(runner& model, const kv_cache& c
 class layer_scatter {
  public:
   layer_scatter(runner& model, kv_cache& cache) : model_(model), cache_(cache) {}
+  ~layer_scatter();  // the blocks are read no more
+  layer_scatter(const layer_scatter&) = delete;
+  layer_scatter& operator=(const layer_scatter&) = delete;
 
   // Header regions only are read. There is room in the cache. `invalid_argument` for blocks of another shape.
   result<void> prepare(std::span<const placed_block> blocks);
@@ -61,6 +78,7 @@ class layer_scatter {
   kv_cache& cache_;
   std::span<const placed_block> blocks_;
   std::vector<kernels::rotation_table> rotations_;
+  block_stage* stage_ = nullptr;  // where the cache's rows go to a device, too
 };
 
 }  // namespace weft::engine

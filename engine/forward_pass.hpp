@@ -17,6 +17,8 @@ class forward_pass {
   forward_pass(const model_config& config, const kv_shape& shape, std::unique_ptr<pass_operations> operations,
                collective::communicator* group);
 
+  block_stage* stage() { return on_->stage(); }
+
   // Room for chunks of up to `rows` rows of these caches. Where it fails nothing has changed.
   result<void> prepare(std::span<const row_group> groups, std::uint32_t rows);
 

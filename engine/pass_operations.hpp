@@ -52,6 +52,9 @@ class pass_operations {
  public:
   virtual ~pass_operations() = default;
 
+  // What brings rows of blocks to the device; null where there is none.
+  virtual block_stage* stage() { return nullptr; }
+
   // Room for passes over these caches' rows, up to `rows` of them at once. Where it fails nothing has
   // changed.
   virtual result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) = 0;

@@ -198,6 +198,10 @@ kernels::thread_pool& runner::threads() {
   return state_->pool;
 }
 
+block_stage* runner::stage() {
+  return state_->pass->stage();
+}
+
 const kernels::attention_shape& runner::attention() const {
   return state_->attention;
 }

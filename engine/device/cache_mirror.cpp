@@ -54,6 +54,15 @@ void cache_mirror::upload(const kv_cache& cache, std::uint32_t layer, std::uint3
   copy(cache.v_scales(layer, kv_head), shape.row_scales());
 }
 
+void cache_mirror::upload_kv(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                             std::uint32_t first_row, std::uint32_t rows, device::stream& stream) const {
+  const std::size_t row_bytes = cache.shape().row_bytes();
+  for (const std::byte* const list : {cache.k(layer, kv_head), cache.v(layer, kv_head)}) {
+    const std::byte* const from = list + first_row * row_bytes;
+    stream.upload(at(from), from, rows * row_bytes);
+  }
+}
+
 void cache_mirror::accept(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head) {
   at(cache, layer, kv_head) = {cache.changes(layer, kv_head), cache.rows(layer, kv_head)};
 }

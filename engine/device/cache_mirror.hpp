@@ -25,6 +25,9 @@ class cache_mirror final : public kv_mirror {
   // Uploads these rows.
   void upload(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, std::uint32_t first_row,
               std::uint32_t rows, device::stream& stream) const;
+  // Of a raw cache their keys and values alone.
+  void upload_kv(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, std::uint32_t first_row,
+                 std::uint32_t rows, device::stream& stream) const;
   // The device has, or will have had by what is in its stream, what the host has now.
   void accept(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head);
 

@@ -52,6 +52,7 @@ void device_operations::update_opened(std::uint32_t layer, std::span<const row_g
 }
 
 result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk& chunk, bool watched) {
+  stage_->precede(*stream_);
   const away& fresh = open_rows(layer, chunk);
   rotate_queries(qkv_, static_cast<std::uint32_t>(chunk.tokens.size()));
   const bool coded = std::ranges::any_of(chunk.groups, [](const row_group& group) {
@@ -150,6 +151,7 @@ void device_operations::bring_home() {
 // Mirrors count as theirs what was on its way.
 void device_operations::abandon(std::span<const row_group> groups) {
   (void)stream_->wait();
+  (void)stage_->wait();
   for (const row_group& group : groups)
     for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())
       cache->keep_mirror(nullptr);

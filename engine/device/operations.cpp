@@ -22,17 +22,20 @@ result<std::unique_ptr<device_operations>> device_operations::make(
     const runner_options& options) {
   auto stream = options.device->memory->make_stream();
   if (!stream) return tl::unexpected(stream.error());
+  auto stage = block_stage::make(options.device);
+  if (!stage) return tl::unexpected(stage.error());
   auto resident = resident_weights::upload(weights, allowed, options.device->memory, **stream);
   if (!resident) return tl::unexpected(resident.error());
-  return std::unique_ptr<device_operations>(new device_operations(
-      config, weights, shape, allowed, frequencies, pool, options, std::move(*stream), std::move(*resident)));
+  return std::unique_ptr<device_operations>(
+      new device_operations(config, weights, shape, allowed, frequencies, pool, options, std::move(*stream),
+                            std::move(*stage), std::move(*resident)));
 }
 
 device_operations::device_operations(const model_config& config, const model_weights& weights,
                                      const kv_shape& shape, kernels::products allowed,
                                      std::span<const float> frequencies, kernels::thread_pool& pool,
                                      const runner_options& options, std::unique_ptr<device::stream> stream,
-                                     resident_weights resident)
+                                     std::unique_ptr<block_stage> stage, resident_weights resident)
     : config_(config),
       weights_(weights),
       shape_(shape),
@@ -41,6 +44,7 @@ device_operations::device_operations(const model_config& config, const model_wei
       on_(options.device),
       kernels_(*on_->kernels),
       group_(options.group),
+      stage_(std::move(stage)),
       stream_(std::move(stream)),
       resident_(std::move(resident)),
       lists_(on_->memory, *stream_),
@@ -371,6 +375,7 @@ result<void> device_operations::write_logits(std::uint32_t rows, std::span<float
 
 result<void> device_operations::finish() {
   if (auto done = stream_->wait(); !done) return done;
+  if (auto brought = stage_->wait(); !brought) return brought;
   bring_home();
   return {};
 }

@@ -11,6 +11,7 @@
 #include "../layer_attention.hpp"
 #include "../model_weights.hpp"
 #include "../pass_operations.hpp"
+#include "block_stage.hpp"
 #include "device_attention.hpp"
 #include "recorded_steps.hpp"
 #include "resident_weights.hpp"
@@ -34,6 +35,7 @@ class device_operations final : public pass_operations {
                                                          kernels::thread_pool& pool,
                                                          const runner_options& options);
   ~device_operations() override;
+  block_stage* stage() override { return stage_.get(); }
 
   result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) override;
   result<bool> step(const row_chunk& chunk, std::span<float> logits) override;
@@ -81,7 +83,7 @@ class device_operations final : public pass_operations {
   device_operations(const model_config& config, const model_weights& weights, const kv_shape& shape,
                     kernels::products allowed, std::span<const float> frequencies, kernels::thread_pool& pool,
                     const runner_options& options, std::unique_ptr<device::stream> stream,
-                    resident_weights resident);
+                    std::unique_ptr<block_stage> stage, resident_weights resident);
 
   result<void> reserve(std::uint32_t rows);
   result<void> download(void* to, const void* from, std::size_t bytes);
@@ -123,7 +125,8 @@ class device_operations final : public pass_operations {
   std::shared_ptr<const compute_device> on_;
   device_kernels& kernels_;
   group_sums group_;
-  std::unique_ptr<device::stream> stream_;
+  std::unique_ptr<block_stage> stage_;
+  std::unique_ptr<device::stream> stream_;  // goes before those that it comes behind
   resident_weights resident_;
   staging lists_;
   device_attention attention_there_;

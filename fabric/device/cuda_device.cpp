@@ -23,6 +23,11 @@ struct stream_deleter {
 };
 using unique_stream = std::unique_ptr<CUstream_st, stream_deleter>;
 
+struct event_deleter {
+  void operator()(cudaEvent_t handle) const { cudaEventDestroy(handle); }
+};
+using unique_event = std::unique_ptr<CUevent_st, event_deleter>;
+
 struct graph_deleter {
   void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
 };
@@ -52,6 +57,19 @@ class cuda_stream final : public recording_stream {
   void download(void* to, const std::byte* from, std::size_t bytes) override {
     if (refused("a copy from the device")) return;
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle()), "a copy from the device");
+  }
+  // An event that is destroyed is still waited for.
+  void after(stream& other) override {
+    if (refused("another stream")) return;
+    auto& before = dynamic_cast<cuda_stream&>(other);
+    if (!before.failed_) keep(before.failed_);
+    cudaStream_t const later = handle();
+    cudaEvent_t made = nullptr;
+    note(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "an event");
+    const unique_event event(made);
+    if (event == nullptr) return;
+    note(cudaEventRecord(made, before.handle_.get()), "an event");
+    note(cudaStreamWaitEvent(later, made, 0), "waiting for another stream");
   }
   result<void> wait() override {
     if (refused("waiting")) return failed_;
@@ -173,6 +191,16 @@ result<std::shared_ptr<device>> open_cuda(unsigned number) {
       !asked)
     return tl::unexpected(asked.error());
   return std::make_shared<cuda_device>(index, properties.name);
+}
+
+result<pinned_range> pin(std::span<std::byte> bytes) {
+  if (auto done = check(cudaHostRegister(bytes.data(), bytes.size(), cudaHostRegisterPortable),
+                        "pinning " + std::to_string(bytes.size()) + " bytes of the host's memory");
+      !done) {
+    cudaGetLastError();  // or the next launch would report it
+    return tl::unexpected(done.error());
+  }
+  return pinned_range(bytes.data(), [](const void* data) { cudaHostUnregister(const_cast<void*>(data)); });
 }
 
 CUstream_st* cuda_handle(stream& s) {

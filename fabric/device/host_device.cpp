@@ -67,6 +67,15 @@ class host_stream final : public recording_stream {
       copy(to, owner.at(from, bytes), bytes);
     });
   }
+  void after(stream& other) override {
+    if (refused("another stream")) return;
+    auto& before = dynamic_cast<host_stream&>(other);
+    give([&before, number = before.given_](const host_device&) {
+      before.run_to(number);
+      if (!before.failed_)
+        throw std::runtime_error("another stream failed: " + before.failed_.error().context);
+    });
+  }
   result<void> wait() override {
     if (refused("waiting")) return refusal_;
     owner_->note_wait();

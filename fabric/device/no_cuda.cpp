@@ -4,10 +4,22 @@
 
 namespace weft::device {
 
-result<std::shared_ptr<device>> open_cuda(unsigned) {
+namespace {
+
+auto without_cuda() {
   return fail(errc::unsupported,
               "this weft was built without CUDA; take the CPU, or build with "
               "`scripts/build cuda` where the CUDA toolkit is");
+}
+
+}  // namespace
+
+result<std::shared_ptr<device>> open_cuda(unsigned) {
+  return without_cuda();
+}
+
+result<pinned_range> pin(std::span<std::byte>) {
+  return without_cuda();
 }
 
 CUstream_st* cuda_handle(stream&) {

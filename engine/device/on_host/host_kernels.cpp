@@ -8,6 +8,7 @@
 #include "host_attention.hpp"
 #include "reference/host_warp.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -153,12 +154,23 @@ class host_kernels final : public device_kernels {
       const std::size_t bytes = kernels::size_bytes(type);
       for (std::uint32_t i = 0; i < count; ++i) {
         scatter_rows item = described[i];
-        if (item.rows > most_rows || item.coding != kernels::row_codec::raw || item.entries != nullptr)
-          throw std::invalid_argument("the host's device rotates raw rows by their own entries");
-        const std::size_t source = span_of(item.rows, item.source_row_stride, head_dim) * bytes;
+        if (item.rows > most_rows) throw std::invalid_argument("an item has more rows than was said");
+        const bool raw = item.coding == kernels::row_codec::raw;
+        const std::size_t source = raw ? span_of(item.rows, item.source_row_stride, head_dim) * bytes
+                                       : item.rows * kernels::code_bytes(item.coding, type, head_dim);
+        const std::size_t scales = item.rows * kernels::scales_per_row(item.coding, head_dim);
         item.k = device.at(item.k, source);
         item.v = device.at(item.v, source);
-        item.rotations = device.at(item.rotations, std::size_t{item.rows} * head_dim);
+        if (scales > 0) {
+          item.k_scales = device.at(item.k_scales, scales);
+          item.v_scales = device.at(item.v_scales, scales);
+        }
+        std::size_t entries = item.rows;
+        if (item.entries != nullptr) {
+          item.entries = device.at(item.entries, item.rows);
+          entries = std::size_t{*std::max_element(item.entries, item.entries + item.rows)} + 1;
+        }
+        item.rotations = device.at(item.rotations, entries * head_dim);
         item.k_out = device.at(item.k_out, item.rows * head_dim * bytes);
         item.v_out = device.at(item.v_out, item.rows * head_dim * bytes);
         for_elements(type, [&]<class Elements>() {

@@ -1,8 +1,11 @@
 // A device that fails amid what it was given, at each of its copies and kernels.
 #include <weft/device/host_device.hpp>
 #include <weft/engine/host_compute_device.hpp>
+#include <weft/engine/layered_load.hpp>
+#include <weft/engine/stitch.hpp>
 
 #include "../small_models.hpp"
+#include "../stored_document.hpp"
 
 #include <memory>
 
@@ -61,6 +64,51 @@ struct fragile {
 
   std::shared_ptr<const compute_device> on = host_compute_device(std::size_t{64} << 20U);
   runner cpu, there;
+};
+
+// A prompt of one document out of blocks.
+struct stored_prompt {
+  explicit stored_prompt(fragile& f)
+      : document(encoded(f.cpu)),
+        blocks{document.blocks()},
+        plan(planned()),
+        expected(f.cpu.config().vocab_size) {
+    auto cache = empty(f);
+    REQUIRE(load_documents(f.cpu, cache, plan, blocks));
+    REQUIRE(prefill(f.cpu, cache, plan, expected));
+  }
+
+  stored_document encoded(runner& model) const {
+    const auto rows = encode_document(model, text);
+    REQUIRE(rows);
+    return {*rows, 16, two_bands};
+  }
+  weft::policies::stitch_plan planned() const {
+    const std::vector<weft::policies::prompt_document> listed{{text, true}};
+    auto made = plan_stitch(weft::policies::stitch_policy::none, {opening, listed, question});
+    REQUIRE(made);
+    return std::move(*made);
+  }
+  static kv_cache empty(const fragile& f) { return {f.cpu.cache_shape(), room}; }
+
+  weft::result<void> load(fragile& f, kv_cache& cache) const {
+    return load_documents(f.there, cache, plan, blocks);
+  }
+  weft::result<void> load_layers(fragile& f, kv_cache& cache, std::vector<float>& logits) const {
+    return prefill_while_loading(
+        f.there, cache, plan, blocks, [](std::uint32_t) { return weft::result<void>{}; }, logits);
+  }
+  void check_answer(fragile& f, kv_cache& cache) const {
+    std::vector<float> found(expected.size());
+    REQUIRE(prefill(f.there, cache, plan, found));
+    CHECK(distance(expected, found) <= tolerance);
+  }
+
+  std::vector<token_id> opening = some_tokens(3, 1), text = some_tokens(36, 2), question = some_tokens(5, 4);
+  stored_document document;
+  std::vector<document_blocks> blocks;
+  weft::policies::stitch_plan plan;
+  std::vector<float> expected;
 };
 
 void check_told(const weft::result<void>& outcome) {
@@ -198,4 +246,38 @@ TEST_CASE("a model that cannot be brought to a device is no model, and keeps no 
     CHECK(refused.error().code == errc::internal);
     CHECK(device.sizes().free_bytes == device.sizes().total_bytes);
   }
+}
+
+TEST_CASE("documents that fail to come to a device out of blocks are uploaded by the pass") {
+  fragile f;
+  const stored_prompt prompt(f);
+  auto counted = prompt.empty(f);
+  const auto works = f.works([&] { REQUIRE(prompt.load(f, counted)); });
+  REQUIRE(works > 10);
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    auto cache = prompt.empty(f);
+    f.device().fail_at(n, failing::once);
+    REQUIRE(prompt.load(f, cache));
+    prompt.check_answer(f, cache);
+  }
+}
+
+TEST_CASE("a layered load that fails anywhere says so and leaves an empty cache") {
+  fragile f;
+  const stored_prompt prompt(f);
+  std::vector<float> found(prompt.expected.size());
+  auto counted = prompt.empty(f);
+  const auto works = f.works([&] { REQUIRE(prompt.load_layers(f, counted, found)); });
+  const auto free_bytes = f.device().sizes().free_bytes;
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    auto cache = prompt.empty(f);
+    f.device().fail_at(n, failing::once);
+    check_told(prompt.load_layers(f, cache, found));
+    CHECK(cache.rows(0, 0) == 0);
+    REQUIRE(prompt.load_layers(f, cache, found));
+    CHECK(distance(prompt.expected, found) <= tolerance);
+  }
+  CHECK(f.device().sizes().free_bytes == free_bytes);
 }

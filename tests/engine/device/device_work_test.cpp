@@ -112,3 +112,37 @@ TEST_CASE("a document that is encoded on a device comes back once") {
   CHECK(counts.downloads == shape.layers);
   CHECK(counts.download_bytes == rows_bytes);
 }
+
+TEST_CASE("a pass uploads nothing of documents that came to the device out of blocks") {
+  counted c;
+  auto staged = c.cache();
+  auto uploaded = c.cache();
+  std::vector<float> logits(c.cpu.config().vocab_size);
+  REQUIRE(load_documents(c.there, staged, c.plan, c.blocks));
+  REQUIRE(load_documents(c.cpu, uploaded, c.plan, c.blocks));
+  const auto passing = [&](kv_cache& cache) {
+    return c.counts_of([&] { REQUIRE(prefill(c.there, cache, c.plan, logits)); });
+  };
+  const auto shape = c.cpu.cache_shape();
+  const std::size_t row_bytes = 2 * (shape.row_bytes() + sizeof(std::int32_t));
+  // With the places of the question's rows, which are new.
+  CHECK(passing(uploaded).upload_bytes ==
+        passing(staged).upload_bytes + c.plan.prompt_tokens * shape.layers * shape.kv_heads * row_bytes);
+}
+
+TEST_CASE("the first layers are computed before the last ones are on their way") {
+  counted c;
+  auto cache = c.cache();
+  auto& device = dynamic_cast<host_device&>(*c.on->memory);
+  std::vector<float> logits(c.cpu.config().vocab_size);
+  std::vector<std::uint64_t> waits;
+  REQUIRE(prefill_while_loading(
+      c.there, cache, c.plan, c.blocks,
+      [&](std::uint32_t) -> weft::result<void> {
+        waits.push_back(device.counts().waits);
+        return {};
+      },
+      logits));
+  REQUIRE(waits.size() == c.cpu.config().layers);
+  CHECK(waits.front() == waits.back());  // nobody waited for the device in between
+}

@@ -37,6 +37,24 @@ inline void check_copies(device& d) {
   CHECK(std::equal(back.begin() + 110, back.end(), pinned.data() + 110));
 }
 
+// One stream goes on behind another, which nobody waits for.
+inline void check_order(device& d) {
+  const auto first = value_of(d.make_stream());
+  const auto second = value_of(d.make_stream());
+  const auto there = value_of(d.allocate(1000, "bytes of a test"));
+  const std::vector<std::byte> sent(1000, std::byte{3}), later(1000, std::byte{4});
+  std::vector<std::byte> back(1000);
+  first->upload(there.data(), sent.data(), sent.size());
+  second->after(*first);
+  second->download(back.data(), there.data(), back.size());
+  REQUIRE(second->wait());
+  CHECK(back == sent);
+  first->upload(there.data(), later.data(), later.size());
+  REQUIRE(first->wait());
+  second->after(*first);
+  REQUIRE(second->wait());
+}
+
 inline void check_memory(device& d) {
   const auto whole = d.sizes();
   CHECK(whole.free_bytes <= whole.total_bytes);

@@ -15,6 +15,7 @@ TEST_CASE("a CUDA device copies in order and refuses what it has not") {
   REQUIRE_MESSAGE(opened.has_value(), opened.error().context);
   CHECK((*opened)->name().starts_with("cuda:0"));
   check_copies(**opened);
+  check_order(**opened);
   check_memory(**opened);
   check_recordings(**opened);
 }

@@ -18,6 +18,59 @@ TEST_CASE("copies arrive in order") {
   check_copies(*host_device::make(some_bytes));
 }
 
+TEST_CASE("a stream goes on behind another") {
+  check_order(*host_device::make(some_bytes));
+}
+
+TEST_CASE("a stream that goes on behind one that fails, fails") {
+  const auto d = host_device::make(some_bytes);
+  const auto first = value_of(d->make_stream());
+  const auto second = value_of(d->make_stream());
+  bool done = false;
+  run_on_host(*first, [](const host_device&) { throw std::runtime_error("a kernel fails"); });
+  second->after(*first);
+  run_on_host(*second, [&](const host_device&) { done = true; });
+  run_on_host(*first, [&](const host_device&) { FAIL("behind what failed"); });
+  const auto outcome = second->wait();
+  REQUIRE(!outcome);
+  CHECK(outcome.error().context.find("a kernel fails") != std::string::npos);
+  CHECK(!done);
+  CHECK(!first->wait());
+  second->after(*first);
+  CHECK(second->wait());
+}
+
+TEST_CASE("work is counted, and fails where it is told to") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  const auto there = value_of(d->allocate(64, "bytes of a test"));
+  std::byte here[64] = {};
+  const auto three = [&] {
+    stream->upload(there.data(), here, 64);
+    run_on_host(*stream, [](const host_device&) {});
+    stream->download(here, there.data(), 8);
+    return stream->wait().has_value();
+  };
+  CHECK(three());
+  const auto counts = d->counts();
+  CHECK(counts.uploads == 1);
+  CHECK(counts.upload_bytes == 64);
+  CHECK(counts.downloads == 1);
+  CHECK(counts.download_bytes == 8);
+  CHECK(counts.kernels == 1);
+  CHECK(counts.waits == 1);
+  CHECK(counts.works() == 3);
+  d->fail_at(4, failing::once);
+  CHECK(three());
+  CHECK(!three());
+  CHECK(three());
+  d->fail_at(0, failing::from_then_on);
+  CHECK(!three());
+  CHECK(!three());
+  d->fail_no_more();
+  CHECK(three());
+}
+
 TEST_CASE("memory that is not there is refused with what is free") {
   check_memory(*host_device::make(some_bytes));
 }

@@ -133,6 +133,7 @@ class forward_observer {
   }
 };
 
+class block_stage;
 class weight_source;
 
 class runner {
@@ -161,6 +162,10 @@ class runner {
   // What rows from the pool are rotated with, and on which threads: between calls of `forward` only.
   std::span<const float> rope_frequencies() const;
   kernels::thread_pool& threads();
+
+  // What brings rows of blocks to the device that the model runs on, or null on the CPU. Between calls of
+  // `forward`, and for an observer before its rows.
+  block_stage* stage();
 
   // What the forward pass calls attention with, and what it multiplies a query head's result with: W_O e_i
   // for the head's i-th channel, [head_dim][hidden_size]. The latter between calls of `forward` only.

@@ -3,12 +3,19 @@
 
 #include <weft/device/device.hpp>
 
+#include <span>
+
 struct CUstream_st;
 
 namespace weft::device {
 
 // `unsupported` in a build without CUDA, and where there is no device of this number: says which there are.
 result<std::shared_ptr<device>> open_cuda(unsigned number);
+
+// The host's memory, on whole pages, that copies of every CUDA device read and write while the program goes
+// on, as long as the object or a copy of it lives. Elsewhere a copy goes through a buffer of CUDA's own.
+using pinned_range = std::shared_ptr<const void>;
+result<pinned_range> pin(std::span<std::byte> bytes);
 
 // Of a stream that an open_cuda device made, for kernels: its device is the thread's current one then.
 CUstream_st* cuda_handle(stream& s);
