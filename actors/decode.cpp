@@ -53,7 +53,8 @@ result<policies::stitch_plan> plan_of(const asking& job) {
   return policies::plan_stitch(job.policy, {.opening = job.opening,
                                             .documents = documents,
                                             .question = job.question_tokens,
-                                            .inserted = job.links});
+                                            .inserted = job.links,
+                                            .texts = job.texts});
 }
 
 // -- from the cache to the answer --
@@ -289,7 +290,8 @@ void open_session(self_pointer self, const asking_ptr& job) {
     return give_up(self, job,
                    {errc::invalid_argument, "the prompt has " + std::to_string(prompt) +
                                                 " tokens, the model's context is " + std::to_string(longest) +
-                                                "; ask about fewer documents or shorten the question"});
+                                                "; ask about fewer documents or shorten the " +
+                                                (job->texts.empty() ? "question" : "question or the texts")});
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return open_sparsely(self, job);
@@ -327,6 +329,32 @@ void take_manifests(self_pointer self, const asking_ptr& job, std::vector<result
   open_session(self, job);
 }
 
+// By their places among the documents.
+result<std::vector<std::vector<engine::token_id>>> text_tokens(const model_context& context,
+                                                               const question& asked) {
+  std::vector<std::vector<engine::token_id>> places;
+  if (asked.texts.empty()) return places;
+  if (asked.retrieve > 0)
+    return fail(
+        errc::invalid_argument,
+        "documents that are chosen have no places that a text could be put between; name the documents, "
+        "or put the text into the question or the system text");
+  places.resize(asked.documents.size() + 1);
+  for (std::size_t i = 0; i < asked.texts.size(); ++i) {
+    const auto& [place, text] = asked.texts[i];
+    if (text.empty())
+      return fail(errc::invalid_argument,
+                  "text " + std::to_string(i + 1) + " of the prompt is empty; leave it out");
+    if (place >= places.size())
+      return fail(errc::invalid_argument, "text " + std::to_string(i + 1) + " stands behind " +
+                                              std::to_string(place) + " documents and the prompt has " +
+                                              std::to_string(asked.documents.size()));
+    const auto tokens = context.format.document(context.tokens, text);
+    places[place].insert(places[place].end(), tokens.begin(), tokens.end());
+  }
+  return places;
+}
+
 result<void> prepare(self_pointer self, asking& job) {
   const auto& context = *self->state.parts.context;
   if (job.asked.text.empty()) return fail(errc::invalid_argument, "the question is empty");
@@ -360,6 +388,9 @@ result<void> prepare(self_pointer self, asking& job) {
   const auto judging = judging_of(job.asked, job.policy, self->state.parts.grouped);
   if (!judging) return tl::make_unexpected(judging.error());
   job.judging = *judging;
+  auto texts = text_tokens(context, job.asked);
+  if (!texts) return tl::make_unexpected(texts.error());
+  job.texts = std::move(*texts);
   job.opening = context.format.opening(context.tokens, job.asked.system);
   job.question_tokens = context.format.question(context.tokens, job.asked.text);
   job.started = self->state.parts.clock();

@@ -45,6 +45,7 @@ struct asking {
   std::vector<engine::token_id> opening;
   std::vector<engine::token_id> question_tokens;
   std::vector<std::vector<engine::token_id>> links;  // by document; empty: none
+  std::vector<std::vector<engine::token_id>> texts;  // in front of each document, and behind all; empty: none
   std::vector<manifest_ptr> documents;
   std::vector<std::uint32_t> bands;  // by document: how many of them are loaded
   std::vector<bool> stored;          // by document: its blocks came out of the pool

@@ -1,3 +1,4 @@
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/engine/generation.hpp>
 #include <weft/engine/pruned_decoding.hpp>
 #include <weft/engine/sparse_context.hpp>
@@ -21,8 +22,8 @@ bool is_full(const kv_cache& cache) {
 result<void> check(const sampling& sampled) {
   if (!(sampled.temperature >= 0) || !(sampled.top_p > 0 && sampled.top_p <= 1))
     return fail(errc::invalid_argument,
-                "temperature " + std::to_string(sampled.temperature) + " and top_p " +
-                    std::to_string(sampled.top_p) +
+                "temperature " + shortest_decimal(sampled.temperature) + " and top_p " +
+                    shortest_decimal(sampled.top_p) +
                     " are wrong; a temperature is at least 0, top_p above 0 and at most 1");
   return {};
 }

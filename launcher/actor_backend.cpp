@@ -1,13 +1,12 @@
 #include "actor_backend.hpp"
 
 #include <weft/actors/errors.hpp>
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/policies/bands.hpp>
 
 #include <caf/event_based_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +14,8 @@
 #include <optional>
 #include <stop_token>
 #include <utility>
+#include <variant>
+#include <vector>
 
 namespace weft::launcher {
 
@@ -110,10 +111,28 @@ std::uint32_t millionths(double value) {
 
 constexpr double default_sparse_ratio = 0.25;
 
+std::vector<id128> documents_of(const ask_request& r) {
+  auto documents = r.documents;
+  for (const auto& part : r.parts)
+    if (const auto* document = std::get_if<id128>(&part)) documents.push_back(*document);
+  return documents;
+}
+
+std::vector<actors::text_between> texts_of(const ask_request& r) {
+  std::vector<actors::text_between> texts;
+  std::uint32_t documents = 0;
+  for (const auto& part : r.parts)
+    if (const auto* text = std::get_if<std::string>(&part))
+      texts.push_back({documents, *text});
+    else
+      ++documents;
+  return texts;
+}
+
 actors::question to_message(const ask_request& r) {
   return {.text = r.question,
           .system = r.system,
-          .documents = r.documents,
+          .documents = documents_of(r),
           .stitch = r.stitch,
           .max_tokens = r.max_tokens,
           .temperature_millionths = millionths(r.temperature),
@@ -126,7 +145,8 @@ actors::question to_message(const ask_request& r) {
           .stride = r.stride,
           .scale = r.scale,
           .judge = r.judge,
-          .threshold_millionths = std::llround(r.threshold.value_or(0) * 1e6)};
+          .threshold_millionths = std::llround(r.threshold.value_or(0) * 1e6),
+          .texts = texts_of(r)};
 }
 
 std::chrono::milliseconds time_left(const call_context& context) {
@@ -140,7 +160,7 @@ std::optional<error> refuse_unserved(const ask_request& r) {
                  "a sparse ratio says how many blocks a retrieval policy chooses; name one, such as "
                  "kvstar_ahead, or leave the ratio out"};
   if (r.sparse_ratio && !(*r.sparse_ratio > 0 && *r.sparse_ratio <= 1))
-    return error{errc::invalid_argument, "sparse ratio " + fmt::format("{}", *r.sparse_ratio) +
+    return error{errc::invalid_argument, "sparse ratio " + shortest_decimal(*r.sparse_ratio) +
                                              " is not in (0, 1]; 0.25 attends a quarter of the blocks"};
   if (r.retrieval.empty() && (r.stride > 0 || !r.scale.empty()))
     return error{errc::invalid_argument, "a stride and a scale belong to a retrieval policy; name one"};

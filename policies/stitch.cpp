@@ -32,6 +32,9 @@ result<void> check_insertions(const stitch_policy& policy, const prompt_parts& p
 result<void> check(const stitch_policy& policy, const prompt_parts& parts) {
   if (parts.question.empty()) return refuse("the question has no tokens; a prompt needs at least one");
   if (auto fit = check_insertions(policy, parts); !fit) return fit;
+  if (!parts.texts.empty() && parts.texts.size() != parts.documents.size() + 1)
+    return refuse("the prompt has " + std::to_string(parts.documents.size()) + " documents and texts at " +
+                  std::to_string(parts.texts.size()) + " places; there is one place more than documents");
   std::uint64_t total = std::uint64_t{parts.opening.size()} + parts.question.size();
   for (std::size_t i = 0; i < parts.documents.size(); ++i) {
     if (parts.documents[i].tokens.empty())
@@ -39,6 +42,8 @@ result<void> check(const stitch_policy& policy, const prompt_parts& parts) {
     total += parts.documents[i].tokens.size();
   }
   for (const auto& tokens : parts.inserted)
+    total += tokens.size();
+  for (const auto& tokens : parts.texts)
     total += tokens.size();
   if (total > std::numeric_limits<std::int32_t>::max())
     return refuse("a prompt of " + std::to_string(total) + " tokens is too long; ask with fewer documents");
@@ -68,11 +73,12 @@ std::vector<bool> forced_rows(const stitch_policy& policy, const prompt_parts& p
   std::vector<bool> forced(document_rows,
                            policy.kind == stitch_kind::full || policy.kind == stitch_kind::blend);
   if (policy.kind == stitch_kind::epic) {
+    const bool first_of_all = parts.opening.empty() && (parts.texts.empty() || parts.texts.front().empty());
     std::size_t first_row = 0;
     for (std::size_t i = 0; i < parts.documents.size(); ++i) {
       const std::size_t tokens = parts.documents[i].tokens.size();
       // Nothing stands before it, so its rows are those of a causal prefill already.
-      const bool exempt = i == 0 && parts.opening.empty();
+      const bool exempt = i == 0 && first_of_all;
       const auto begin = forced.begin() + static_cast<std::ptrdiff_t>(first_row);
       std::fill_n(begin, exempt ? 0 : std::min<std::size_t>(policy.tokens, tokens), true);
       first_row += tokens;
@@ -161,11 +167,16 @@ result<stitch_plan> plan_stitch(const stitch_policy& policy, const prompt_parts&
   planner planning(parts.positions);
   planning.compute(parts.opening, row_origin::opening);
   auto flags = forced.begin();
+  const auto compute_text = [&](std::size_t place) {
+    if (!parts.texts.empty()) planning.compute(parts.texts[place], row_origin::text);
+  };
   for (std::size_t i = 0; i < parts.documents.size(); ++i) {
+    compute_text(i);
     planning.place(parts.documents[i], flags, compared);
     flags += static_cast<std::ptrdiff_t>(parts.documents[i].tokens.size());
     if (!parts.inserted.empty()) planning.compute(parts.inserted[i], row_origin::inserted);
   }
+  compute_text(parts.documents.size());
   stitch_plan plan = planning.finish(parts.question);
   if (compared && document_rows > 0) {
     plan.selector = {policy.layer, selected_rows(policy, document_rows)};

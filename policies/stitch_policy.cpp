@@ -1,3 +1,4 @@
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/policies/stitch_policy.hpp>
 
 #include <array>
@@ -173,7 +174,7 @@ std::vector<std::string> split_policy_names(std::string_view list) {
 
 result<std::uint32_t> share_millionths_of(double share) {
   if (!(share >= 0 && share <= 1))
-    return fail(errc::invalid_argument, "a share of " + std::to_string(share) + " is not from 0 to 1");
+    return fail(errc::invalid_argument, "a share of " + shortest_decimal(share) + " is not from 0 to 1");
   return static_cast<std::uint32_t>(std::llround(share * whole_millionths));
 }
 

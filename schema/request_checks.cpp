@@ -1,9 +1,13 @@
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/schema/request_checks.hpp>
 
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 
 namespace weft::schema {
 namespace {
@@ -19,7 +23,7 @@ std::string larger_than(std::string_view what, std::uint64_t bytes, std::size_t 
 
 result<void> check_ratio(std::optional<double> ratio) {
   if (ratio && !(*ratio > 0 && *ratio <= 1))
-    return refuse("ratio " + std::to_string(*ratio) + " is not in (0, 1]; 0.25 keeps a quarter");
+    return refuse("ratio " + shortest_decimal(*ratio) + " is not in (0, 1]; 0.25 keeps a quarter");
   return {};
 }
 
@@ -54,8 +58,9 @@ result<void> check_sampling(const ask_request& r) {
     return refuse("max_tokens " + std::to_string(r.max_tokens) + " is not in 1 .. " +
                   std::to_string(limits::max_tokens));
   if (!std::isfinite(r.temperature) || r.temperature < 0)
-    return refuse("the temperature must be 0 (greedy) or more");
-  if (!(r.top_p > 0 && r.top_p <= 1)) return refuse("top_p must be in (0, 1]");
+    return refuse("temperature " + shortest_decimal(r.temperature) + " must be 0 (greedy) or more");
+  if (!(r.top_p > 0 && r.top_p <= 1))
+    return refuse("top_p " + shortest_decimal(r.top_p) + " is not in (0, 1]; 1 chooses among all tokens");
   return {};
 }
 
@@ -63,12 +68,39 @@ result<void> check_judge(const ask_request& r) {
   if (auto ok = check_name("the name of who judges rows", r.judge); !ok) return ok;
   if (r.judge.empty() == !r.threshold.has_value()) {
     if (!r.threshold || std::abs(*r.threshold) <= limits::threshold) return {};
-    return refuse("a threshold of " + std::to_string(*r.threshold) +
+    return refuse("a threshold of " + shortest_decimal(*r.threshold) +
                   " is no logarithm of a score; thresholds lie between -1000 and 1000, -6 is a usual one");
   }
   return refuse(r.threshold
                     ? "a threshold belongs to a surrogate that judges rows; name kvzap_linear or kvzap_mlp"
                     : "`" + r.judge + "` judges rows by a threshold; give one, -6 is a usual one");
+}
+
+// Texts are read along with the rest of the request: all of them together are as large as one may be.
+result<void> check_parts(const ask_request& r) {
+  if (r.parts.empty()) return {};
+  if (!r.documents.empty())
+    return refuse("documents are in one list, or among the parts of the prompt, not in both");
+  if (r.retrieve > 0)
+    return refuse(
+        "documents that are chosen have no places that a text could be put between; name the documents, or "
+        "put "
+        "the text into the question or the system text");
+  if (r.parts.size() > limits::documents)
+    return refuse("a prompt of " + std::to_string(r.parts.size()) + " documents and texts; at most " +
+                  std::to_string(limits::documents) + " are taken");
+  std::size_t texts = 0;
+  std::uint64_t bytes = 0;
+  for (const auto& part : r.parts)
+    if (const auto* text = std::get_if<std::string>(&part)) {
+      ++texts;
+      bytes += text->size();
+      if (text->empty())
+        return refuse("text " + std::to_string(texts) + " of the prompt is empty; leave it out");
+    }
+  if (bytes <= limits::prompt_bytes) return {};
+  return refuse(larger_than(texts == 1 ? "the text" : "all texts together", bytes, limits::prompt_bytes) +
+                "; ingest what is long as a document");
 }
 
 }  // namespace
@@ -103,6 +135,7 @@ result<void> check_ask(const ask_request& r) {
                   std::to_string(limits::documents) + " are taken");
   if (r.retrieve > 0 && !r.documents.empty())
     return refuse("documents are either named or chosen; leave out the ids or the number to choose");
+  if (auto ok = check_parts(r); !ok) return ok;
   if (auto ok = check_ratio(r.ratio); !ok) return ok;
   return check_sampling(r);
 }

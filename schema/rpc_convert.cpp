@@ -187,6 +187,19 @@ void write(const ingest_request& value, wire::IngestRequest::Builder to) {
   if (!value.codecs.empty()) texts(value.codecs, to.initCodecs(count(value.codecs)));
 }
 
+// Of a kind that came later nothing is known: an empty text, which is refused as such.
+static prompt_part read(wire::PromptPart::Reader from) {
+  if (from.isDocument()) return read(from.getDocument());
+  return from.isText() ? to_string(from.getText()) : std::string();
+}
+
+static void write(const prompt_part& value, wire::PromptPart::Builder to) {
+  if (const auto* document = std::get_if<id128>(&value))
+    write(*document, to.initDocument());
+  else
+    to.setText(to_data(std::get<std::string>(value)));
+}
+
 ask_request read(wire::GenerateRequest::Reader from) {
   ask_request value;
   value.question = to_string(from.getQuestion());
@@ -205,6 +218,8 @@ ask_request read(wire::GenerateRequest::Reader from) {
   value.scale = text(from.getScale());
   value.judge = text(from.getJudge());
   if (!std::isnan(from.getThreshold())) value.threshold = from.getThreshold();
+  for (const auto part : from.getParts())
+    value.parts.push_back(read(part));
   return value;
 }
 
@@ -225,6 +240,10 @@ void write(const ask_request& value, wire::GenerateRequest::Builder to) {
   if (!value.scale.empty()) to.setScale(text(value.scale));
   if (!value.judge.empty()) to.setJudge(text(value.judge));
   if (value.threshold) to.setThreshold(*value.threshold);
+  if (value.parts.empty()) return;
+  auto parts = to.initParts(count(value.parts));
+  for (auto i = 0u; i < parts.size(); ++i)
+    write(value.parts[i], parts[i]);
 }
 
 token_piece read(wire::TokenPiece::Reader from) {

@@ -139,6 +139,14 @@ struct GenerateRequest {
   scale @13 :Text;                # what its products are divided by; empty: not given
   judge @14 :Text;                # surrogate that judges rows of question and answer; empty: all of them stay
   threshold @15 :Float64 = nan;   # in ln(kvzip_plus): rows that it gives less go; not a number: not given
+  parts @16 :List(PromptPart);    # what stands between system text and question; empty: `documents`
+}
+
+struct PromptPart {
+  union {
+    document @0 :Id128;
+    text @1 :Data;  # computed where it stands
+  }
 }
 
 struct GenerateResult {

@@ -8,6 +8,10 @@
 
 #include <iomanip>
 #include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace weft::launcher {
 namespace {
@@ -15,6 +19,9 @@ namespace {
 struct ask_options {
   client::ask_request request;
   std::vector<std::string> documents;
+  std::vector<std::string> texts;
+  CLI::Option* document_option = nullptr;
+  CLI::Option* text_option = nullptr;
   bool stats = false;
   std::shared_ptr<gateway_options> gateway;
 };
@@ -54,12 +61,38 @@ void print_stats(const client::ask_result& answer) {
               << s->blocks_lost << " blocks lost, " << s->cache_bytes << " bytes of KV cache" << std::endl;
 }
 
-int ask(client::connection& cluster, const ask_options& options, const command_context& context) {
+// Whether each part of the prompt is a text: as they come on the command line.
+std::vector<bool> order_of(const CLI::App& command, const ask_options& options) {
+  std::vector<bool> is_text;
+  for (const auto* option : command.parse_order())
+    if (option == options.document_option || option == options.text_option)
+      is_text.push_back(option == options.text_option);
+  return is_text;
+}
+
+// Documents alone are a list of ids, as they are to clusters that know of no texts.
+void place_parts(client::ask_request& request, std::vector<id128> documents, std::vector<std::string> texts,
+                 const std::vector<bool>& is_text) {
+  if (texts.empty()) {
+    request.documents = std::move(documents);
+    return;
+  }
+  auto document = documents.begin();
+  auto text = texts.begin();
+  for (const bool next_is_text : is_text)
+    if (next_is_text)
+      request.parts.emplace_back(std::move(*text++));
+    else
+      request.parts.emplace_back(*document++);
+}
+
+int ask(client::connection& cluster, const ask_options& options, const std::vector<bool>& is_text,
+        const command_context& context) {
   const auto how = deadline_of(*options.gateway);
   const auto documents = find_documents(cluster, options.documents, how);
   if (!documents) return report_call(cluster, documents.error());
   auto request = options.request;
-  request.documents = *documents;
+  place_parts(request, *documents, options.texts, is_text);
 
   client::token_callback stream;
   bool begun = false;
@@ -81,9 +114,17 @@ int ask(client::connection& cluster, const ask_options& options, const command_c
 void add_request_options(CLI::App& command, ask_options& options) {
   auto& request = options.request;
   command.add_option("QUESTION", request.question, "what to ask")->required();
-  command
-      .add_option("-d,--document", options.documents, "ids or names of documents, in the order of the prompt")
-      ->type_name("ID");
+  options.document_option = command
+                                .add_option("-d,--document", options.documents,
+                                            "ids or names of documents, in the order of the prompt")
+                                ->type_name("ID");
+  options.text_option =
+      command
+          .add_option(
+              "--text", options.texts,
+              "text between the documents, where it stands among them on the command line; may be repeated")
+          ->type_name("TEXT")
+          ->allow_extra_args(false);
   command.add_option("--system", request.system, "text before the documents")->type_name("TEXT");
   command
       .add_option(
@@ -151,12 +192,21 @@ void add_ask_command(CLI::App& app, command_context& context) {
   auto options = std::make_shared<ask_options>();
   add_request_options(*command, *options);
   options->gateway = add_gateway_options(*command);
-  on_run(command, context, [options, &context] {
+  on_run(command, context, [options, command, &context] {
     if (options->request.question.empty()) return report_wrong_use("the question is empty; ask something");
     if (options->request.retrieve > 0 && !options->documents.empty())
       return report_wrong_use("--retrieve chooses among all documents; leave out --document, or --retrieve");
-    return with_cluster(*options->gateway,
-                        [&](client::connection& cluster) { return ask(cluster, *options, context); });
+    if (options->request.retrieve > 0 && !options->texts.empty())
+      return report_wrong_use(
+          "documents that --retrieve chooses have no places that --text could stand between; name them with "
+          "--document, or put the text into the question or --system");
+    const auto is_text = order_of(*command, *options);
+    // What CLI11 takes for a list, such as [a,b], is several documents under one option.
+    if (is_text.size() != options->documents.size() + options->texts.size())
+      return report_wrong_use("give each document by itself: --document A --document B");
+    return with_cluster(*options->gateway, [&](client::connection& cluster) {
+      return ask(cluster, *options, is_text, context);
+    });
   });
 }
 

@@ -1,5 +1,6 @@
 #include "adaptive_suite.hpp"
 
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/engine/adaptive/session.hpp>
 #include <weft/launcher/study/pool_passive_store.hpp>
 
@@ -267,7 +268,7 @@ int run_adaptive_suite(const eval_input& input, const adaptive_suite_options& op
                        const std::filesystem::path& report_folder, const command_context& context) {
   for (const double ratio : options.ratios)
     if (!(ratio > 0 && ratio <= 1))
-      return report_wrong_use("--ratio " + std::to_string(ratio) +
+      return report_wrong_use("--ratio " + shortest_decimal(ratio) +
                               " is no share of rows; give one above 0, up to 1");
   if (options.ratios.empty()) return report_wrong_use("--ratio names no budget; give one above 0, up to 1");
   for (const auto& name : options.methods) {

@@ -1,3 +1,4 @@
+#include <weft/base/shortest_decimal.hpp>
 #include <weft/policies/retrieval/options.hpp>
 
 #include <array>
@@ -36,7 +37,7 @@ result<void> wrong(const std::string& what) {
 
 result<void> check_share(const char* name, double share) {
   if (share > 0 && share <= 1) return {};
-  return wrong(std::string{name} + " is " + std::to_string(share) + "; it must be above 0 and at most 1");
+  return wrong(std::string{name} + " is " + shortest_decimal(share) + "; it must be above 0 and at most 1");
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ struct prompt {
   std::vector<std::vector<token_id>> documents{some_tokens(70, 2), some_tokens(33, 3), some_tokens(64, 4)};
   std::vector<token_id> question = some_tokens(9, 5);
   std::vector<std::vector<token_id>> links = {};  // nothing, or a list behind every document
+  std::vector<std::vector<token_id>> texts = {};  // nothing, or a list before every document and behind all
 
   stitch_plan plan(stitch_policy policy, std::vector<bool> stored = {true, true, true},
                    position_mode positions = position_mode::prompt) const {
@@ -37,6 +38,7 @@ struct prompt {
                                      .documents = parts,
                                      .question = question,
                                      .inserted = links,
+                                     .texts = texts,
                                      .positions = positions});
     REQUIRE_MESSAGE(made.has_value(), made.error().context);
     return *made;
@@ -47,7 +49,9 @@ struct prompt {
 // first.
 std::vector<prompt> prompts() {
   prompt twice{.opening = {}, .documents = {some_tokens(33, 3), some_tokens(17, 9), some_tokens(33, 3)}};
-  return {prompt{}, twice};
+  prompt mixed{.documents = twice.documents};
+  mixed.texts = {some_tokens(11, 30), {}, some_tokens(5, 31), some_tokens(7, 32)};
+  return {prompt{}, twice, mixed};
 }
 
 std::vector<float> stitched(runner& model, const prompt& text, const stitch_plan& plan, kv_cache& cache,
@@ -74,11 +78,16 @@ std::vector<float> stitched(runner& model, const prompt& text, const stitch_plan
 row_batch whole_prompt(const prompt& text, bool masked) {
   row_batch batch;
   add_rows(batch, text.opening, 0);
+  const auto add_text = [&](std::size_t place) {
+    if (!text.texts.empty()) add_rows(batch, text.texts[place], static_cast<std::int32_t>(batch.size()));
+  };
   for (std::size_t i = 0; i < text.documents.size(); ++i) {
+    add_text(i);
     add_rows(batch, text.documents[i], static_cast<std::int32_t>(batch.size()),
              masked ? static_cast<std::int32_t>(i + 1) : 0);
     if (!text.links.empty()) add_rows(batch, text.links[i], static_cast<std::int32_t>(batch.size()));
   }
+  add_text(text.documents.size());
   add_rows(batch, text.question, static_cast<std::int32_t>(batch.size()));
   return batch;
 }
@@ -169,12 +178,33 @@ TEST_CASE("stitched documents give the logits of a block-masked prefill") {
   }
 }
 
+TEST_CASE("texts among documents see all before them, and what stands behind sees them") {
+  for (const std::string name : {"llama", "qwen3"}) {
+    CAPTURE(name);
+    auto model = load_fixture(name);
+    const prompt text = prompts().back();
+    REQUIRE(!text.texts.empty());
+    kv_cache cache(model.cache_shape(), room);
+    const auto logits = stitched(model, text, text.plan(stitch_policy::none), cache);
+    CHECK(distance(logits, computed_at_once(model, text, true)) <= exact);
+    prompt without = text;
+    without.texts.clear();
+    CHECK(distance(logits, computed_at_once(model, without, true)) > exact);
+    prompt linked = text;
+    linked.links = {some_tokens(2, 20), some_tokens(2, 21), some_tokens(2, 20)};
+    kv_cache behind(model.cache_shape(), room);
+    CHECK(distance(stitched(model, linked, linked.plan(stitch_policy::link(2)), behind),
+                   computed_at_once(model, linked, true)) <= exact);
+  }
+}
+
 TEST_CASE("`full` is an ordinary causal prefill") {
   auto model = load_fixture("llama");
-  const prompt text;
-  kv_cache cache(model.cache_shape(), room);
-  const auto logits = stitched(model, text, text.plan(stitch_policy::full), cache);
-  CHECK(distance(logits, computed_at_once(model, text, false)) <= exact);
+  for (const prompt& text : prompts()) {
+    kv_cache cache(model.cache_shape(), room);
+    const auto logits = stitched(model, text, text.plan(stitch_policy::full), cache);
+    CHECK(distance(logits, computed_at_once(model, text, false)) <= exact);
+  }
 }
 
 TEST_CASE("a single document at the prompt's begin is an ordinary causal prefill") {

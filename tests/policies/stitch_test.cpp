@@ -115,6 +115,62 @@ TEST_CASE("documents are loaded to where they stand, opening and question are co
   CHECK(plan->recomputed_share(4) == 0);
 }
 
+TEST_CASE("texts are computed where they stand: before, between and behind documents, behind their links") {
+  const std::vector<std::int32_t> opening{1}, first{10, 11, 12}, second{20, 21}, question{90};
+  const std::vector<prompt_document> documents{{first}, {second}};
+  const std::vector<std::vector<std::int32_t>> links{{70}, {71}}, texts{{50}, {51, 52}, {53}};
+  const prompt_parts parts{
+      .opening = opening, .documents = documents, .question = question, .inserted = links, .texts = texts};
+  for (const auto& policy : {stitch_policy::none, stitch_policy::link(1)}) {
+    const auto plan = planned(policy, parts);
+    CHECK(plan.documents[0].start_position == 2);
+    CHECK(plan.documents[1].start_position == 8);
+    CHECK(plan.documents[1].segment == 2);
+    CHECK(plan.rows == std::vector<planned_row>{{1, 0, 0, row_origin::opening},
+                                                {50, 1, 0, row_origin::text},
+                                                {70, 5, 0, row_origin::inserted},
+                                                {51, 6, 0, row_origin::text},
+                                                {52, 7, 0, row_origin::text},
+                                                {71, 10, 0, row_origin::inserted},
+                                                {53, 11, 0, row_origin::text},
+                                                {90, 12, 0, row_origin::question}});
+    CHECK(plan.prompt_tokens == 13);
+    CHECK(plan.document_tokens == 5);
+    CHECK(plan.question_rows == 1);
+    CHECK(plan.recomputed_rows == 0);
+  }
+  // A text is no document's row, however many of those a policy computes.
+  for (const auto& policy : {stitch_policy::epic(2), stitch_policy::random(500'000), stitch_policy::full,
+                             stitch_policy::blend(400'000)}) {
+    CAPTURE(name_of(policy));
+    const auto plan = planned(policy, parts);
+    CHECK(positions_of(plan, row_origin::text) == std::vector<std::int32_t>{1, 6, 7, 11});
+    CHECK(plan.prompt_tokens == 13);
+    if (plan.selector) CHECK(plan.selector->rows == 2);
+  }
+  auto wrong = parts;
+  wrong.texts = std::span(texts).first(2);
+  CHECK(refusal(wrong) == errc::invalid_argument);
+}
+
+TEST_CASE("a text alone is context enough, and the first document behind one is not the prompt's begin") {
+  const std::vector<std::int32_t> document{10, 11, 12}, question{90};
+  const std::vector<std::vector<std::int32_t>> alone{{50, 51}}, before{{50}, {}}, behind{{}, {50}};
+  const auto plan =
+      planned(stitch_policy::none, {.opening = {}, .documents = {}, .question = question, .texts = alone});
+  CHECK(plan.rows.size() == 3);
+  CHECK(plan.prompt_tokens == 3);
+  const std::vector<prompt_document> documents{{document}};
+  const auto epic_rows = [&](const std::vector<std::vector<std::int32_t>>& texts) {
+    return positions_of(
+        planned(stitch_policy::epic(2),
+                {.opening = {}, .documents = documents, .question = question, .texts = texts}),
+        row_origin::document);
+  };
+  CHECK(epic_rows(before) == std::vector<std::int32_t>{1, 2});
+  CHECK(epic_rows(behind).empty());
+}
+
 TEST_CASE("a document that is in no reach is encoded by itself, and counts as computed") {
   const std::vector<std::int32_t> first{10, 11, 12}, second{20}, question{90};
   const std::vector<prompt_document> documents{{first, false}, {second}};

@@ -72,6 +72,7 @@ TEST_CASE("every struct of the service keeps its bytes") {
   check_golden<wire::Id128>("id128", id128{0x0123456789abcdef, 0xfedcba9876543210});
   check_golden<wire::DocumentInfo>("document_info", sample_document());
   check_golden<wire::GenerateRequest>("generate_request", sample_question());
+  check_golden<wire::GenerateRequest>("generate_request_mixed", sample_mixed_question());
   check_golden<wire::TokenPiece>("token_piece", sample_token());
   check_golden<wire::GenerateResult>("generate_result", sample_answer());
   check_golden<wire::BlockLayout>("block_layout", sample_layout());
@@ -176,6 +177,11 @@ TEST_CASE("what was released before answers were judged is read as what was mean
   answer.judged_rows = answer.dropped_rows = 0;
   with_message<wire::GenerateResult>(released_bytes("generate_result_4"),
                                      [&](auto from) { CHECK(read(from) == answer); });
+}
+
+TEST_CASE("what was released before texts stood among documents is read as what was meant") {
+  with_message<wire::GenerateRequest>(released_bytes("generate_request_4"),
+                                      [&](auto from) { CHECK(read(from) == sample_question()); });
 }
 
 TEST_CASE("the manifest keeps its bytes") {

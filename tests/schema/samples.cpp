@@ -35,6 +35,14 @@ ask_request sample_question() {
           4,      "head_dim",       "kvzap_mlp", -6.5};
 }
 
+ask_request sample_mixed_question() {
+  auto question = sample_question();
+  question.documents.clear();
+  question.retrieve = 0;
+  question.parts = {id128{5, 6}, "said by \xff", id128{7, 8}, id128{5, 6}, "and later"};
+  return question;
+}
+
 token_piece sample_token() {
   return {-7, "\xc3"};
 }

@@ -10,6 +10,7 @@ manifest sample_manifest();
 document_info sample_document();
 ingest_request sample_ingest();
 ask_request sample_question();
+ask_request sample_mixed_question();
 token_piece sample_token();
 ask_result sample_answer();
 block_layout sample_layout();

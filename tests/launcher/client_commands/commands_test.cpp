@@ -205,6 +205,48 @@ TEST_CASE("an answer is streamed as text, or comes as one JSON document") {
   CHECK(stats.out.find("who?\nfrom storage-1 by shm (posix/memory): 4096 bytes\n") == 0);
 }
 
+TEST_CASE("texts stand among documents as they do on the command line") {
+  const scratch_folder folder;
+  const running_gateway gateway;
+  REQUIRE(run_on(gateway, {"ingest", folder.write("a.txt", "first").string(),
+                           folder.write("b.txt", "second").string()})
+              .code == exit_done);
+  REQUIRE(run_on(gateway, {"ask", "who?", "--document", "a.txt", "b.txt"}).code == exit_done);
+  const auto plain = gateway.backend->last_question();
+  CHECK(plain.parts.empty());
+  REQUIRE(plain.documents.size() == 2);
+  const auto a = plain.documents[0];
+  const auto b = plain.documents[1];
+
+  REQUIRE(run_on(gateway, {"ask", "who?", "--text", "[one, two]", "--document", "a.txt", "--text", "--x",
+                           "-d", "b.txt", "a.txt", "--text=last", "--text", "more"})
+              .code == exit_done);
+  const auto mixed = gateway.backend->last_question();
+  CHECK(mixed.documents.empty());
+  using parts = std::vector<schema::prompt_part>;
+  CHECK(mixed.parts == parts{"[one, two]", a, "--x", b, a, "last", "more"});
+  // One value for each --text: what follows is the question.
+  REQUIRE(run_on(gateway, {"ask", "--text", "alone", "who?"}).code == exit_done);
+  CHECK(gateway.backend->last_question().parts == parts{"alone"});
+
+  const auto empty = run_on(gateway, {"ask", "who?", "--document", "a.txt", "--text", ""});
+  CHECK(empty.code == exit_failed);
+  CHECK(empty.err == "weft: text 1 of the prompt is empty; leave it out\n");
+  const auto chosen = run_on(gateway, {"ask", "who?", "--retrieve", "2", "--text", "note"});
+  CHECK(chosen.code == exit_wrong_use);
+  CHECK(chosen.err.find("name them with --document") != std::string::npos);
+}
+
+TEST_CASE("numbers that are refused are shown as they were given") {
+  const running_gateway gateway;
+  CHECK(run_on(gateway, {"ask", "who?", "--ratio", "0"}).err ==
+        "weft: ratio 0 is not in (0, 1]; 0.25 keeps a quarter\n");
+  CHECK(run_on(gateway, {"ask", "who?", "--top-p", "0"}).err ==
+        "weft: top_p 0 is not in (0, 1]; 1 chooses among all tokens\n");
+  CHECK(run_on(gateway, {"ask", "who?", "--judge", "kvzap_mlp", "--threshold", "-1234.5"})
+            .err.find("a threshold of -1234.5 is") != std::string::npos);
+}
+
 TEST_CASE("status has the keys that others rely on") {
   const running_gateway gateway;
   const auto status = run_on(gateway, {"status", "--json"}).document();

@@ -120,6 +120,22 @@ TEST_CASE("two replicas: the encoding node and a holder are killed, every questi
     REQUIRE(!refused);
     CHECK(refused.error().context.find("trained without link tokens") != std::string::npos);
   }
+  SUBCASE("and a text among documents is read like one, by every policy") {
+    client::ask_request request;
+    request.question = facts[1].question;
+    request.parts = {documents[0], std::string{facts[1].text}, documents[1]};
+    for (const auto* policy : {"none", "epic(4)", "blend(0.2,1)", "random(0.2)", "full"}) {
+      CAPTURE(policy);
+      request.stitch = policy;
+      const auto answer = cluster.client().ask(request);
+      REQUIRE_MESSAGE(answer, to_string(answer.error()));
+      CHECK(answer->answer == facts[1].answer);
+    }
+    request.documents = documents;
+    const auto refused = cluster.client().ask(request);
+    REQUIRE(!refused);
+    CHECK(refused.error().context.find("not in both") != std::string::npos);
+  }
   SUBCASE("kill -9") {
     cluster.signal("prefill", SIGKILL);
     check_all_answers(cluster, documents);

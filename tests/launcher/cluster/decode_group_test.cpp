@@ -55,6 +55,17 @@ class asked_cluster : public running_cluster {
     return client().ask(request);
   }
 
+  // The second fact comes with the question, between the documents of the others.
+  std::string ask_with_text(const std::string& stitch) {
+    client::ask_request request;
+    request.question = questions[1];
+    request.parts = {documents_[0], std::string{texts[1]}, documents_[2]};
+    request.stitch = stitch;
+    const auto answer = client().ask(request);
+    REQUIRE_MESSAGE(answer, to_string(answer.error()));
+    return answer->answer;
+  }
+
   std::string ask(const char* question, const std::string& stitch = {}) {
     const auto answer = try_to_ask(question, stitch);
     REQUIRE_MESSAGE(answer, to_string(answer.error()));
@@ -107,6 +118,8 @@ TEST_CASE("two decode nodes answer together as one does, and one of them fetches
   CHECK(cluster.ask_all() == alone);
   for (const auto* policy : {"full", "epic(4)", "blend(0.2,1)"})
     CHECK(cluster.ask(questions[0], policy) == alone[0]);
+  for (const auto* policy : {"none", "epic(4)", "full"})
+    CHECK(cluster.ask_with_text(policy) == alone[1]);
 
   const auto fetched = [&](const char* node) {
     return cluster.counter(node, "fabric.bytes_in") + cluster.counter(node, "fabric.bytes_viewed");

@@ -138,6 +138,25 @@ TEST_CASE("attending to every block is dense decoding, whatever ranks them") {
       CHECK(sparse.sparse->blocks_lost == 0);
     }
   }
+  // Texts among the documents see the blocks that stay in the pool as well.
+  auto mixed = request_for(about, about.questions[0], "", 0);
+  for (const auto& document : about.documents)
+    if (mixed.parts.size() % 3 == 2)
+      mixed.parts.insert(mixed.parts.end(),
+                         {std::string{"Remark of the editor: nothing is known of it."}, document});
+    else
+      mixed.parts.emplace_back(document);
+  mixed.documents.clear();
+  const auto dense_mixed = answer_to(cluster, mixed);
+  for (const char* policy : {"full", "kvstar", "kvstar_ahead"}) {
+    CAPTURE(policy);
+    mixed.retrieval = policy;
+    mixed.sparse_ratio = 1.0;
+    const auto sparse = answer_to(cluster, mixed);
+    CHECK(sparse.tokens == dense_mixed.tokens);
+    REQUIRE(sparse.sparse);
+    CHECK(sparse.sparse->middle_blocks > 0);
+  }
   for (const char* policy : {"kvstar", "quest", "esa", "kvstar_ahead"}) {
     CAPTURE(policy);
     const auto sparse = answer_to(cluster, request_for(about, about.questions[0], policy, 0.25));

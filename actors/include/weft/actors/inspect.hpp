@@ -59,10 +59,11 @@ WEFT_INSPECT_MESSAGE(locate_reply, x.keys)
 WEFT_INSPECT_MESSAGE(encode_request, x.name, x.tokens, x.importance, x.band_millionths, x.band_codecs)
 WEFT_INSPECT_MESSAGE(document_summary, x.id, x.name, x.tokens, x.blocks, x.bytes, x.holders, x.microseconds,
                      x.pinned, x.importance, x.band_millionths, x.band_bytes, x.served_millionths)
+WEFT_INSPECT(text_between, x.documents_before, x.text)
 WEFT_INSPECT_MESSAGE(question, x.text, x.system, x.documents, x.stitch, x.max_tokens,
                      x.temperature_millionths, x.top_p_millionths, x.seed, x.ratio_millionths, x.retrieval,
                      x.sparse_ratio_millionths, x.retrieve, x.stride, x.scale, x.judge,
-                     x.threshold_millionths)
+                     x.threshold_millionths, x.texts)
 WEFT_INSPECT(transfer_summary, x.holder, x.transport, x.path, x.bytes)
 WEFT_INSPECT(sparse_summary, x.middle_blocks, x.chosen_blocks, x.retrieval_nodes, x.rankings, x.blocks_moved,
              x.late_fetches, x.stale_rankings, x.blocks_lost, x.cache_bytes)

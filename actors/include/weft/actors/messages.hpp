@@ -142,6 +142,12 @@ struct document_summary {
   std::int64_t served_millionths = -1;         // of them the last that is held whole; -1: not looked up
 };
 
+// Text that is computed where it stands among a question's documents.
+struct text_between {
+  std::uint32_t documents_before = 0;
+  std::string text;
+};
+
 struct question {
   std::string text;
   std::string system;
@@ -160,6 +166,7 @@ struct question {
   // Surrogate that judges the rows of question and answer while they are made; empty: all of them stay.
   std::string judge = {};
   std::int64_t threshold_millionths = 0;  // rows that it gives less go
+  std::vector<text_between> texts = {};   // in the order of the prompt
 };
 
 struct transfer_summary {

@@ -1,7 +1,8 @@
 // How documents, a question and an answer become token ids for one model.
 //
 // Prompt: begin, system?, document 1 .. document N, question. A document's ids are a function of its text
-// alone, so that its KV can be reused anywhere. Models with `weft` metadata name their own markers; others
+// alone, so that its KV can be reused anywhere. A text that a question brings along for a place among the
+// documents has the form of one. Models with `weft` metadata name their own markers; others
 // get their chat template's markers (Llama 3, Qwen) or plain text.
 #pragma once
 

@@ -1,10 +1,10 @@
 // How cached documents become one prompt: where each lands, which rows are loaded from the pool and which the
 // engine computes.
 //
-// Prompt: opening, document 1, inserted 1 .. document N, inserted N, question. Segment of document i (from 0)
-// is i + 1, of everything else 0. A row attends to rows at or before its position that have its segment;
-// segment 0 attends to all of them. So a loaded document's keys and values are a function of its tokens
-// alone.
+// Prompt: opening, texts 0, document 1, inserted 1, texts 1 .. document N, inserted N, texts N, question.
+// Segment of document i (from 0) is i + 1, of everything else 0. A row attends to rows at or before its
+// position that have its segment; segment 0 attends to all of them. So a loaded document's keys and values
+// are a function of its tokens alone.
 //
 // The plan is pure data for one executor: rotate and scatter what is loaded to its start position, then
 // compute `rows` in one forward pass, each overwriting its slot. Policies differ in the rows they list, in
@@ -37,8 +37,12 @@ struct prompt_parts {
   std::span<const std::int32_t> opening;  // may be empty
   std::span<const prompt_document> documents;
   std::span<const std::int32_t> question;
-  // Computed tokens behind each document, links or plain text: none at all, or one list for every document.
+  // Computed tokens that belong to each document and stand right behind it, such as links: none at all, or
+  // one list for every document.
   std::span<const std::vector<std::int32_t>> inserted = {};
+  // Plain text, computed where it stands: in front of each document and, as the last, behind all of them.
+  // None at all, or a list for each of these places, which may be empty.
+  std::span<const std::vector<std::int32_t>> texts = {};
   position_mode positions = position_mode::prompt;
 };
 
@@ -59,7 +63,7 @@ struct placed_document {
   std::int32_t end_position() const { return start_position + static_cast<std::int32_t>(tokens); }
 };
 
-enum class row_origin : std::uint8_t { opening, document, inserted, question };
+enum class row_origin : std::uint8_t { opening, document, inserted, question, text };
 
 struct planned_row {
   std::int32_t token = 0;
@@ -94,9 +98,9 @@ struct stitch_plan {
   double recomputed_share(std::uint32_t layers) const;
 };
 
-// Start of document i = opening + all documents and insertions before it. `invalid_argument` for an empty
-// question, an empty document, insertions that do not fit the policy or the documents, and a prompt whose
-// positions do not fit into 31 bits.
+// Start of document i = opening + all documents, insertions and texts before it. `invalid_argument` for an
+// empty question, an empty document, insertions that do not fit the policy or the documents, texts that do
+// not fit the documents, and a prompt whose positions do not fit into 31 bits.
 result<stitch_plan> plan_stitch(const stitch_policy& policy, const prompt_parts& parts);
 
 }  // namespace weft::policies

@@ -8,19 +8,21 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace weft::schema {
 
 // What a server refuses at once. Both sides check before bytes travel.
 struct limits {
-  static constexpr std::size_t text_bytes = 16u << 20;   // of a document
-  static constexpr std::size_t prompt_bytes = 1u << 20;  // of a question, of a system text
-  static constexpr std::size_t name_bytes = 1024;        // of a document, a policy
-  static constexpr std::size_t token_bytes = 1024;       // of the client secret
-  static constexpr std::size_t documents = 4096;         // of one question
-  static constexpr std::size_t keys = 65536;             // of one lookup
-  static constexpr std::size_t bands = 16;               // of a document
+  static constexpr std::size_t text_bytes = 16u << 20;  // of a document
+  static constexpr std::size_t prompt_bytes = 1u
+                                              << 20;  // of a question, a system text, texts among documents
+  static constexpr std::size_t name_bytes = 1024;     // of a document, a policy
+  static constexpr std::size_t token_bytes = 1024;    // of the client secret
+  static constexpr std::size_t documents = 4096;      // of one question, or documents and texts
+  static constexpr std::size_t keys = 65536;          // of one lookup
+  static constexpr std::size_t bands = 16;            // of a document
   static constexpr std::size_t block_bytes = 256u << 20;
   static constexpr std::size_t layout_bytes = 64u << 10;
   static constexpr std::uint32_t max_tokens = 1u << 20;
@@ -64,6 +66,10 @@ struct token_piece {
   friend bool operator==(const token_piece&, const token_piece&) = default;
 };
 
+// Of a prompt between system text and question: a document of the pool, or a text that is computed where it
+// stands.
+using prompt_part = std::variant<id128, std::string>;
+
 struct ask_request {
   std::string question;  // not empty
   std::vector<id128> documents;
@@ -75,12 +81,13 @@ struct ask_request {
   double temperature = 0;  // 0: greedy
   double top_p = 1;
   std::uint64_t seed = 0;
-  std::optional<double> sparse_ratio;  // of the blocks that `retrieval` chooses among
-  std::uint32_t retrieve = 0;          // choose so many documents of the pool; 0: `documents` names them
-  std::uint32_t stride = 0;            // steps of a period of `retrieval`; 0: its default
-  std::string scale;                   // what its products are divided by; empty: its default
-  std::string judge;                   // surrogate that judges rows of question and answer; empty: none go
-  std::optional<double> threshold;     // of `judge`, in ln(kvzip_plus): rows that it gives less go
+  std::optional<double> sparse_ratio;   // of the blocks that `retrieval` chooses among
+  std::uint32_t retrieve = 0;           // choose so many documents of the pool; 0: `documents` names them
+  std::uint32_t stride = 0;             // steps of a period of `retrieval`; 0: its default
+  std::string scale;                    // what its products are divided by; empty: its default
+  std::string judge;                    // surrogate that judges rows of question and answer; empty: none go
+  std::optional<double> threshold;      // of `judge`, in ln(kvzip_plus): rows that it gives less go
+  std::vector<prompt_part> parts = {};  // documents and texts in their order; empty: `documents` are all
 
   friend bool operator==(const ask_request&, const ask_request&) = default;
 };
