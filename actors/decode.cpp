@@ -70,6 +70,8 @@ void answer_with(self_pointer self, const asking_ptr& job, const generate_outcom
   r.cache_bytes = generated.cache_bytes;
   r.judged_rows = generated.judged_rows;
   r.dropped_rows = generated.dropped_rows;
+  r.computed_rows = generated.computed_rows;
+  r.reused_rows = generated.reused_rows;
   r.compute_microseconds = generated.prefill_microseconds + job->encode_microseconds;
   r.ttft_microseconds = before_prefill + generated.prefill_microseconds;
   r.decode_microseconds = generated.decode_microseconds;
@@ -254,6 +256,7 @@ void open_engine(self_pointer self, const asking_ptr& job, session_order order) 
       .then(
           [self, job](const opened_session& opened) {
             job->session = opened.number;
+            job->encode_microseconds += opened.compute_microseconds;
             ++self->state.report.sessions;
             if (job->remote) return load_next_runs(self, job);
             if (!opened.loaded) return load_next(self, job);
@@ -295,9 +298,10 @@ void open_session(self_pointer self, const asking_ptr& job) {
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return open_sparsely(self, job);
-  open_engine(self, job,
-              session_for({job->documents, job->bands, job->plan, job->asked.max_tokens}, context.shape,
-                          !self->state.parts.grouped));
+  open_engine(
+      self, job,
+      session_for({job->documents, job->bands, job->plan, job->asked.max_tokens, job->policy, context.scope},
+                  context.shape, !self->state.parts.grouped));
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <weft/engine/generation.hpp>
 #include <weft/engine/pruned_decoding.hpp>
 #include <weft/engine/question_queries.hpp>
-#include <weft/engine/shared_bases.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
 
@@ -14,8 +13,8 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
-#include "cache_charge.hpp"
 #include "group/rank_lead.hpp"
+#include "prompt_memory.hpp"
 #include "row_judges.hpp"
 
 #include <algorithm>
@@ -36,23 +35,15 @@ namespace {
 // Other ranks look whether they are still wanted each time this one says that it lives.
 constexpr auto beat_interval = std::chrono::milliseconds{250};
 
-// Rows of documents, charged once for as long as anybody refers to them.
-struct charged_base {
-  cache_charge charge;
-  engine::kv_cache rows;
-};
-
 // A question being answered: its cache until it decodes, then what came out so far.
 struct session {
-  std::optional<engine::kv_cache> cache;  // none while its base is being loaded
-  // That this session loads: a cache for each codec, each behind the one before.
-  std::vector<std::shared_ptr<engine::kv_cache>> base;
+  std::optional<engine::kv_cache> cache;  // none before what others read as well is complete
   session_order order;
+  prompt_rows rows;
   caf::typed_response_promise<generate_outcome> promise;
   answer_listener listener;
   generate_outcome outcome;
   std::chrono::steady_clock::time_point first_token;
-  cache_charge charge;        // rows and slots, without the base
   remote_context_ptr remote;  // null: dense
   std::shared_ptr<engine::sparse_context> sparse;
   std::unique_ptr<engine::pruned_decoding> pruning;  // null: all rows stay
@@ -74,13 +65,11 @@ struct engine_state {
   std::optional<engine::surrogates> guessers;     // likewise
   std::optional<engine::repeat_plan> repetition;  // likewise
   std::unordered_map<std::uint64_t, session> sessions;
-  std::optional<engine::shared_bases> bases;
+  std::optional<prompt_memory> memory;
   // Bases that a session loads, and who waits for them.
   std::map<id128, std::vector<waiting_session>> loading;
   std::uint64_t next_session = 1;
   bool stepping = false;
-  std::uint64_t limit_bytes = 0;  // of all sessions' rows; 0: none
-  std::shared_ptr<std::uint64_t> charged_bytes = std::make_shared<std::uint64_t>(0);
   bool may_wait = false;  // for other nodes, in the middle of a step
 };
 
@@ -118,7 +107,7 @@ result<engine::banded_document> encode(engine_state& state, std::span<const engi
 // Where a session's documents go.
 std::vector<engine::kv_cache*> caches_of(session& s) {
   std::vector<engine::kv_cache*> caches;
-  for (const auto& part : s.base)
+  for (const auto& part : s.rows.loading)
     caches.push_back(part.get());
   if (caches.empty()) caches.push_back(&*s.cache);
   return caches;
@@ -226,95 +215,44 @@ void tell(self_pointer self, session& s, engine::token_id token) {
 
 // -- sessions and what they share --
 
-engine::kv_shape shape_in(const engine_state& state, kernels::row_codec coding) {
-  engine::kv_shape shape = state.model->cache_shape();
-  shape.coding = coding;
-  return shape;
-}
-
-std::uint64_t bytes_of(const engine_state& state, std::span<const std::uint32_t> capacity_rows,
-                       kernels::row_codec coding = kernels::row_codec::raw) {
-  const engine::kv_shape shape = shape_in(state, coding);
-  const std::uint64_t rows = std::accumulate(capacity_rows.begin(), capacity_rows.end(), std::uint64_t{0});
-  return rows * 2 * (shape.row_bytes() + shape.row_scales() * sizeof(std::uint16_t));
-}
-
-// Rows that stay for the next question go first where a present one needs their room.
-result<void> make_room(engine_state& state, std::uint64_t bytes) {
-  const auto limit = state.limit_bytes;
-  if (limit == 0) return {};
-  while (bytes + *state.charged_bytes > limit && state.bases->drop_idle()) {
-  }
-  const auto charged = *state.charged_bytes;
-  if (bytes + charged <= limit) return {};
-  return fail(errc::out_of_space,
-              "the question needs " + std::to_string(bytes) + " bytes of KV cache and " +
-                  std::to_string(limit - std::min(limit, charged)) + " of " + std::to_string(limit) +
-                  " are free; ask about fewer documents, or with --retrieval and a lower --sparse-ratio");
-}
-
 std::uint64_t keep(engine_state& state, session s) {
   const auto number = state.next_session++;
   state.sessions.emplace(number, std::move(s));
   return number;
 }
 
-// Behind a base that is complete.
-result<opened_session> open_behind(engine_state& state, const session_order& order,
-                                   std::shared_ptr<const engine::kv_cache> base) {
-  const auto bytes = bytes_of(state, order.capacity_rows);
-  if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
-  session s;
-  s.charge = {state.charged_bytes, bytes};
-  s.cache.emplace(std::move(base), order.capacity_rows);
-  return opened_session{keep(state, std::move(s)), true};
-}
-
-// Rows in one codec, charged, behind those in others.
-std::shared_ptr<engine::kv_cache> base_part(engine_state& state, const base_order::part& part,
-                                            std::shared_ptr<const engine::kv_cache> before) {
-  auto charged = std::make_shared<charged_base>(
-      charged_base{{state.charged_bytes, bytes_of(state, part.capacity_rows, part.coding)},
-                   {std::move(before), shape_in(state, part.coding), part.capacity_rows}});
-  auto* const rows = &charged->rows;
-  return {std::move(charged), rows};
-}
-
-// This session loads the base; others that want it wait.
-result<opened_session> open_loading(engine_state& state, const session_order& order) {
-  const auto own_bytes = bytes_of(state, order.capacity_rows);
-  auto all_bytes = own_bytes;
-  for (const auto& part : order.base->parts)
-    all_bytes += bytes_of(state, part.capacity_rows, part.coding);
-  if (const auto room = make_room(state, all_bytes); !room) return tl::make_unexpected(room.error());
+// Behind rows that are there, or loading some for others.
+result<opened_session> open_sharing(engine_state& state, const session_order& order) {
+  const stopwatch watch;
+  auto rows = state.memory->open(order);
+  if (!rows) return tl::make_unexpected(rows.error());
+  const bool loads = !rows->loading.empty();
+  if (loads) state.loading.try_emplace(order.base->key);
   session s;
   s.order = order;
-  s.charge = {state.charged_bytes, own_bytes};
-  for (const auto& part : order.base->parts)
-    s.base.push_back(base_part(state, part, s.base.empty() ? nullptr : s.base.back()));
-  state.loading.try_emplace(order.base->key);
-  return opened_session{keep(state, std::move(s)), false};
+  s.rows = std::move(*rows);
+  return opened_session{keep(state, std::move(s)), order.base && !loads, watch.microseconds()};
 }
 
 result<opened_session> open_alone(engine_state& state, const session_order& order) {
-  const engine::kv_shape shape = state.model->cache_shape();
-  auto bytes = bytes_of(state, own_rows(*state.model, order.capacity_rows));
+  auto bytes = state.memory->bytes_of(own_rows(*state.model, order.capacity_rows));
   if (order.remote) {
     const auto& plan = order.remote->plan();
     if (!state.may_wait)
       return fail(errc::unsupported, "sparse decoding needs an engine with a thread of its own");
-    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * bytes_of(state, plan.slot_rows);
+    bytes += std::min(2 * plan.blocks.winners, plan.blocks.middle) * state.memory->bytes_of(plan.slot_rows);
   }
-  if (const auto room = make_room(state, bytes); !room) return tl::make_unexpected(room.error());
+  auto charge = state.memory->take(bytes);
+  if (!charge) return tl::make_unexpected(charge.error());
   session s;
-  s.charge = {state.charged_bytes, bytes};
+  s.rows.own = std::move(*charge);
   if (state.lead) {
     auto cache = state.lead->open(state.next_session, order);
     if (!cache) return tl::make_unexpected(cache.error());
     s.cache.emplace(std::move(*cache));
     return opened_session{keep(state, std::move(s)), false};
   }
-  s.cache.emplace(shape, order.capacity_rows);
+  s.cache.emplace(state.model->cache_shape(), order.capacity_rows);
   if (const auto reserved = engine::reserve_computed_rows(*s.cache, *order.plan); !reserved)
     return tl::make_unexpected(reserved.error());
   if (order.remote) {
@@ -342,35 +280,35 @@ void deliver(caf::typed_response_promise<opened_session>& promise, const result<
 
 caf::result<opened_session> open(self_pointer self, const session_order& order) {
   auto& state = self->state;
-  if (!order.base) return to_reply(open_alone(state, order));
-  if (auto base = state.bases->find(order.base->key))
-    return to_reply(open_behind(state, order, std::move(base)));
+  if (!order.shares()) return to_reply(open_alone(state, order));
+  if (state.memory->has_documents(order)) return to_reply(open_sharing(state, order));
   if (const auto under_way = state.loading.find(order.base->key); under_way != state.loading.end()) {
     auto promise = self->make_response_promise<opened_session>();
     under_way->second.push_back({order, promise});
     return promise;
   }
-  return to_reply(open_loading(state, order));
+  return to_reply(open_sharing(state, order));
 }
 
-// The base is complete: from now on nobody changes it.
-void share_base(engine_state& state, session& s) {
-  if (s.base.empty()) return;
-  const std::shared_ptr<const engine::kv_cache> base = s.base.back();
-  s.base.clear();
-  s.cache.emplace(base, s.order.capacity_rows);
-  const auto key = s.order.base->key;
-  state.bases->insert(key, base);
-  auto waited = std::move(state.loading.extract(key).mapped());
-  for (auto& w : waited)
-    deliver(w.promise, open_behind(state, w.order, base));
+// All in front of the question: from now on nobody changes it.
+result<void> share_rows(engine_state& state, session& s) {
+  if (!s.order.shares()) return {};
+  const bool loaded = !s.rows.loading.empty();
+  auto done = state.memory->complete(s.rows, s.order);
+  if (loaded && s.rows.loading.empty()) {
+    auto waited = std::move(state.loading.extract(s.order.base->key).mapped());
+    for (auto& w : waited)
+      deliver(w.promise, open_sharing(state, w.order));
+  }
+  if (done) s.cache.emplace(s.rows.behind, s.order.capacity_rows);
+  return done;
 }
 
 // It will never be complete: the next one that has room for it begins anew.
 void abandon_base(engine_state& state, const id128& key) {
   auto waited = std::move(state.loading.extract(key).mapped());
   for (auto heir = waited.begin(); heir != waited.end(); ++heir) {
-    const auto opened = open_loading(state, heir->order);
+    const auto opened = open_sharing(state, heir->order);
     deliver(heir->promise, opened);
     if (!opened) continue;
     state.loading[key].assign(std::next(heir), waited.end());
@@ -385,11 +323,11 @@ void close(self_pointer self, std::uint64_t number) {
     auto& s = found->second;
     if (s.listener) self->demonitor(s.listener.address());
     if (state.lead) state.lead->close(number);
-    const auto abandoned = s.base.empty() ? std::nullopt : std::optional{s.order.base->key};
+    const auto abandoned = s.rows.loading.empty() ? std::nullopt : std::optional{s.order.base->key};
     state.sessions.erase(found);
     if (abandoned) abandon_base(state, *abandoned);
   }
-  state.bases->tidy();
+  state.memory->tidy();
 }
 
 void add_counters(session& s) {
@@ -402,7 +340,7 @@ void add_counters(session& s) {
   summary.late_fetches = counted.late_loads;
   summary.stale_rankings = counted.stale_rankings;
   summary.blocks_lost = counted.blocks_lost;
-  summary.cache_bytes = s.charge.bytes();
+  summary.cache_bytes = s.rows.own.bytes();
 }
 
 // One more token of a session, possibly its last.
@@ -465,8 +403,12 @@ result<void> compute_prompt(engine_state& state, session& s, const generate_orde
   }
   engine::forward_observer* observer = s.sparse.get();
   if (s.pruning) observer = s.pruning.get();
-  const auto done = engine::prefill(*state.model, *s.cache, *order.plan, logits, observer);
-  if (!done) return tl::make_unexpected(done.error());
+  const auto rows = static_cast<std::uint32_t>(order.plan->rows.size());
+  const auto done =
+      engine::prefill_part(*state.model, *s.cache, *order.plan, {s.rows.next_row, rows}, logits, observer);
+  if (!done) return done;
+  s.outcome.computed_rows = rows - s.rows.reused_rows;
+  s.outcome.reused_rows = s.rows.reused_rows;
   if (s.pruning) s.pruning->end_pass(*s.cache, judged_positions(*order.plan));
   return {};
 }
@@ -474,7 +416,7 @@ result<void> compute_prompt(engine_state& state, session& s, const generate_orde
 result<engine::generated_token> start(engine_state& state, session& s, const generate_order& order) {
   std::vector<float> logits(state.model->config().vocab_size);
   const stopwatch watch;
-  share_base(state, s);
+  if (const auto shared = share_rows(state, s); !shared) return tl::make_unexpected(shared.error());
   s.outcome.cache_bytes = s.cache->allocated_bytes_with_base();
   if (s.sparse) s.sparse->open(*s.remote);
   if (state.lead)
@@ -537,8 +479,7 @@ void beat(self_pointer self) {
 engine_actor::behavior_type behave(self_pointer self, std::shared_ptr<engine::runner> model,
                                    std::shared_ptr<const model_context> context, const engine_memory& memory,
                                    engine_thread thread, std::shared_ptr<rank_lead> lead) {
-  self->state.limit_bytes = memory.limit_bytes;
-  self->state.bases.emplace(memory.idle_base_bytes);
+  self->state.memory.emplace(model, memory);
   self->state.may_wait = thread == engine_thread::own;
   self->state.model = std::move(model);
   self->state.lead = std::move(lead);

@@ -202,7 +202,9 @@ result<node_actors> assemble_node(caf::actor_system& system, const node_config& 
                   .calls = path.calls};
   if (runs_whole_model(config)) {
     work.engine = spawn_engine(system, environment.model, context, environment.thread,
-                               {.limit_bytes = config.cache_bytes, .idle_base_bytes = config.base_bytes});
+                               {.limit_bytes = config.cache_bytes,
+                                .idle_base_bytes = config.base_bytes,
+                                .idle_opening_bytes = config.opening_bytes});
   }
   if (has(config, role::prefill)) {
     const auto prefill = spawn_prefill(system, config, work);

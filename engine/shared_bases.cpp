@@ -26,21 +26,44 @@ void shared_bases::erase(const id128& key) {
   known_.erase(at);
 }
 
-// From the latest use backwards: what nobody else holds and does not fit any more goes.
+// What stands in front of one that goes may be idle from then on.
 void shared_bases::tidy() {
+  while (drop_what_does_not_fit()) {
+  }
+}
+
+// From the latest use backwards: what nobody else holds and does not fit any more goes.
+bool shared_bases::drop_what_does_not_fit() {
   std::uint64_t idle = 0;
+  bool dropped = false;
+  counted_.clear();
   for (auto turn = turns_.end(); turn != turns_.begin();) {
     --turn;
     const auto& base = known_.at(*turn).base;
     if (base.use_count() > 1) continue;
-    const std::uint64_t bytes = base->allocated_bytes_with_base();
+    const std::uint64_t bytes = bytes_not_counted(*base);
     if (idle + bytes <= idle_bytes_) {
       idle += bytes;
+      count(*base);
       continue;
     }
     known_.erase(*turn);
     turn = turns_.erase(turn);
+    dropped = true;
   }
+  return dropped;
+}
+
+std::uint64_t shared_bases::bytes_not_counted(const kv_cache& base) const {
+  std::uint64_t bytes = 0;
+  for (const kv_cache* part = &base; part != nullptr && !counted_.contains(part); part = part->base())
+    bytes += part->allocated_bytes();
+  return bytes;
+}
+
+void shared_bases::count(const kv_cache& base) const {
+  for (const kv_cache* part = &base; part != nullptr && counted_.insert(part).second;)
+    part = part->base();
 }
 
 bool shared_bases::drop_idle() {
@@ -54,8 +77,11 @@ bool shared_bases::drop_idle() {
 
 std::uint64_t shared_bases::allocated_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto& [key, known] : known_)
-    bytes += known.base->allocated_bytes_with_base();
+  counted_.clear();
+  for (const auto& [key, known] : known_) {
+    bytes += bytes_not_counted(*known.base);
+    count(*known.base);
+  }
   return bytes;
 }
 

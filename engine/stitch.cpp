@@ -53,9 +53,9 @@ bool is_reused(const placed_document& document) {
 }
 
 // Positions of computed rows that lie in no reused document and have one behind them.
-std::vector<std::int32_t> computed_between(const stitch_plan& plan) {
+std::vector<std::int32_t> computed_between(const stitch_plan& plan, std::uint32_t first_row) {
   std::vector<std::int32_t> positions;
-  auto row = plan.rows.begin();
+  auto row = plan.rows.begin() + first_row;
   for (const placed_document& document : plan.documents) {
     if (!is_reused(document)) continue;
     for (; row != plan.rows.end() && row->position < document.start_position; ++row)
@@ -113,11 +113,30 @@ row_batch batch_of(std::span<const planned_row> rows, std::size_t logits_rows) {
   return batch;
 }
 
-row_selection selection_of(const stitch_plan& plan) {
+row_selection selection_of(const stitch_plan& plan, std::span<const planned_row> rows) {
   row_selection selection{.layer = plan.selector->layer, .rows = plan.selector->rows, .candidates = {}};
-  for (std::uint32_t row = 0; row < plan.rows.size(); ++row)
-    if (plan.rows[row].origin == row_origin::document) selection.candidates.push_back(row);
+  for (std::uint32_t row = 0; row < rows.size(); ++row)
+    if (rows[row].origin == row_origin::document) selection.candidates.push_back(row);
   return selection;
+}
+
+// Which of them were computed in all layers, ascending.
+result<std::vector<std::uint32_t>> compute(runner& model, kv_cache& cache, const stitch_plan& plan,
+                                           std::span<const planned_row> rows, std::span<float> logits,
+                                           forward_observer* observer) {
+  if (auto checked = check_context(model, rows); !checked) return tl::unexpected(checked.error());
+  const row_batch batch = batch_of(rows, logits.size() / model.config().vocab_size);
+  if (plan.selector) {
+    const auto selection = selection_of(plan, rows);
+    if (!selection.candidates.empty() && observer != nullptr)
+      return fail(errc::unsupported, "a plan that chooses rows cannot be observed");
+    if (!selection.candidates.empty()) return model.forward_selected(batch, cache, selection, logits);
+  }
+  kv_cache* const caches[] = {&cache};
+  if (auto done = model.forward(batch, caches, logits, observer); !done) return tl::unexpected(done.error());
+  std::vector<std::uint32_t> all(rows.size());
+  std::iota(all.begin(), all.end(), 0U);
+  return all;
 }
 
 }  // namespace
@@ -132,8 +151,8 @@ result<std::vector<placed_block>> placed_blocks(runner& model, const kv_cache& c
   return placements;
 }
 
-result<void> reserve_computed_rows(kv_cache& cache, const stitch_plan& plan) {
-  const auto positions = computed_between(plan);
+result<void> reserve_computed_rows(kv_cache& cache, const stitch_plan& plan, std::uint32_t first_row) {
+  const auto positions = computed_between(plan, first_row);
   if (positions.empty()) return {};
   if (!has_room(cache, positions))
     return fail(errc::out_of_space, "no room for " + std::to_string(positions.size()) +
@@ -177,16 +196,20 @@ result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& p
 
 result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const stitch_plan& plan,
                                            std::span<float> logits, forward_observer* observer) {
-  if (auto checked = check_context(model, plan.rows); !checked) return tl::unexpected(checked.error());
-  const row_batch batch = batch_of(plan.rows, logits.size() / model.config().vocab_size);
-  if (plan.selector && observer != nullptr)
-    return fail(errc::unsupported, "a plan that chooses rows cannot be observed");
-  if (plan.selector) return model.forward_selected(batch, cache, selection_of(plan), logits);
-  kv_cache* const caches[] = {&cache};
-  if (auto done = model.forward(batch, caches, logits, observer); !done) return tl::unexpected(done.error());
-  std::vector<std::uint32_t> all(plan.rows.size());
-  std::iota(all.begin(), all.end(), 0U);
-  return all;
+  return compute(model, cache, plan, plan.rows, logits, observer);
+}
+
+result<void> prefill_part(runner& model, kv_cache& cache, const stitch_plan& plan, row_range part,
+                          std::span<float> logits, forward_observer* observer) {
+  if (part.first > part.last || part.last > plan.rows.size())
+    return fail(errc::invalid_argument, "rows " + std::to_string(part.first) + " to " +
+                                            std::to_string(part.last) + " of a plan of " +
+                                            std::to_string(plan.rows.size()) + " rows");
+  if (part.first == part.last) return {};
+  const auto rows = std::span(plan.rows).subspan(part.first, part.last - part.first);
+  const auto done = compute(model, cache, plan, rows, logits, observer);
+  if (!done) return tl::unexpected(done.error());
+  return {};
 }
 
 result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const planned_row> rows,

@@ -73,6 +73,8 @@ ask_result to_rpc(const actors::answer& a) {
   r.retrieve_ms = static_cast<double>(a.retrieve_microseconds) / microseconds_per_ms;
   r.judged_rows = a.judged_rows;
   r.dropped_rows = a.dropped_rows;
+  r.computed_rows = a.computed_rows;
+  r.reused_rows = a.reused_rows;
   if (const auto& s = a.sparse; s.cache_bytes > 0)
     r.sparse = {.middle_blocks = s.middle_blocks,
                 .chosen_blocks = s.chosen_blocks,

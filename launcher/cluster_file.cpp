@@ -43,7 +43,7 @@ constexpr std::array<std::string_view, 17> cluster_keys{"model",
                                                         "low_watermark_percent",
                                                         "quotas",
                                                         "namespaces"};
-constexpr std::array<std::string_view, 17> node_keys{"cache",
+constexpr std::array<std::string_view, 18> node_keys{"cache",
                                                      "name",
                                                      "roles",
                                                      "host",
@@ -56,6 +56,7 @@ constexpr std::array<std::string_view, 17> node_keys{"cache",
                                                      "high_watermark_percent",
                                                      "low_watermark_percent",
                                                      "document_cache",
+                                                     "opening_cache",
                                                      "file",
                                                      "file_size",
                                                      "group",
@@ -362,7 +363,8 @@ class cluster_reader {
     if (const auto bytes = node.size("staging", least_arena_bytes)) config.staging_bytes = *bytes;
     if (const auto bytes = node.size("cache", least_cache_bytes)) config.cache_bytes = *bytes;
     if (const auto bytes = node.size("document_cache", least_arena_bytes)) config.base_bytes = *bytes;
-    for (const char* key : {"cache", "document_cache"})
+    if (const auto bytes = node.size("opening_cache", 0)) config.opening_bytes = *bytes;
+    for (const char* key : {"cache", "document_cache", "opening_cache"})
       if (!has_role(config, role::decode) && node.has(key) && node.has("roles"))
         node.mistake_at(key, "`" + std::string(key) +
                                  "` is for nodes with the decode role; add the role or remove the line");
@@ -388,8 +390,9 @@ class cluster_reader {
       node.mistake_at("group",
                       "a node of a group keeps a part of the model, and prefill needs all of it; give the "
                       "prefill role to another node");
-    if (config.base_bytes > 0)
-      node.mistake_at("group", "a node of a group keeps no documents; remove the line `document_cache`");
+    for (const char* key : {"document_cache", "opening_cache"})
+      if (node.has(key))
+        node.mistake_at("group", "a group keeps no rows; remove the line `" + std::string(key) + "`");
   }
 
   // Whether the node's machine has the device is seen where it starts.

@@ -305,6 +305,8 @@ ask_result read(wire::GenerateResult::Reader from) {
   value.retrieve_ms = from.getRetrieveMs();
   value.judged_rows = from.getJudgedRows();
   value.dropped_rows = from.getDroppedRows();
+  value.computed_rows = from.getComputedRows();
+  value.reused_rows = from.getReusedRows();
   return value;
 }
 
@@ -329,6 +331,8 @@ void write(const ask_result& value, wire::GenerateResult::Builder to) {
   to.setRetrieveMs(value.retrieve_ms);
   to.setJudgedRows(value.judged_rows);
   to.setDroppedRows(value.dropped_rows);
+  to.setComputedRows(value.computed_rows);
+  to.setReusedRows(value.reused_rows);
 }
 
 block_layout read(wire::BlockLayout::Reader from) {

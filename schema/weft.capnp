@@ -170,6 +170,8 @@ struct GenerateResult {
   retrieveMs @17 :Float64;                 # to choose; a part of ttftMs
   judgedRows @18 :UInt64;                  # of question and answer, in all layers and heads
   droppedRows @19 :UInt64;                 # of them
+  computedRows @20 :UInt64;  # of the prompt, in place: not of documents that were encoded
+  reusedRows @21 :UInt64;    # of the prompt, that an earlier question had computed
 }
 
 struct RetrievedDocument {

@@ -38,6 +38,8 @@ void print_stats(const client::ask_result& answer) {
   std::cout << "cache " << answer.cache_bytes << " bytes\n";
   std::cout << "prompt " << answer.prompt_tokens << " tokens, answer " << answer.tokens.size() << " tokens, "
             << answer.recomputed_rows << " rows recomputed, " << answer.misses << " misses\n"
+            << "computed " << answer.computed_rows << " rows of the prompt, reused " << answer.reused_rows
+            << " that an earlier question had computed\n"
             << "load " << answer.load_ms << " ms, rotate " << answer.rotate_ms << " ms, compute "
             << answer.compute_ms << " ms, first token after " << answer.ttft_ms << " ms, then "
             << answer.decode_tokens_per_s << " tokens/s" << std::endl;

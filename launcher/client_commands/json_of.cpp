@@ -37,6 +37,8 @@ json json_of(const client::ask_result& answer) {
               {"tokens", answer.tokens},
               {"prompt_tokens", answer.prompt_tokens},
               {"recomputed_rows", answer.recomputed_rows},
+              {"computed_rows", answer.computed_rows},
+              {"reused_rows", answer.reused_rows},
               {"ttft_ms", answer.ttft_ms},
               {"load_ms", answer.load_ms},
               {"rotate_ms", answer.rotate_ms},

@@ -93,3 +93,120 @@ TEST_CASE("texts that cannot be placed are refused with the remedy") {
   CHECK(refused(mixed({document}, {{1, endless}})).find("shorten the question or the texts") !=
         std::string::npos);
 }
+
+namespace {
+
+std::string long_system_text() {
+  std::string text;
+  for (int i = 0; i < 20; ++i)
+    text += "Answer with one word and say nothing that the documents do not say. ";
+  return text;
+}
+
+actors::question with_system(actors::question q) {
+  q.system = long_system_text();
+  return q;
+}
+
+}  // namespace
+
+TEST_CASE("a system text is computed once on a node, whatever is asked behind it") {
+  const auto model = recall_model();
+  simulated_cluster cluster{plan_of(model)};
+  auto plan = plan_of(model);
+  plan.opening_bytes = 0;
+  simulated_cluster forgetful{plan};
+  settle(cluster);
+  settle(forgetful);
+  const auto documents = ingest_in_bands(cluster, {koreth, melund, tavora});
+  REQUIRE(ingest_in_bands(forgetful, {koreth, melund, tavora}) == documents);
+  std::uint64_t opening = 0;
+  const auto ask = [&](const actors::question& q) {
+    const auto kept = value_of(cluster, cluster.ask("decode", q));
+    const auto anew = value_of(forgetful, forgetful.ask("decode", q));
+    CHECK(kept.tokens == anew.tokens);
+    CHECK(anew.reused_rows == 0);
+    CHECK(kept.computed_rows + kept.reused_rows == anew.computed_rows);
+    CHECK(kept.reused_rows == opening);
+    return kept;
+  };
+  const auto without = ask(mixed(documents, {}));
+  opening = 0;
+  const auto first = ask(with_system(mixed(documents, {})));
+  opening = first.prompt_tokens - without.prompt_tokens + 1;  // and the begin token
+  REQUIRE(opening > 200);
+  ask(with_system(mixed(documents, {})));
+  ask(with_system(mixed({documents[1]}, {})));
+  ask(with_system(mixed({documents[2], documents[1]}, {{1, koreth}})));
+  ask(with_system(mixed(documents, {}, "epic(4)")));
+  ask(with_system(mixed(documents, {}, "full")));
+  ask(with_system(mixed(documents, {}, "none", 300'000)));
+  ask(with_system(mixed({}, {})));
+  auto other = with_system(mixed(documents, {}));
+  other.system += "Please.";
+  opening = 0;
+  ask(other);
+}
+
+TEST_CASE("with memory for documents, all in front of the question serves the next one") {
+  const auto model = recall_model();
+  auto plan = plan_of(model);
+  simulated_cluster forgetful{plan};
+  plan.base_bytes = 8 << 20;
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  settle(forgetful);
+  const auto documents = ingest_in_bands(cluster, {koreth, tavora});
+  REQUIRE(ingest_in_bands(forgetful, {koreth, tavora}) == documents);
+  const auto ask = [&](const actors::question& q) {
+    const auto kept = value_of(cluster, cluster.ask("decode", q));
+    const auto anew = value_of(forgetful, forgetful.ask("decode", q));
+    CHECK(kept.tokens == anew.tokens);
+    CHECK(anew.reused_rows == 0);
+    return kept;
+  };
+  for (const char* stitch : {"none", "link(0)", "epic(4)", "random(0.2)", "blend(0.2,1)", "full"}) {
+    CAPTURE(stitch);
+    const auto first = ask(mixed(documents, {{1, melund}}, stitch));
+    CHECK(first.reused_rows == 0);
+    auto next = mixed(documents, {{1, melund}}, stitch);
+    next.text = "In which year was station Tavora founded?";
+    const auto second = ask(next);
+    CHECK(second.text == "1307");
+    CHECK(second.reused_rows >= 16);
+    CHECK(second.computed_rows < 40);
+    CHECK(moved_bytes(second) == 0);
+    // What differs is another prompt.
+    CHECK(ask(mixed({documents[1], documents[0]}, {{1, melund}}, stitch)).reused_rows == 0);
+    CHECK(ask(mixed(documents, {{1, melund + "!"}}, stitch)).reused_rows == 0);
+    if (std::string{stitch} == "blend(0.2,1)" || std::string{stitch} == "full") continue;
+    const auto half = ask(mixed(documents, {{1, melund}}, stitch, 500'000));
+    CHECK(half.reused_rows == 0);
+    CHECK(ask(mixed(documents, {{1, melund}}, stitch, 500'000)).reused_rows >= 16);
+  }
+}
+
+TEST_CASE("questions at the same time compute what stands in front of them once") {
+  const auto model = recall_model();
+  auto plan = plan_of(model);
+  plan.opening_bytes = 0;
+  simulated_cluster cluster{plan};
+  settle(cluster);
+  const auto documents = ingest_in_bands(cluster, {koreth, tavora});
+  for (const char* stitch : {"none", "epic(4)"}) {
+    CAPTURE(stitch);
+    const auto q = with_system(mixed(documents, {{1, melund}}, stitch));
+    const auto alone = value_of(cluster, cluster.ask("decode", q));
+    std::vector<std::shared_ptr<eventual<actors::answer>>> all;
+    for (int i = 0; i < 20; ++i)
+      all.push_back(cluster.ask("decode", q));
+    std::uint64_t reused = 0;
+    for (const auto& one : all) {
+      const auto got = value_of(cluster, one);
+      CHECK(got.tokens == alone.tokens);
+      CHECK(got.cache_bytes == alone.cache_bytes);
+      if (got.reused_rows > 0) ++reused;
+    }
+    CHECK(reused == all.size() - 1);
+  }
+}

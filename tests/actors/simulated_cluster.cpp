@@ -170,6 +170,7 @@ simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan))
     m->config.lease_duration = plan_.lease_duration;
     m->config.staging_bytes = plan_.staging_bytes;
     m->config.base_bytes = plan_.base_bytes;
+    m->config.opening_bytes = plan_.opening_bytes;
     m->config.cache_bytes = plan_.cache_bytes;
     m->config.background_importance = plan_.background_importance;
     if (plan_.file_bytes != 0 && has(m->config, role::storage)) {

@@ -42,6 +42,7 @@ struct cluster_plan {
   std::uint64_t file_bytes = 0;  // of a tier below the memory of every storage node; 0: none
   std::chrono::milliseconds lease_duration = actors::node_config{}.lease_duration;
   std::uint64_t base_bytes = 0;
+  std::uint64_t opening_bytes = actors::node_config{}.opening_bytes;
   std::uint64_t cache_bytes = 0;
   std::string background_importance = {};
 };

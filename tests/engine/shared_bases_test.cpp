@@ -132,6 +132,34 @@ TEST_CASE("bases that nobody uses stay within their memory, the latest ones") {
   CHECK(bases.size() == 3);
 }
 
+TEST_CASE("what several bases stand behind counts once, and stays as long as one of them") {
+  const kv_shape shape{.layers = 1, .kv_heads = 1, .head_dim = 8};
+  const auto one = some_base(shape, 64)->allocated_bytes();
+  const std::vector<std::uint32_t> capacity{64};
+  const auto behind = [&](std::shared_ptr<const kv_cache> front) {
+    return std::make_shared<const kv_cache>(std::move(front), shape, capacity);
+  };
+  shared_bases bases(3 * one);
+  auto front = some_base(shape, 64);
+  bases.insert({0, 1}, front);
+  bases.insert({0, 2}, behind(front));
+  bases.insert({0, 3}, behind(front));
+  front.reset();
+  bases.tidy();
+  CHECK(bases.size() == 3);
+  CHECK(bases.allocated_bytes() == 3 * one);
+
+  bases.insert({0, 4}, some_base(shape, 64));  // the oldest that nobody stands behind makes room
+  CHECK(bases.find({0, 2}) == nullptr);
+  CHECK(bases.find({0, 1}) != nullptr);
+  bases.insert({0, 5}, some_base(shape, 64));
+  bases.insert({0, 6}, some_base(shape, 64));
+  CHECK(bases.find({0, 3}) == nullptr);
+  CHECK(bases.find({0, 4}) == nullptr);
+  CHECK(bases.find({0, 1}) != nullptr);  // asked for later than those that stood behind it
+  CHECK(bases.size() == 3);
+}
+
 TEST_CASE("with no memory for idle ones a base lives by its users") {
   const kv_shape shape{.layers = 1, .kv_heads = 1, .head_dim = 8};
   shared_bases bases(0);

@@ -266,12 +266,14 @@ TEST_CASE_FIXTURE(cluster_fixture, "eviction, watermarks and quotas, for all nod
 
 TEST_CASE_FIXTURE(cluster_fixture, "what nodes that decode remember, and what is scored in the background") {
   const auto checked = check(with("replicas = 1\n", "background_importance = \"kvzip\"\n") +
-                             "cache = \"32 MiB\"\ndocument_cache = \"16 MiB\"\n");
+                             "cache = \"32 MiB\"\ndocument_cache = \"16 MiB\"\nopening_cache = \"8 MiB\"\n");
   REQUIRE(checked.cluster);
   CHECK(checked.cluster->nodes[0].background_importance == "kvzip");
   CHECK(checked.cluster->nodes[1].cache_bytes == 32 << 20);
   CHECK(checked.cluster->nodes[1].base_bytes == 16 << 20);
   CHECK(checked.cluster->nodes[0].base_bytes == 0);
+  CHECK(checked.cluster->nodes[1].opening_bytes == 8 << 20);
+  CHECK(check(std::string(valid)).cluster->nodes[1].opening_bytes == 256 << 20);
 
   CHECK(has(only_mistake(with("replicas = 1\n", "background_importance = \"kvzop\"\n")), "kvzop"));
   CHECK(has(only_mistake(with("dram = \"64 MiB\"\n", "dram = \"64 MiB\"\ndocument_cache = \"16 MiB\"\n")),
@@ -306,6 +308,8 @@ TEST_CASE_FIXTURE(cluster_fixture,
   CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\"]\ngroup = \"\"")), "`group` is empty"));
   CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\"]\ngroup = \"p\"\ndocument_cache = \"8 MiB\"")),
             "remove the line `document_cache`"));
+  CHECK(has(only_mistake(with("\"gateway\"]", "\"gateway\"]\ngroup = \"p\"\nopening_cache = \"8 MiB\"")),
+            "remove the line `opening_cache`"));
 }
 
 TEST_CASE_FIXTURE(cluster_fixture, "a file tier has a folder and a size, and one node") {

@@ -31,6 +31,7 @@ ask_result released_answer() {
   answer.ranked_documents = answer.unranked_documents = 0;
   answer.retrieve_ms = 0;
   answer.judged_rows = answer.dropped_rows = 0;
+  answer.computed_rows = answer.reused_rows = 0;
   return answer;
 }
 
@@ -175,6 +176,7 @@ TEST_CASE("what was released before answers were judged is read as what was mean
                                       [&](auto from) { CHECK(read(from) == question); });
   auto answer = sample_answer();
   answer.judged_rows = answer.dropped_rows = 0;
+  answer.computed_rows = answer.reused_rows = 0;
   with_message<wire::GenerateResult>(released_bytes("generate_result_4"),
                                      [&](auto from) { CHECK(read(from) == answer); });
 }
@@ -182,6 +184,13 @@ TEST_CASE("what was released before answers were judged is read as what was mean
 TEST_CASE("what was released before texts stood among documents is read as what was meant") {
   with_message<wire::GenerateRequest>(released_bytes("generate_request_4"),
                                       [&](auto from) { CHECK(read(from) == sample_question()); });
+}
+
+TEST_CASE("what was released before rows were reused is read as what was meant") {
+  auto answer = sample_answer();
+  answer.computed_rows = answer.reused_rows = 0;
+  with_message<wire::GenerateResult>(released_bytes("generate_result_5"),
+                                     [&](auto from) { CHECK(read(from) == answer); });
 }
 
 TEST_CASE("the manifest keeps its bytes") {

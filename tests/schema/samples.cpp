@@ -67,7 +67,9 @@ ask_result sample_answer() {
           2,
           1.5,
           640,
-          96};
+          96,
+          310,
+          2010};
 }
 
 block_layout sample_layout() {

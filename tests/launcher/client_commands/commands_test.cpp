@@ -188,8 +188,9 @@ TEST_CASE("an answer is streamed as text, or comes as one JSON document") {
   const auto answer = full.document();
   CHECK(answer["answer"] == "who was ");
   CHECK(answer["tokens"] == json({0, 1}));
-  for (const auto* key : {"prompt_tokens", "recomputed_rows", "ttft_ms", "load_ms", "rotate_ms", "compute_ms",
-                          "decode_tokens_per_s", "misses", "judged_rows", "dropped_rows"})
+  for (const auto* key :
+       {"prompt_tokens", "recomputed_rows", "ttft_ms", "load_ms", "rotate_ms", "compute_ms",
+        "decode_tokens_per_s", "misses", "judged_rows", "dropped_rows", "computed_rows", "reused_rows"})
     CHECK(answer[key].is_number());
   CHECK(answer["transfers"][0] ==
         json({{"holder", "storage-1"}, {"transport", "shm"}, {"path", "posix/memory"}, {"bytes", 4096}}));

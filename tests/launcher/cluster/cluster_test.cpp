@@ -136,6 +136,23 @@ TEST_CASE("two replicas: the encoding node and a holder are killed, every questi
     REQUIRE(!refused);
     CHECK(refused.error().context.find("not in both") != std::string::npos);
   }
+  SUBCASE("and a system text is computed for the first question alone") {
+    client::ask_request request;
+    request.question = facts[0].question;
+    request.documents = documents;
+    for (int i = 0; i < 130; ++i)
+      request.system += "Answer with one word and say nothing that the documents do not say. ";
+    const auto first = cluster.client().ask(request);
+    REQUIRE_MESSAGE(first, to_string(first.error()));
+    CHECK(first->reused_rows == 0);
+    CHECK(first->computed_rows > 2000);
+    const auto again = cluster.client().ask(request);
+    REQUIRE_MESSAGE(again, to_string(again.error()));
+    CHECK(again->tokens == first->tokens);
+    CHECK(again->reused_rows > 2000);
+    CHECK(again->computed_rows < 100);
+    CHECK(again->compute_ms < first->compute_ms);
+  }
   SUBCASE("kill -9") {
     cluster.signal("prefill", SIGKILL);
     check_all_answers(cluster, documents);

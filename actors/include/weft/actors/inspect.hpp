@@ -72,7 +72,7 @@ WEFT_INSPECT_MESSAGE(answer, x.text, x.tokens, x.prompt_tokens, x.recomputed_row
                      x.load_microseconds, x.rotate_microseconds, x.compute_microseconds,
                      x.decode_microseconds, x.transfers, x.misses, x.cache_bytes, x.full_bytes, x.sparse,
                      x.retrieved, x.ranked_documents, x.unranked_documents, x.retrieve_microseconds,
-                     x.judged_rows, x.dropped_rows)
+                     x.judged_rows, x.dropped_rows, x.computed_rows, x.reused_rows)
 WEFT_INSPECT_MESSAGE(answer_piece, x.token, x.text)
 WEFT_INSPECT_MESSAGE(group_round, x.leader, x.number)
 WEFT_INSPECT_MESSAGE(group_roster, x.round, x.rank, x.addresses)

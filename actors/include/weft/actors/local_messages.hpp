@@ -215,6 +215,14 @@ struct query_order {
 };
 using query_outcome = std::shared_ptr<const std::vector<float>>;  // [row][query_head][head_dim]
 
+// Rows that a plan computes in front of the question and that sessions share: those of its rows from `first`
+// to before `last`.
+struct computed_rows {
+  id128 key;  // of all that they are made of
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+};
+
 // Rows of documents that sessions share.
 struct base_order {
   // Those in one codec. A head may have none.
@@ -222,20 +230,30 @@ struct base_order {
     kernels::row_codec coding = kernels::row_codec::raw;
     std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]
   };
-  id128 key;                // of the documents, their bands and places
+  id128 key;                // of the documents, their bands and places, and of what is computed among them
   std::vector<part> parts;  // by codec
+  // All that the plan computes between the opening and the question is computed into the one part that there
+  // is, since rows of the documents are among it.
+  bool computes = false;
 };
 
 struct session_order {
-  std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]; without the base's
+  std::vector<std::uint32_t> capacity_rows;  // [layer][kv_head]; without those that are shared
   std::optional<base_order> base;            // none: documents are loaded into the session's own rows
   std::shared_ptr<const policies::stitch_plan> plan;  // what will be loaded and computed
   remote_context_ptr remote = nullptr;                // null: the whole prompt lies in the session's cache
+  // Computed in front of the documents, and what is computed between opening and question where no row of a
+  // document is. None: computed with the question.
+  std::optional<computed_rows> opening = std::nullopt;
+  std::optional<computed_rows> prefix = std::nullopt;
+
+  bool shares() const { return base || opening || prefix; }
 };
 
 struct opened_session {
   std::uint64_t number = 0;
   bool loaded = false;  // its documents' rows were there already
+  std::uint64_t compute_microseconds = 0;
 };
 
 // A document and where it lands in the prompt: out of verified blocks, or, without any, to be computed from
@@ -289,6 +307,8 @@ struct generate_outcome {
   sparse_summary sparse = {};
   std::uint64_t judged_rows = 0;
   std::uint64_t dropped_rows = 0;
+  std::uint64_t computed_rows = 0;  // of those that the plan computes
+  std::uint64_t reused_rows = 0;    // that others had computed
 };
 
 struct decode_report {

@@ -217,6 +217,8 @@ struct answer {
   std::uint64_t retrieve_microseconds = 0;  // a part of ttft_microseconds
   std::uint64_t judged_rows = 0;            // of question and answer, in all layers and heads
   std::uint64_t dropped_rows = 0;           // of them
+  std::uint64_t computed_rows = 0;          // of the prompt, in place: not of documents that are encoded
+  std::uint64_t reused_rows = 0;            // of the prompt, that an earlier question had computed
 };
 
 struct answer_piece {

@@ -73,6 +73,8 @@ struct node_config {
   // decode: documents' rows that a session read and that the next question on the same documents finds there.
   // 0: sessions share them only while they run.
   std::uint64_t base_bytes = 0;
+  // decode: the same of openings, which are system texts. 0: sessions share them only while they run.
+  std::uint64_t opening_bytes = 256ULL << 20;
 
   // decode: the nodes that compute together, this one among them, in the cluster file's order; the first that
   // lives leads. Empty name: this node alone.

@@ -21,6 +21,7 @@ enum class engine_thread : bool { shared = false, own = true };
 struct engine_memory {
   std::uint64_t limit_bytes = 0;      // of all sessions together; 0: as much as they ask for
   std::uint64_t idle_base_bytes = 0;  // of documents' rows that no session uses any more and the next one may
+  std::uint64_t idle_opening_bytes = 0;  // the same of openings
 };
 
 // With a `lead`, of whose rank `model` then is the shard, the other ranks do what this one does. It ends when

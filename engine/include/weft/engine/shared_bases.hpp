@@ -1,4 +1,5 @@
-// The rows of documents that several sessions read and none changes, by what they hold.
+// Rows that several sessions read and none changes, by what they hold. A base may stand behind another one,
+// which stays as long as it does; memory that several stand behind counts once.
 #pragma once
 
 #include <weft/base/id128.hpp>
@@ -8,6 +9,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 
 namespace weft::engine {
 
@@ -37,9 +39,14 @@ class shared_bases {
     std::list<id128>::iterator turn;
   };
 
+  bool drop_what_does_not_fit();
+  std::uint64_t bytes_not_counted(const kv_cache& base) const;
+  void count(const kv_cache& base) const;
+
   std::uint64_t idle_bytes_;
   std::map<id128, entry> known_;
-  std::list<id128> turns_;  // asked for longest ago first
+  std::list<id128> turns_;                     // asked for longest ago first
+  mutable std::set<const kv_cache*> counted_;  // scratch: with all that they stand behind
 };
 
 }  // namespace weft::engine

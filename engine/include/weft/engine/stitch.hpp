@@ -51,9 +51,10 @@ result<void> scatter_document(runner& model, kv_cache& cache, const encoded_docu
 using document_blocks = std::span<const block::view>;
 
 // Makes rows of zeros in an empty cache for what the plan computes in front of and between reused documents,
-// so that no document has to move for them. Before the documents are scattered one by one; `load_documents`
-// does it itself.
-result<void> reserve_computed_rows(kv_cache& cache, const policies::stitch_plan& plan);
+// so that no document has to move for them; without the first rows of the plan where those lie elsewhere.
+// Before the documents are scattered one by one; `load_documents` does it itself.
+result<void> reserve_computed_rows(kv_cache& cache, const policies::stitch_plan& plan,
+                                   std::uint32_t first_row = 0);
 
 // Fills an empty cache with the plan's documents, in the order of the prompt. Loaded ones take all bands that
 // are present; those that the plan encodes are computed at position 0 and rotated like loaded ones, so that
@@ -69,6 +70,19 @@ result<void> load_documents(runner& model, kv_cache& cache, const policies::stit
 // `unsupported`.
 result<std::vector<std::uint32_t>> prefill(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
                                            std::span<float> logits, forward_observer* observer = nullptr);
+
+// Those of a plan's rows from `first` to before `last`.
+struct row_range {
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+};
+
+// The same for a part of the rows, so that what stands in front of the question is computed once for many:
+// the parts come one behind the other, each into a cache that stands behind those of the ones before, or the
+// same. No selector acts on rows of which none is a document's; those of documents come in one part then,
+// whose cache holds the documents. `logits` may be empty.
+result<void> prefill_part(runner& model, kv_cache& cache, const policies::stitch_plan& plan, row_range part,
+                          std::span<float> logits, forward_observer* observer = nullptr);
 
 // Computes these rows, which overwrite those at their positions. Logits of the last one.
 result<void> prefill_rows(runner& model, kv_cache& cache, std::span<const policies::planned_row> rows,

@@ -93,6 +93,9 @@ struct stitch_plan {
   std::uint32_t recomputed_rows = 0;  // rows of documents that are computed in all layers
   std::uint32_t question_rows = 0;    // the last ones of `rows`; the very last gives the first answer token
 
+  std::uint32_t rows_before_question() const {
+    return static_cast<std::uint32_t>(rows.size()) - question_rows;
+  }
   bool loads_any() const;
   // Of all rows of documents, mean over the layers of a model; 0 where there are none.
   double recomputed_share(std::uint32_t layers) const;

@@ -146,6 +146,8 @@ struct ask_result {
   double retrieve_ms = 0;                     // to choose; a part of ttft_ms
   std::uint64_t judged_rows = 0;              // of question and answer, in all layers and heads
   std::uint64_t dropped_rows = 0;             // of them
+  std::uint64_t computed_rows = 0;            // of the prompt, in place: not of documents that were encoded
+  std::uint64_t reused_rows = 0;              // of the prompt, that an earlier question had computed
 
   friend bool operator==(const ask_result&, const ask_result&) = default;
 };
