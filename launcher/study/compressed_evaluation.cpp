@@ -211,7 +211,7 @@ class compressed_evaluation {
     compressed_reader reader(model_, *full, prompt, wanted_.coding);
     for (const importance_policy policy : wanted_.importance) {
       context_scores scores(prompt, wanted_.unit, head_scores_);
-      if (auto done = scores.score(model_, scorer_, plan_, policy); !done) return done;
+      if (auto done = scores.score(model_, scorer_, plan_, policy, wanted_.seed); !done) return done;
       for (const budget_kind kind : wanted_.budgets)
         for (const double ratio : wanted_.ratios) {
           auto kept = scores.keep(kind, ratio);

@@ -24,8 +24,10 @@ result<score_table> score_with(loaded_model& model, engine::row_scorer& scorer,
 }  // namespace
 
 result<void> context_scores::score(loaded_model& model, engine::row_scorer& scorer,
-                                   const engine::repeat_plan& plan, policies::importance_policy policy) {
+                                   const engine::repeat_plan& plan, policies::importance_policy policy,
+                                   std::uint64_t seed) {
   engine::scoring_request request{.policy = policy, .repeat = &plan.prompt};
+  request.options.seed = seed;
   if (unit_ == scored_unit::context) {
     request.tokens = prompt_.tokens;
     request.segments = prompt_.segments;

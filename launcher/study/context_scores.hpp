@@ -8,6 +8,7 @@
 
 #include "scored_prompt.hpp"
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -20,8 +21,9 @@ class context_scores {
   context_scores(const scored_prompt& prompt, scored_unit unit, std::span<const float> head_scores)
       : prompt_(prompt), unit_(unit), head_scores_(head_scores) {}
 
+  // `seed`: of `random`.
   result<void> score(loaded_model& model, engine::row_scorer& scorer, const engine::repeat_plan& plan,
-                     policies::importance_policy policy);
+                     policies::importance_policy policy, std::uint64_t seed);
 
   // Documents that are scored alone have a budget each. `ratio` of a threshold: the least score.
   result<policies::kept_rows> keep(policies::budget_kind kind, double ratio) const;

@@ -32,6 +32,7 @@ struct eval_options {
   std::vector<std::string> budgets{"global"};
   std::vector<double> ratios{0.1, 0.2, 0.3, 0.5};
   std::string scored = "context";
+  std::uint64_t seed = 0;
   std::vector<std::string> codecs{"raw"};
   std::string suite;
   adaptive_suite_options adaptive;
@@ -77,6 +78,7 @@ result<compression> compression_of(const eval_options& options) {
   }
   wanted.ratios = options.ratios;
   wanted.unit = options.scored == "alone" ? scored_unit::document : scored_unit::context;
+  wanted.seed = options.seed;
   return wanted;
 }
 
@@ -321,6 +323,7 @@ void add_eval_command(CLI::App& app, command_context& context) {
                    "what is scored at once: the context, or documents alone (with --retrieval: alone)")
       ->check(CLI::IsMember({"context", "alone"}))
       ->capture_default_str();
+  command->add_option("--seed", options->seed, "of --importance random")->capture_default_str();
   command
       ->add_option("--codec", options->codecs,
                    "what the rows that answers are read from are kept in: raw, int8, int4")

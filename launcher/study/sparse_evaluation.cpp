@@ -254,7 +254,7 @@ class sparse_evaluation {
     auto rows = reads_.begin();
     for (const auto policy : rows_.importance) {
       context_scores scores(prompt, rows_.unit, head_scores_);
-      if (auto done = scores.score(model_, scorer_, *repetition_, policy); !done) return done;
+      if (auto done = scores.score(model_, scorer_, *repetition_, policy, rows_.seed); !done) return done;
       for (const auto kind : rows_.budgets)
         for (const double ratio : rows_.ratios) {
           const auto kept = scores.keep(kind, ratio);

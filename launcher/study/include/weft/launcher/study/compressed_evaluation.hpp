@@ -7,6 +7,7 @@
 #include <weft/policies/budget.hpp>
 #include <weft/policies/importance.hpp>
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct compression {
   // none: documents see only themselves; full: all that stands before them. Others are refused.
   policies::stitch_policy stitch = {};
   scored_unit unit = scored_unit::context;
+  std::uint64_t seed = 0;                               // of `random`
   kernels::row_codec coding = kernels::row_codec::raw;  // of the rows that answers are read from
 };
 
