@@ -139,8 +139,8 @@ class weight_source;
 class runner {
  public:
   // `corrupt` or `invalid_argument` when the weights do not fit the config: the tensor is named; also
-  // `invalid_argument` for a group of a size that the model cannot be cut for, `unsupported` for a group on a
-  // device; `out_of_space` for weights that a device has no room for.
+  // `invalid_argument` for a group of a size that the model cannot be cut for; `out_of_space` for weights
+  // that a device has no room for.
   static result<runner> load(const std::filesystem::path& model_folder, const runner_options& options);
   // The shape of `config` with bf16 noise as weights, equal for equal seeds: for measuring.
   static result<runner> with_random_weights(const model_config& config, const runner_options& options,
