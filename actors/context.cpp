@@ -8,6 +8,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "context_rankers.hpp"
 #include "float_bytes.hpp"
 #include "slot_writer.hpp"
 #include "transfers.hpp"
@@ -28,7 +29,6 @@ constexpr auto lease_timeout = std::chrono::milliseconds{500};
 constexpr auto opening_timeout = std::chrono::seconds{10};
 constexpr auto room_interval = std::chrono::milliseconds{2};
 constexpr auto call_interval = std::chrono::milliseconds{50};
-constexpr std::size_t most_scores_bytes = max_mailbox_message_bytes / 2;
 constexpr int most_attempts = 3;  // of one load, each at another holder
 
 // Where a middle block lies, as far as it is known.
@@ -40,16 +40,6 @@ struct placement {
   std::uint64_t offset = 0;               // in its arena
   std::vector<block::codec> codings;      // by wanted band
   std::vector<block::byte_range> ranges;  // [layer][wanted band]
-};
-
-// One node's part of the ranking; a node with many blocks has several.
-struct ranker {
-  retrieval_actor node;
-  id128 id;  // of the node
-  std::uint64_t session = 0;
-  std::vector<retrieval_block> blocks;
-  std::vector<std::uint32_t> held;
-  bool gone = false;
 };
 
 struct pending_load {
@@ -241,85 +231,19 @@ void place(self_pointer self, std::vector<std::uint32_t> blocks, std::function<v
 
 // -- who ranks them --
 
-std::uint32_t most_lines(const sparse_context_plan& plan) {
-  return (plan.how.chosen == policies::retrieval::policy::kvstar ? plan.how.stride : 1) * plan.query_heads;
-}
-
-// A holder of the block that ranks, else any node that does, in turn.
-const role_handles* node_to_rank(const context_state& state, std::uint32_t block,
-                                 const std::vector<const role_handles*>& all) {
-  const auto& holders = state.placements[block].holders;
-  for (std::size_t i = 0; i < holders.size(); ++i) {
-    const auto* handles = state.parts.now->handles_of(holders[(block + i) % holders.size()].node);
-    if (handles != nullptr && handles->retrieval) return handles;
-  }
-  return all[block % all.size()];
-}
-
-id128 id_of(const cluster& now, const role_handles* wanted) {
-  const auto found =
-      std::ranges::find_if(now.handles, [wanted](const auto& node) { return &node.second == wanted; });
-  return found == now.handles.end() ? id128{} : found->first;
-}
-
-void assign_rankers(context_state& state) {
-  std::vector<const role_handles*> all;
-  for (const auto& [node, handles] : state.parts.now->handles)
-    if (handles.retrieval) all.push_back(&handles);
-  if (all.empty()) return;
-  const sparse_context_plan& plan = state.plan();
-  const std::size_t most = std::max<std::size_t>(1, most_scores_bytes / sizeof(float) / most_lines(plan));
-  std::map<const role_handles*, std::size_t> open;  // the ranker of a node that takes more
-  const auto middle = plan.blocks.middle_blocks();
-  for (std::uint32_t block = 0; block < middle.size(); ++block) {
-    const auto* node = node_to_rank(state, block, all);
-    auto found = open.find(node);
-    if (found == open.end() || state.rankers[found->second].blocks.size() == most) {
-      open[node] = state.rankers.size();
-      state.rankers.push_back({.node = node->retrieval,
-                               .id = id_of(*state.parts.now, node),
-                               .session = state.number << 16U | state.rankers.size(),
-                               .blocks = {},
-                               .held = {}});
-      found = open.find(node);
-    }
-    state.rankers[found->second].blocks.push_back(
-        {plan.middle_keys[block], block, middle[block].document, middle[block].first_token});
-  }
-}
-
-retrieval_session session_of(const context_state& state, const ranker& r) {
-  const sparse_context_plan& plan = state.plan();
-  retrieval_session what{.reader = state.parts.now->self,
-                         .number = r.session,
-                         .fingerprint = plan.fingerprint,
-                         .policy = static_cast<std::uint8_t>(plan.how.chosen),
-                         .scale = static_cast<std::uint8_t>(plan.how.scale),
-                         .layers = plan.shape.layers,
-                         .query_heads = plan.query_heads,
-                         .kv_heads = plan.shape.kv_heads,
-                         .head_dim = plan.shape.head_dim,
-                         .dtype = static_cast<std::uint8_t>(plan.shape.dtype),
-                         .block_tokens = plan.how.block_tokens,
-                         .frequencies = bytes_of(plan.frequencies),
-                         .documents = {},
-                         .blocks = r.blocks};
-  for (std::size_t i = 0; i < plan.documents.size(); ++i)
-    what.documents.push_back(
-        {plan.first_blocks[i], plan.documents[i].start_position, plan.documents[i].tokens});
-  return what;
-}
-
 void open_rankers(self_pointer self, const std::function<void()>& done) {
   auto& state = self->state;
-  assign_rankers(state);
+  state.rankers = assign_rankers(state.plan(), *state.parts.now, state.number, [&](std::uint32_t block) {
+    return std::span<const machines::node_ref>(state.placements[block].holders);
+  });
   state.context->set_rankers(state.rankers.size());
   if (state.rankers.empty()) return done();
   const auto finish = [done, open = std::make_shared<std::size_t>(state.rankers.size())] {
     if (--*open == 0) done();
   };
   for (std::size_t i = 0; i < state.rankers.size(); ++i)
-    self->request(state.rankers[i].node, opening_timeout, open_atom_v, session_of(state, state.rankers[i]))
+    self->request(state.rankers[i].node, opening_timeout, open_atom_v,
+                  session_of(state.plan(), state.parts.now->self, state.rankers[i]))
         .then(
             [self, i, finish](const retrieval_held& held) {
               self->state.rankers[i].held = held.blocks;
