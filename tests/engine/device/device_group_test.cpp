@@ -2,6 +2,7 @@
 #include <weft/engine/host_compute_device.hpp>
 #include <weft/engine/stitch.hpp>
 
+#include "../group_cases.hpp"
 #include "../small_models.hpp"
 #include "../stored_document.hpp"
 #include "device_groups.hpp"
@@ -52,40 +53,11 @@ std::vector<Result> by_ranks(group_list& group, const device_list& devices, cons
   return results;
 }
 
-// A prompt with segments, then steps of two sessions.
-std::vector<float> some_logits(runner& model) {
-  kv_cache first(model.cache_shape(), 128), second(model.cache_shape(), 128);
-  row_batch batch;
-  add_rows(batch, some_tokens(30, 1), 0);
-  add_rows(batch, some_tokens(20, 2), 30, 1);
-  add_rows(batch, some_tokens(5, 3), 50);
-  auto logits = run(model, batch, first);
-  row_batch other;
-  add_rows(other, some_tokens(7, 4), 0);
-  const auto more = run(model, other, second);
-  logits.insert(logits.end(), more.begin(), more.end());
-  kv_cache* const caches[] = {&first, &second};
-  for (std::int32_t step = 0; step < 3; ++step) {
-    row_batch rows;
-    rows.add(10 + step, 55 + step, 0, 0);
-    rows.add(20 + step, 7 + step, 0, 1);
-    rows.logits_rows = {0, 1};
-    std::vector<float> next(2 * model.config().vocab_size);
-    REQUIRE(model.forward(rows, caches, next));
-    logits.insert(logits.end(), next.begin(), next.end());
-  }
-  return logits;
-}
-
 std::vector<float> logits_of_whole(const std::string& name) {
   runner whole = name == "recall" ? load_recall(exact_options()) : load_fixture(name);
   return some_logits(whole);
 }
 
-struct case_of_ranks {
-  std::string model;
-  std::vector<unsigned> ranks;
-};
 const std::vector<case_of_ranks> possible = {
     {"llama", {2, 4}}, {"llama_tied", {3}}, {"qwen2", {2}}, {"qwen3", {2, 4}}, {"recall", {2, 4}}};
 
