@@ -25,6 +25,7 @@ class remote_blocks {
   static result<remote_blocks> connect(block_owner& owner, std::size_t arena_bytes);
 
   const std::string& transport() const { return owner_->transport(); }
+  std::span<std::byte> arena() const { return node_->arena(); }
 
   result<void> fill(const block::shape& shape, std::size_t count);
   // Puts what was filled in on file, too.

@@ -1,3 +1,4 @@
+#include <weft/bench/device_loads.hpp>
 #include <weft/bench/engine.hpp>
 #include <weft/bench/fabric.hpp>
 #include <weft/bench/kernels.hpp>
@@ -200,8 +201,20 @@ int bench_kernels(const bench_options& options, const command_context& context) 
   return finish(report, context);
 }
 
-int bench_fabric(const bench::fabric_options& options, const command_context& context) {
-  auto wanted = options;
+struct bench_fabric_options {
+  bench::fabric_options transfers;
+  std::string device;  // empty: none, transfers are measured
+};
+
+int bench_fabric(const bench_fabric_options& options, const command_context& context) {
+  if (!options.device.empty()) {
+    const auto loads = bench::run_device_loads({.device = options.device,
+                                                .rounds = options.transfers.rounds,
+                                                .transports = options.transfers.transports,
+                                                .progress = shower(context)});
+    return loads ? finish(*loads, context) : report(loads.error());
+  }
+  auto wanted = options.transfers;
   wanted.progress = shower(context);
   const auto measured = bench::run_fabric(wanted);
   return measured ? finish(*measured, context) : report(measured.error());
@@ -288,18 +301,26 @@ void add_scoring(CLI::App& group, command_context& context) {
 }
 
 void add_fabric(CLI::App& group, command_context& context) {
-  auto options = std::make_shared<bench::fabric_options>();
+  auto options = std::make_shared<bench_fabric_options>();
   auto* fabric = add_command(group, "fabric",
                              "transfers between two processes, beside memcpy, raw UCX and a plain socket",
                              "weft bench fabric --transport shm", context);
-  fabric->add_option("--transport", options->transports, "shm, tcp, or both")
+  fabric->add_option("--transport", options->transfers.transports, "shm, tcp, or both")
       ->check(CLI::IsMember({"shm", "tcp"}))
       ->delimiter(',')
       ->capture_default_str();
-  fabric->add_option("--rounds", options->rounds, "everything is measured so often, in turn")
+  fabric->add_option("--rounds", options->transfers.rounds, "everything is measured so often, in turn")
       ->check(CLI::Range(1U, 1000U))
       ->capture_default_str();
-  on_run(fabric, context, [options, &context] { return bench_fabric(*options, context); });
+  auto* const gpu =
+      fabric->add_option("--gpu", options->device,
+                         "documents into the memory of a CUDA device instead (cuda:0 unless named), "
+                         "beside a bare copy of as many pinned bytes");
+  gpu->type_name("DEVICE")->expected(0, 1);
+  on_run(fabric, context, [options, gpu, &context] {
+    if (gpu->count() > 0 && options->device.empty()) options->device = "cuda:0";
+    return bench_fabric(*options, context);
+  });
 }
 
 struct pool_options {

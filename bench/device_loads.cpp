@@ -1,0 +1,205 @@
+#include <weft/bench/device_loads.hpp>
+#include <weft/device/cuda_device.hpp>
+#include <weft/device/device.hpp>
+#include <weft/engine/compute_device.hpp>
+#include <weft/engine/kv_cache.hpp>
+#include <weft/engine/runner.hpp>
+#include <weft/engine/stitch.hpp>
+
+#include "block_owner.hpp"
+#include "interleaved.hpp"
+#include "llama_shape.hpp"
+#include "machine.hpp"
+#include "ttft_pool.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace weft::bench {
+
+namespace {
+
+constexpr std::uint32_t block_tokens = 64;
+
+// Nothing is computed, so all but the rows may be small.
+engine::model_config rows_of_llama() {
+  auto config = llama_3_2_1b();
+  config.hidden_size = 256;
+  config.intermediate_size = 256;
+  config.query_heads = config.kv_heads;
+  config.vocab_size = 256;
+  return config;
+}
+
+block::shape shape_of_blocks(const engine::kv_shape& rows) {
+  return {.layers = rows.layers,
+          .kv_heads = rows.kv_heads,
+          .head_dim = rows.head_dim,
+          .tokens = block_tokens,
+          .dtype = rows.dtype};
+}
+
+std::size_t arena_bytes_for(const device_loads_options& options, const block::shape& shape) {
+  const std::vector<block::band_rows> bands{block::all_rows(shape)};
+  const std::size_t stride = block::size_bytes(shape, bands) + block::block_alignment_bytes;
+  return std::max(std::ranges::max(options.tokens) / block_tokens * stride, std::size_t{16} << 20U);
+}
+
+result<void> check(const device_loads_options& options) {
+  for (const std::uint32_t tokens : options.tokens)
+    if (tokens == 0 || tokens % block_tokens != 0)
+      return fail(errc::invalid_argument, std::to_string(tokens) +
+                                              " tokens are no whole blocks; take a multiple of " +
+                                              std::to_string(block_tokens));
+  return {};
+}
+
+// A bare copy of pinned bytes to the device.
+class bare_copy {
+ public:
+  static result<bare_copy> make(device::device& to, std::size_t bytes) {
+    auto from = to.allocate_pinned(bytes, "bytes to copy");
+    if (!from) return tl::unexpected(from.error());
+    auto there = to.allocate(bytes, "what a bare copy fills");
+    if (!there) return tl::unexpected(there.error());
+    auto stream = to.make_stream();
+    if (!stream) return tl::unexpected(stream.error());
+    std::fill_n(from->data(), bytes, std::byte{1});
+    return bare_copy(std::move(*from), std::move(*there), std::move(*stream));
+  }
+
+  result<void> run() {
+    stream_->upload(there_.data(), from_.data(), from_.size_bytes());
+    return stream_->wait();
+  }
+
+ private:
+  bare_copy(device::memory from, device::memory there, std::unique_ptr<device::stream> stream)
+      : from_(std::move(from)), there_(std::move(there)), stream_(std::move(stream)) {}
+
+  device::memory from_, there_;
+  std::unique_ptr<device::stream> stream_;
+};
+
+class loads_run {
+ public:
+  loads_run(const device_loads_options& options, std::shared_ptr<const engine::compute_device> device,
+            engine::runner model)
+      : options_(options), device_(std::move(device)), model_(std::move(model)) {
+    report_.machine.cpu = cpu_name();
+    report_.machine.threads = model_.threads().threads();
+  }
+
+  // `first`: of the ways there are, so that what does not depend on them is told once.
+  result<void> measure(remote_blocks& pool, std::uint32_t tokens, bool first);
+  report finish() { return std::move(report_); }
+
+ private:
+  result<void> load(engine::kv_cache& cache, std::span<const block::view> blocks);
+  void add(std::string what, const remote_blocks* pool, std::uint32_t tokens, std::size_t bytes,
+           const std::vector<double>& times, const std::vector<double>& copies);
+
+  const device_loads_options& options_;
+  std::shared_ptr<const engine::compute_device> device_;
+  engine::runner model_;
+  report report_;
+};
+
+result<void> loads_run::load(engine::kv_cache& cache, std::span<const block::view> blocks) {
+  cache.truncate(0);
+  std::vector<engine::placed_block> placed;
+  std::int32_t position = 0;
+  for (const block::view& block : blocks) {
+    placed.push_back({.block = &block, .bands = 1, .start_position = position, .segment = 1});
+    position += static_cast<std::int32_t>(block_tokens);
+  }
+  return engine::scatter_blocks(model_, cache, placed);
+}
+
+void loads_run::add(std::string what, const remote_blocks* pool, std::uint32_t tokens, std::size_t bytes,
+                    const std::vector<double>& times, const std::vector<double>& copies) {
+  std::vector<double> ratios;
+  for (std::size_t round = 0; round < times.size(); ++round)
+    ratios.push_back(copies[round] / times[round]);
+  const double gigabytes = static_cast<double>(bytes) * 1e-9;
+  report_row row{
+      .name = std::move(what) + " of " + std::to_string(tokens) + " tokens to " + device_->memory->name(),
+      .operation = pool == nullptr ? "device_load" : "device_fetch",
+      .gb_per_s = gigabytes / median(times),
+      .limit_name = "a bare copy of pinned bytes",
+      .limit_gb_per_s = gigabytes / median(copies),
+      .ratio = median(ratios),
+      .tokens_per_s = tokens / median(times),
+      .transport = pool == nullptr ? "local" : pool->transport(),
+      .verified = pool != nullptr,
+      .tokens = tokens};
+  if (options_.progress) options_.progress(row);
+  report_.rows.push_back(std::move(row));
+}
+
+result<void> loads_run::measure(remote_blocks& pool, std::uint32_t tokens, bool first) {
+  const auto shape = shape_of_blocks(model_.cache_shape());
+  const std::vector<block::band_rows> bands{block::all_rows(shape)};
+  const std::size_t bytes = tokens / block_tokens * block::size_bytes(shape, bands);
+  if (auto filled = pool.fill(shape, tokens / block_tokens); !filled) return filled;
+  auto copy = bare_copy::make(*device_->memory, bytes);
+  if (!copy) return tl::unexpected(copy.error());
+  engine::kv_cache cache(model_.cache_shape(), tokens);
+  std::vector<double> copies, loads, fetches;
+  // The first round makes memory and does not count.
+  for (unsigned round = 0; round <= options_.rounds; ++round) {
+    result<void> done;
+    copies.push_back(seconds_of([&] { done = copy->run(); }));
+    if (!done) return done;
+    result<std::vector<block::view>> blocks;
+    const double fetching = seconds_of([&] { blocks = pool.fetch(); });
+    if (!blocks) return tl::unexpected(blocks.error());
+    loads.push_back(seconds_of([&] { done = load(cache, *blocks); }));
+    if (!done) return done;
+    fetches.push_back(fetching + loads.back());
+  }
+  for (auto* times : {&copies, &loads, &fetches})
+    times->erase(times->begin());
+  if (first) add("blocks that are here,", nullptr, tokens, bytes, loads, copies);
+  add("blocks of another process, fetched, proven and loaded,", &pool, tokens, bytes, fetches, copies);
+  return {};
+}
+
+result<std::shared_ptr<const engine::compute_device>> open(const device_loads_options& options) {
+  auto device = options.open ? options.open(options.device) : engine::open_compute_device(options.device);
+  if (device && *device == nullptr)
+    return fail(errc::unsupported,
+                "`" + options.device + "` is the CPU here; name a CUDA device, such as cuda:0");
+  return device;
+}
+
+}  // namespace
+
+result<report> run_device_loads(const device_loads_options& options) {
+  if (auto good = check(options); !good) return tl::unexpected(good.error());
+  const auto config = rows_of_llama();
+  const auto shape = shape_of_blocks({config.layers, config.kv_heads, config.head_dim, config.weights_dtype});
+  const std::size_t arena_bytes = arena_bytes_for(options, shape);
+  std::vector<block_owner> owners;
+  for (const auto& transport : options.transports) {
+    auto owner = block_owner::start(transport, arena_bytes);
+    if (!owner) return tl::unexpected(owner.error());
+    owners.push_back(std::move(*owner));
+  }
+  auto device = open(options);
+  if (!device) return tl::unexpected(device.error());
+  auto model = engine::runner::with_random_weights(config, {.device = *device}, 1);
+  if (!model) return tl::unexpected(model.error());
+  loads_run run(options, *device, std::move(*model));
+  for (auto& owner : owners) {
+    auto pool = remote_blocks::connect(owner, arena_bytes);
+    if (!pool) return tl::unexpected(pool.error());
+    const auto pinned = device::pin(pool->arena());  // not on the likeness of a device
+    for (const std::uint32_t tokens : options.tokens)
+      if (auto done = run.measure(*pool, tokens, &owner == &owners.front()); !done)
+        return tl::unexpected(done.error());
+  }
+  return run.finish();
+}
+
+}  // namespace weft::bench
