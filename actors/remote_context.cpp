@@ -82,11 +82,44 @@ void remote_context::submit(std::span<const engine::layer_group> asked) {
 bool remote_context::collect(std::uint32_t layer, std::span<float> scores) {
   std::unique_lock lock{mutex_};
   auto& answers = answers_[layer];
-  const auto all_answered = [&] { return std::ranges::includes(doubtful_, answers.open); };
-  if (!changed_.wait_for(lock, patience_, all_answered))
+  if (!changed_.wait_for(lock, patience_, [&] { return has_answers(layer); }))
     doubtful_.insert(answers.open.begin(), answers.open.end());
   policies::retrieval::merge_shards(answers.shards, scores);
   return answers.open.empty() && !answers.incomplete;
+}
+
+// Of everybody that is waited for.
+bool remote_context::has_answers(std::uint32_t layer) const {
+  return std::ranges::includes(doubtful_, answers_[layer].open);
+}
+
+bool remote_context::when_ranked(std::uint32_t layer, std::function<void()> ready) {
+  const std::lock_guard lock{mutex_};
+  if (has_answers(layer)) return false;
+  awaited_layer_ = layer;
+  ready_ = std::move(ready);
+  return true;
+}
+
+bool remote_context::take_back() {
+  std::unique_lock lock{mutex_};
+  if (std::exchange(ready_, nullptr)) return true;
+  changed_.wait(lock, [&] { return !calling_; });
+  return false;
+}
+
+// What changed, to those who wait and to who wanted to be called.
+void remote_context::tell(std::unique_lock<std::mutex> lock) {
+  if (ready_ && has_answers(awaited_layer_)) {
+    calling_ = true;
+    const auto ready = std::exchange(ready_, nullptr);
+    lock.unlock();
+    ready();
+    lock.lock();
+    calling_ = false;
+  }
+  lock.unlock();
+  changed_.notify_all();
 }
 
 void remote_context::loaded(std::size_t count, std::vector<engine::block_load> lost) {
@@ -100,26 +133,22 @@ void remote_context::loaded(std::size_t count, std::vector<engine::block_load> l
 
 void remote_context::ranked(std::uint64_t round, std::size_t ranker, std::uint32_t layer,
                             policies::retrieval::shard_scores scores) {
-  {
-    const std::lock_guard lock{mutex_};
-    doubtful_.erase(ranker);
-    auto& answers = answers_[layer];
-    if (answers.round != round || answers.open.erase(ranker) == 0) return;
-    answers.shards.push_back(std::move(scores));
-  }
-  changed_.notify_all();
+  std::unique_lock lock{mutex_};
+  doubtful_.erase(ranker);
+  auto& answers = answers_[layer];
+  if (answers.round != round || answers.open.erase(ranker) == 0) return;
+  answers.shards.push_back(std::move(scores));
+  tell(std::move(lock));
 }
 
 void remote_context::ranking_failed(std::uint64_t round, std::size_t ranker,
                                     std::span<const std::uint32_t> layers) {
-  {
-    const std::lock_guard lock{mutex_};
-    for (const std::uint32_t layer : layers) {
-      auto& answers = answers_[layer];
-      if (answers.round == round && answers.open.erase(ranker) > 0) answers.incomplete = true;
-    }
+  std::unique_lock lock{mutex_};
+  for (const std::uint32_t layer : layers) {
+    auto& answers = answers_[layer];
+    if (answers.round == round && answers.open.erase(ranker) > 0) answers.incomplete = true;
   }
-  changed_.notify_all();
+  tell(std::move(lock));
 }
 
 }  // namespace weft::actors

@@ -155,7 +155,9 @@ sparse_context::sparse_context(runner& model, const retrieval::options& options,
   place_slots(slot_rows);
 }
 
-sparse_context::~sparse_context() = default;
+sparse_context::~sparse_context() {
+  drop_ahead();
+}
 
 // A head's slots lie side by side, so that full ones are one run.
 void sparse_context::place_slots(std::span<const std::uint32_t> slot_rows) {
@@ -244,6 +246,7 @@ result<kv_cache> sparse_context::start(kv_cache& whole, std::uint32_t answer_row
 }
 
 void sparse_context::reset(block_source& source) {
+  drop_ahead();
   source_ = &source;
   schedule_ = retrieval::period_schedule(options_.stride);
   step_in_period_ = 0;
@@ -266,10 +269,8 @@ result<void> sparse_context::choose_first(const recent_queries& prompt) {
     asked_.push_back({layer, group});
   }
   submit(asked_);
-  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
-    collect(layer);
-    begin_loads(layer);
-  }
+  for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+    choose(layer);
   if (auto loaded = finish_loads(); !loaded) return loaded;
   for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
     swap_layer(layer);
@@ -289,10 +290,15 @@ void sparse_context::collect(std::uint32_t layer) {
   ++counters_.rankings;
 }
 
+void sparse_context::choose(std::uint32_t layer) {
+  collect(layer);
+  begin_loads(layer);
+}
+
 void sparse_context::rank(std::uint32_t layer, const query_group& group) {
   const layer_group one{layer, group};
   submit({&one, 1});
-  collect(layer);
+  choose(layer);
 }
 
 void sparse_context::begin_loads(std::uint32_t layer) {
@@ -351,6 +357,7 @@ void sparse_context::swap_layer(std::uint32_t layer) {
 }
 
 result<void> sparse_context::begin_step() {
+  drop_ahead();  // of a step that broke off
   ++counters_.steps;
   if (!retrieval::is_periodic(options_.chosen)) return {};
   actions_ = schedule_.next();
@@ -380,10 +387,8 @@ result<void> sparse_context::end_step() {
     submit(asked_);
   }
   if (actions_.begin_load)
-    for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
-      collect(layer);
-      begin_loads(layer);
-    }
+    for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+      choose(layer);
   return {};
 }
 
@@ -394,8 +399,26 @@ bool sparse_context::wants_queries_ahead() const {
 void sparse_context::queries_ahead(std::uint32_t layer, std::uint32_t, std::uint32_t, const float* q,
                                    std::size_t) {
   if (prompt_) return;
-  rank(layer, {q, 1, query_width_});
-  begin_loads(layer);
+  const layer_group one{layer, {q, 1, query_width_}};
+  submit({&one, 1});
+  // Until the layer attends, this thread leaves alone what choosing its blocks changes.
+  ahead_ = layer;
+  if (ranks() && scorer_->when_ranked(layer, [this, layer] { choose(layer); })) return;
+  ahead_.reset();
+  choose(layer);
+}
+
+void sparse_context::drop_ahead() {
+  if (ahead_) scorer_->take_back();
+  ahead_.reset();
+}
+
+// Where not everybody has answered, this waits for them.
+void sparse_context::finish_ahead() {
+  if (!ahead_) return;
+  const std::uint32_t layer = *ahead_;
+  ahead_.reset();
+  if (scorer_->take_back()) choose(layer);
 }
 
 void sparse_context::layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
@@ -416,10 +439,8 @@ void sparse_context::layer_queries(std::uint32_t layer, std::uint32_t first_row,
     return;
   }
   // The first layer has no layer before it to look ahead from.
-  if (!wants_queries_ahead() || layer == 0) {
-    rank(layer, {q, 1, query_width_});
-    begin_loads(layer);
-  }
+  if (!wants_queries_ahead() || layer == 0) rank(layer, {q, 1, query_width_});
+  finish_ahead();
   if (auto loaded = finish_loads(); !loaded && failed_) failed_ = loaded;
   swap_layer(layer);
 }

@@ -2,6 +2,7 @@
 #include <weft/engine/sampler.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
+#include <weft/kernels/convert.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,8 +10,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <set>
+#include <thread>
 #include <utility>
+#include <vector>
 
 using namespace weft::engine;
 using namespace weft::engine::test;
@@ -151,10 +156,73 @@ struct sparse_answer {
   std::size_t fetched = 0;
 };
 
-sparse_answer answer_sparsely(runner& model, prompt& asked, const retrieval::options& options, bool late) {
-  sparse_context sparse(model, options, asked.documents, most_rows(asked, options));
-  for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
-    sparse.add_document(i, asked.encoded[i]);
+// What happens to who wants to be called when a layer is ranked.
+enum class ranked { before_that, meanwhile, not_in_time };
+
+// Ranks as a context does by itself, and calls on a thread of its own.
+class scorer_elsewhere final : public block_scorer {
+ public:
+  scorer_elsewhere(runner& model, prompt& asked, const retrieval::options& options, ranked when)
+      : model_(model), when_(when), plan_(retrieval::plan_blocks(asked.documents, options)) {
+    const model_config& config = model.config();
+    const kv_shape shape = model.cache_shape();
+    ranker_ = retrieval::make_ranker(
+        options, retrieval::whole_context({.layers = config.layers,
+                                           .query_heads = config.query_heads,
+                                           .kv_heads = config.kv_heads,
+                                           .head_dim = config.head_dim,
+                                           .type = shape.dtype},
+                                          asked.documents, plan_, model.rope_frequencies()));
+    scores_.resize(config.layers, std::vector<float>(plan_.middle));
+    for (std::uint32_t i = 0; i < asked.encoded.size(); ++i) {
+      const encoded_document& document = asked.encoded[i];
+      std::vector<float> keys(std::size_t{document.tokens()} * shape.head_dim);
+      for (std::uint32_t layer = 0; layer < shape.layers; ++layer)
+        for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
+          kernels::to_f32(shape.dtype,
+                          document.k() + layer * document.layer_bytes() + head * document.head_bytes(),
+                          keys.data(), keys.size());
+          ranker_->add_keys(layer, head, i, keys);
+        }
+    }
+  }
+
+  void submit(std::span<const layer_group> asked) override {
+    retrieval::shard_scores shard;
+    for (const auto& [layer, group] : asked) {
+      ranker_->score(layer, group, shard, model_.threads());
+      retrieval::merge_shards({&shard, 1}, scores_[layer]);
+    }
+  }
+  bool collect(std::uint32_t layer, std::span<float> scores) override {
+    std::ranges::copy(scores_[layer], scores.begin());
+    return true;
+  }
+  bool when_ranked(std::uint32_t, std::function<void()> ready) override {
+    if (when_ == ranked::before_that) return false;
+    ++waiting;
+    if (when_ == ranked::meanwhile) calls_ = std::thread(std::move(ready));
+    return true;
+  }
+  bool take_back() override {
+    if (when_ == ranked::not_in_time) return true;
+    calls_.join();
+    return false;
+  }
+
+  std::size_t waiting = 0;
+
+ private:
+  runner& model_;
+  ranked when_;
+  retrieval::block_plan plan_;
+  std::unique_ptr<retrieval::block_ranker> ranker_;
+  std::vector<std::vector<float>> scores_;  // [layer][block]
+  std::thread calls_;
+};
+
+sparse_answer answer_with(runner& model, prompt& asked, const retrieval::options& options,
+                          sparse_context& sparse, bool late) {
   counting_source source(cached_blocks(asked.whole, sparse.plan().middle_blocks(), options.block_tokens),
                          late);
   auto resident = sparse.start(asked.whole, answer_tokens, asked.recent, source);
@@ -178,6 +246,13 @@ sparse_answer answer_sparsely(runner& model, prompt& asked, const retrieval::opt
   found.counters = sparse.counters();
   found.fetched = source.fetched;
   return found;
+}
+
+sparse_answer answer_sparsely(runner& model, prompt& asked, const retrieval::options& options, bool late) {
+  sparse_context sparse(model, options, asked.documents, most_rows(asked, options));
+  for (std::uint32_t i = 0; i < asked.encoded.size(); ++i)
+    sparse.add_document(i, asked.encoded[i]);
+  return answer_with(model, asked, options, sparse, late);
 }
 
 retrieval::options small_blocks(retrieval::policy policy, double ratio, std::uint32_t stride = 3) {
@@ -239,6 +314,43 @@ TEST_CASE("late rows are waited for and counted, and change nothing") {
     CHECK(in_time.counters.late_loads == 0);
     CHECK(late.counters.late_loads > 0);
     CHECK(late.fetched == late.counters.blocks_moved);
+  }
+}
+
+TEST_CASE("blocks that are chosen while a layer computes are those that are chosen before it") {
+  auto model = load_fixture("llama");
+  const auto options = small_blocks(retrieval::policy::kvstar_ahead, 0.3);
+  auto asked = dense_prompt(model, 3);
+  for (const bool late : {false, true}) {
+    const auto here = answer_sparsely(model, asked, options, late);
+    for (const auto when : {ranked::before_that, ranked::meanwhile, ranked::not_in_time}) {
+      scorer_elsewhere scorer(model, asked, options, when);
+      sparse_context sparse(model, options, asked.documents, scorer, most_rows(asked, options));
+      const auto there = answer_with(model, asked, options, sparse, late);
+      CHECK(there.logits == here.logits);
+      CHECK(there.fetched == here.fetched);
+      CHECK(there.counters.rankings == here.counters.rankings);
+      CHECK(scorer.waiting ==
+            (when == ranked::before_that ? 0 : answer_tokens * (model.config().layers - 1)));
+    }
+  }
+}
+
+TEST_CASE("a step that breaks off takes back what was to be chosen ahead") {
+  auto model = load_fixture("llama");
+  const auto options = small_blocks(retrieval::policy::kvstar_ahead, 0.3);
+  auto asked = dense_prompt(model, 3);
+  for (const auto when : {ranked::meanwhile, ranked::not_in_time}) {
+    scorer_elsewhere scorer(model, asked, options, when);
+    sparse_context sparse(model, options, asked.documents, scorer, most_rows(asked, options));
+    counting_source source(cached_blocks(asked.whole, sparse.plan().middle_blocks(), options.block_tokens),
+                           false);
+    REQUIRE(sparse.start(asked.whole, answer_tokens, asked.recent, source));
+    const std::vector<float> queries(std::size_t{model.config().query_heads} * model.config().head_dim, 1.0F);
+    REQUIRE(sparse.begin_step());
+    sparse.queries_ahead(1, 0, 1, queries.data(), queries.size());
+    REQUIRE(sparse.begin_step());
+    sparse.queries_ahead(1, 0, 1, queries.data(), queries.size());  // ends with the context
   }
 }
 

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -34,7 +35,8 @@ struct remote_queries {
   std::vector<std::string> queries;  // by layer: f32 [step][query_head][head_dim]
 };
 
-// Called by the engine's thread (`begin` to `collect`) and by the context actor's.
+// Called by the engine's thread (`begin` to `take_back`) and by the context actor's, which also calls what
+// waits for a ranking.
 class remote_context final : public engine::block_source, public engine::block_scorer {
  public:
   // `patience`: how long a ranking is waited for.
@@ -55,6 +57,8 @@ class remote_context final : public engine::block_source, public engine::block_s
   std::vector<engine::block_load> take_lost() override;
   void submit(std::span<const engine::layer_group> asked) override;
   bool collect(std::uint32_t layer, std::span<float> scores) override;
+  bool when_ranked(std::uint32_t layer, std::function<void()> ready) override;
+  bool take_back() override;
 
   // -- the context actor's side --
   void loaded(std::size_t count, std::vector<engine::block_load> lost);
@@ -72,6 +76,9 @@ class remote_context final : public engine::block_source, public engine::block_s
     bool incomplete = false;
   };
 
+  bool has_answers(std::uint32_t layer) const;
+  void tell(std::unique_lock<std::mutex> lock);
+
   const sparse_context_plan_ptr plan_;
   const std::chrono::milliseconds patience_;
   context_actor actor_;
@@ -85,6 +92,9 @@ class remote_context final : public engine::block_source, public engine::block_s
   std::uint64_t round_ = 0;
   std::set<std::size_t> doubtful_;      // did not answer in time, and not since
   std::vector<layer_answers> answers_;  // by layer
+  std::uint32_t awaited_layer_ = 0;
+  std::function<void()> ready_;  // empty: nobody waits to be called
+  bool calling_ = false;
 };
 
 struct context_parts {

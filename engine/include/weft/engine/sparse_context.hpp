@@ -32,7 +32,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -99,6 +101,12 @@ class block_scorer {
   // Scores of a submitted layer's blocks, one for each middle block. False: not all places have answered in
   // time; the blocks of those keep what `scores` had.
   virtual bool collect(std::uint32_t layer, std::span<float> scores) = 0;
+
+  // Calls `ready` once, on another thread, when `collect` of this submitted layer would not wait: all places
+  // have answered. False: it would not wait now, or this is not known here; nobody is called.
+  virtual bool when_ranked(std::uint32_t /*layer*/, std::function<void()> /*ready*/) { return false; }
+  // Takes that back. False: it was called, and has returned.
+  virtual bool take_back() { return false; }
 };
 
 // Rows out of a cache that holds the whole prompt: copied when asked for.
@@ -195,6 +203,9 @@ class sparse_context final : public forward_observer {
   std::uint32_t parts_of_a_layer() const;
   void begin_part(std::uint32_t part);
   void rank(std::uint32_t layer, const query_group& group);
+  void choose(std::uint32_t layer);
+  void finish_ahead();
+  void drop_ahead();
   void begin_loads(std::uint32_t layer);
   void swap_layer(std::uint32_t layer);
   result<void> finish_loads();
@@ -229,6 +240,7 @@ class sparse_context final : public forward_observer {
   std::vector<float> scores_;  // [layer][block]
   std::vector<layer_group> asked_;
   std::vector<std::uint32_t> winners_;  // [layer][winner]
+  std::optional<std::uint32_t> ahead_;  // this layer's blocks are being ranked while others compute
   std::vector<block_load> loads_;
   std::vector<std::span<const slot_head>> moving_;  // begun, not yet counted
   result<void> failed_;                             // in a callback of the forward pass
