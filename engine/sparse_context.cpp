@@ -50,12 +50,12 @@ std::size_t slot_bytes(std::span<const std::uint32_t> slot_rows, std::size_t hea
 recent_queries::recent_queries(const model_config& config, std::uint32_t steps)
     : width_(std::size_t{config.query_heads} * config.head_dim),
       steps_(steps),
-      queries_(config.layers * steps * width_),
+      queries_(std::size_t{config.layers} * steps * width_),
       known_(config.layers, 0) {}
 
 void recent_queries::layer_queries(std::uint32_t layer, std::uint32_t, std::uint32_t rows, const float* q,
                                    std::size_t row_stride) {
-  float* const kept = queries_.data() + layer * steps_ * width_;
+  float* const kept = queries_.data() + std::size_t{layer} * steps_ * width_;
   const std::uint32_t fresh = std::min(rows, steps_);
   const std::uint32_t old = std::min(known_[layer], steps_ - fresh);
   std::copy_n(kept + (known_[layer] - old) * width_, old * width_, kept);
@@ -65,7 +65,7 @@ void recent_queries::layer_queries(std::uint32_t layer, std::uint32_t, std::uint
 }
 
 retrieval::query_group recent_queries::group(std::uint32_t layer) const {
-  return {queries_.data() + layer * steps_ * width_, known_[layer], width_};
+  return {queries_.data() + std::size_t{layer} * steps_ * width_, known_[layer], width_};
 }
 
 cached_blocks::cached_blocks(const kv_cache& whole, std::span<const retrieval::context_block> middle,
@@ -147,7 +147,7 @@ sparse_context::sparse_context(runner& model, const retrieval::options& options,
                                        options.block_tokens, row_bytes_)),
       slot_heads_(std::size_t{shape_.layers} * slots_ * shape_.kv_heads),
       runs_(std::size_t{shape_.layers} * shape_.kv_heads),
-      previous_queries_(shape_.layers * options.stride * query_width_),
+      previous_queries_(std::size_t{shape_.layers} * options.stride * query_width_),
       current_queries_(previous_queries_.size()),
       scores_(std::size_t{shape_.layers} * plan_.middle),
       winners_(std::size_t{shape_.layers} * plan_.winners),
@@ -263,9 +263,9 @@ result<void> sparse_context::choose_first(const recent_queries& prompt) {
   for (std::uint32_t layer = 0; layer < shape_.layers; ++layer) {
     const query_group group = prompt.group(layer);
     previous_steps_ = group.steps;
-    std::copy_n(
-        group.queries, group.steps * query_width_,
-        previous_queries_.begin() + static_cast<std::ptrdiff_t>(layer * options_.stride * query_width_));
+    std::copy_n(group.queries, group.steps * query_width_,
+                previous_queries_.begin() +
+                    static_cast<std::ptrdiff_t>(std::size_t{layer} * options_.stride * query_width_));
     asked_.push_back({layer, group});
   }
   submit(asked_);
@@ -282,9 +282,9 @@ void sparse_context::submit(std::span<const layer_group> asked) {
 }
 
 void sparse_context::collect(std::uint32_t layer) {
-  const auto winners = std::span(winners_).subspan(layer * plan_.winners, plan_.winners);
+  const auto winners = std::span(winners_).subspan(std::size_t{layer} * plan_.winners, plan_.winners);
   if (!ranks()) return std::iota(winners.begin(), winners.end(), 0U);
-  const auto scores = std::span(scores_).subspan(layer * plan_.middle, plan_.middle);
+  const auto scores = std::span(scores_).subspan(std::size_t{layer} * plan_.middle, plan_.middle);
   if (!scorer_->collect(layer, scores)) ++counters_.stale_rankings;
   retrieval::choose_winners(scores, winners);
   ++counters_.rankings;
@@ -303,7 +303,7 @@ void sparse_context::rank(std::uint32_t layer, const query_group& group) {
 
 void sparse_context::begin_loads(std::uint32_t layer) {
   loads_.clear();
-  const auto winners = std::span(winners_).subspan(layer * plan_.winners, plan_.winners);
+  const auto winners = std::span(winners_).subspan(std::size_t{layer} * plan_.winners, plan_.winners);
   for (const auto& [block, place] : tables_[layer].prepare(winners)) {
     const auto heads = slot(layer, place);
     for (slot_head& head : heads)
@@ -320,7 +320,7 @@ void sparse_context::begin_loads(std::uint32_t layer) {
 void sparse_context::count_arrived() {
   for (const auto heads : moving_)
     for (const slot_head& head : heads)
-      counters_.bytes_moved += 2 * head.rows * row_bytes_;
+      counters_.bytes_moved += std::size_t{2} * head.rows * row_bytes_;
   moving_.clear();
 }
 
@@ -373,7 +373,7 @@ result<void> sparse_context::begin_step() {
 
 sparse_context::query_group sparse_context::group_of(const std::vector<float>& queries, std::uint32_t layer,
                                                      std::uint32_t steps) const {
-  return {queries.data() + layer * options_.stride * query_width_, steps, query_width_};
+  return {queries.data() + std::size_t{layer} * options_.stride * query_width_, steps, query_width_};
 }
 
 result<void> sparse_context::end_step() {

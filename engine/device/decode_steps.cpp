@@ -23,7 +23,7 @@ result<bool> device_operations::step(const row_chunk& chunk, std::span<float> lo
   if (!takes_step(chunk)) return false;
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   if (auto begun = begin(chunk); !begun) return tl::unexpected(begun.error());
-  const auto keys = step_keys_.reserve(*on_->memory, config_.layers * 2 * keys_bytes_, "new keys and values");
+  const auto keys = step_keys_.reserve(*on_->memory, 2 * keys_bytes_ * config_.layers, "new keys and values");
   if (!keys) return tl::unexpected(keys.error());
   const auto out = logits_.reserve(*on_->memory, logits.size_bytes(), "the logits of a pass");
   if (!out) return tl::unexpected(out.error());
@@ -40,7 +40,7 @@ result<bool> device_operations::step(const row_chunk& chunk, std::span<float> lo
     });
   keys_ = keys_of_passes;
   if (!listed) return tl::unexpected(listed.error());
-  stream_->download(home_.data(), *keys, config_.layers * 2 * keys_bytes_);
+  stream_->download(home_.data(), *keys, 2 * keys_bytes_ * config_.layers);
   stream_->download(logits.data(), *out, logits.size_bytes());
   if (auto finished = finish(); !finished) return tl::unexpected(finished.error());
   return true;
@@ -59,7 +59,7 @@ result<void> device_operations::list_step(const row_chunk& chunk) {
   steps_.clear();
   result<void> done;
   for (std::uint32_t layer = 0; layer < config_.layers && done; ++layer) {
-    keys_ = first_keys + layer * 2 * keys_bytes_;
+    keys_ = first_keys + 2 * keys_bytes_ * layer;
     const away& fresh = open_rows(layer, chunk);
     ++away_count_;
     update_opened(layer, chunk.groups);
