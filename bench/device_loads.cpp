@@ -19,7 +19,7 @@ namespace weft::bench {
 
 namespace {
 
-constexpr std::uint32_t block_tokens = 64;
+constexpr std::size_t least_arena_bytes = std::size_t{16} << 20U;
 
 // Nothing is computed, so all but the rows may be small.
 engine::model_config rows_of_llama() {
@@ -29,20 +29,6 @@ engine::model_config rows_of_llama() {
   config.query_heads = config.kv_heads;
   config.vocab_size = 256;
   return config;
-}
-
-block::shape shape_of_blocks(const engine::kv_shape& rows) {
-  return {.layers = rows.layers,
-          .kv_heads = rows.kv_heads,
-          .head_dim = rows.head_dim,
-          .tokens = block_tokens,
-          .dtype = rows.dtype};
-}
-
-std::size_t arena_bytes_for(const device_loads_options& options, const block::shape& shape) {
-  const std::vector<block::band_rows> bands{block::all_rows(shape)};
-  const std::size_t stride = block::size_bytes(shape, bands) + block::block_alignment_bytes;
-  return std::max(std::ranges::max(options.tokens) / block_tokens * stride, std::size_t{16} << 20U);
 }
 
 result<void> check(const device_loads_options& options) {
@@ -138,7 +124,7 @@ void loads_run::add(std::string what, const remote_blocks* pool, std::uint32_t t
 }
 
 result<void> loads_run::measure(remote_blocks& pool, std::uint32_t tokens, bool first) {
-  const auto shape = shape_of_blocks(model_.cache_shape());
+  const auto shape = block_shape_of(model_.cache_shape());
   const std::vector<block::band_rows> bands{block::all_rows(shape)};
   const std::size_t bytes = tokens / block_tokens * block::size_bytes(shape, bands);
   if (auto filled = pool.fill(shape, tokens / block_tokens); !filled) return filled;
@@ -178,8 +164,8 @@ result<std::shared_ptr<const engine::compute_device>> open(const device_loads_op
 result<report> run_device_loads(const device_loads_options& options) {
   if (auto good = check(options); !good) return tl::unexpected(good.error());
   const auto config = rows_of_llama();
-  const auto shape = shape_of_blocks({config.layers, config.kv_heads, config.head_dim, config.weights_dtype});
-  const std::size_t arena_bytes = arena_bytes_for(options, shape);
+  const std::size_t arena_bytes =
+      std::max(arena_bytes_for(config, std::ranges::max(options.tokens)), least_arena_bytes);
   std::vector<block_owner> owners;
   for (const auto& transport : options.transports) {
     auto owner = block_owner::start(transport, arena_bytes);

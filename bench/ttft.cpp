@@ -23,24 +23,9 @@ namespace weft::bench {
 
 namespace {
 
-constexpr std::uint32_t block_tokens = 64;
 constexpr std::uint32_t one_document_tokens = 512;
 constexpr std::uint32_t question_tokens = 32;
 constexpr unsigned repetitions = 5;  // of every way, before and after each recomputing
-
-block::shape block_shape_of(const engine::kv_shape& shape) {
-  return {.layers = shape.layers,
-          .kv_heads = shape.kv_heads,
-          .head_dim = shape.head_dim,
-          .tokens = block_tokens,
-          .dtype = shape.dtype};
-}
-
-std::size_t arena_bytes_for(const engine::model_config& config, std::uint32_t tokens) {
-  const auto shape = block_shape_of({config.layers, config.kv_heads, config.head_dim, config.weights_dtype});
-  const std::vector<block::band_rows> bands{block::all_rows(shape)};
-  return (block::size_bytes(shape, bands) + block::block_alignment_bytes) * (tokens / block_tokens);
-}
 
 // Seconds. Layer by layer, load is the transfer alone, compute what is computed of layers that are all there,
 // rotating included, and total that of both side by side, of which computing stood still for `waited`.

@@ -22,6 +22,20 @@ std::size_t rounded_up(std::size_t bytes) {
 
 }  // namespace
 
+block::shape block_shape_of(const engine::kv_shape& shape) {
+  return {.layers = shape.layers,
+          .kv_heads = shape.kv_heads,
+          .head_dim = shape.head_dim,
+          .tokens = block_tokens,
+          .dtype = shape.dtype};
+}
+
+std::size_t arena_bytes_for(const engine::model_config& config, std::uint32_t tokens) {
+  const auto shape = block_shape_of({config.layers, config.kv_heads, config.head_dim, config.weights_dtype});
+  const std::vector<block::band_rows> bands{block::all_rows(shape)};
+  return (block::size_bytes(shape, bands) + block::block_alignment_bytes) * (tokens / block_tokens);
+}
+
 result<remote_blocks> remote_blocks::connect(block_owner& owner, std::size_t arena_bytes) {
   if (auto ready = owner.await_ready(); !ready) return tl::unexpected{ready.error()};
   fabric::ucx_options options;

@@ -3,6 +3,8 @@
 
 #include <weft/block/layer_verifier.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/engine/kv_cache.hpp>
+#include <weft/engine/model_config.hpp>
 #include <weft/fabric/transport.hpp>
 
 #include "block_owner.hpp"
@@ -18,6 +20,13 @@
 #include <vector>
 
 namespace weft::bench {
+
+inline constexpr std::uint32_t block_tokens = 64;
+
+// Of whole blocks of a cache of this shape.
+block::shape block_shape_of(const engine::kv_shape& shape);
+// What holds documents of so many tokens.
+std::size_t arena_bytes_for(const engine::model_config& config, std::uint32_t tokens);
 
 // Blocks of one shape that stand `stride_bytes` apart in the owner's arena and come to the same place here.
 class remote_blocks {
