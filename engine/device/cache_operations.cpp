@@ -23,6 +23,12 @@ bool others_stay(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
 
 }  // namespace
 
+bool device_operations::has_raw_caches(const row_chunk& chunk) {
+  return std::ranges::all_of(chunk.groups, [](const row_group& group) {
+    return group.cache->shape().coding == kernels::row_codec::raw;
+  });
+}
+
 // Gives the chunk's rows of a layer their places.
 device_operations::away& device_operations::open_rows(std::uint32_t layer, const row_chunk& chunk) {
   in_place_.clear();
@@ -55,10 +61,7 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   stage_->precede(*stream_);
   const away& fresh = open_rows(layer, chunk);
   rotate_queries(qkv_, static_cast<std::uint32_t>(chunk.tokens.size()));
-  const bool coded = std::ranges::any_of(chunk.groups, [](const row_group& group) {
-    return group.cache->shape().coding != kernels::row_codec::raw;
-  });
-  if (coded) return write_coded(layer, chunk, fresh.runs);
+  if (!has_raw_caches(chunk)) return write_coded(layer, chunk, fresh.runs);
 
   update_opened(layer, chunk.groups);
   const row_writes writes = list_writes(layer, fresh.runs);

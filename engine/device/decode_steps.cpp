@@ -6,17 +6,13 @@
 #include "device_kernels.hpp"
 #include "operations.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace weft::engine {
 
 bool device_operations::takes_step(const row_chunk& chunk) const {
-  const bool raw = std::ranges::all_of(chunk.groups, [](const row_group& group) {
-    return group.cache->shape().coding == kernels::row_codec::raw;
-  });
   return recorded_.wanted() && chunk.decode_step && chunk.wanted.size() == chunk.tokens.size() &&
-         group_.alone() && attention_there_.takes_decode() && raw;
+         group_.alone() && attention_there_.takes_decode() && has_raw_caches(chunk);
 }
 
 result<bool> device_operations::step(const row_chunk& chunk, std::span<float> logits) {

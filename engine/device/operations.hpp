@@ -101,6 +101,7 @@ class device_operations final : public pass_operations {
   void compute_logits(std::uint32_t rows, std::byte* out);
   result<void> sum_stream(std::uint32_t rows);
 
+  static bool has_raw_caches(const row_chunk& chunk);
   bool takes_step(const row_chunk& chunk) const;
   result<void> list_step(const row_chunk& chunk);
   void run_layer(std::uint32_t layer, std::uint32_t rows);
