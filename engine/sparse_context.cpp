@@ -402,10 +402,10 @@ void sparse_context::queries_ahead(std::uint32_t layer, std::uint32_t, std::uint
   const layer_group one{layer, {q, 1, query_width_}};
   submit({&one, 1});
   // Until the layer attends, this thread leaves alone what choosing its blocks changes.
-  ahead_ = layer;
-  if (ranks() && scorer_->when_ranked(layer, [this, layer] { choose(layer); })) return;
-  ahead_.reset();
-  choose(layer);
+  if (ranks() && scorer_->when_ranked(layer, [this, layer] { choose(layer); }))
+    ahead_ = layer;
+  else
+    choose(layer);
 }
 
 void sparse_context::drop_ahead() {
