@@ -224,6 +224,8 @@ TEST_CASE_TEMPLATE("a view shows ranges where they stand, or says that it cannot
 TEST_CASE_TEMPLATE("what is viewed stays readable without its connection and its owner", Pair,
                    WEFT_TRANSPORT_PAIRS) {
   Pair pair;
+  bool down = false;
+  pair.here().on_peer_down([&](peer_id, const error&) { pair.note([&] { down = true; }); });
   const auto peer = connect_pair(pair);
   const auto report = view_now(pair, peer, {{123, 2'000'000, 0}, {4'000'000, 70'000, 0}});
   REQUIRE(report.outcome.has_value() == pair.views_peers());
@@ -232,7 +234,8 @@ TEST_CASE_TEMPLATE("what is viewed stays readable without its connection and its
   CHECK(is_pattern(report.views[0].bytes(), 123));
   CHECK(view_now(pair, peer, {{50, 5000, 0}}).outcome);  // it needs nothing of the owner
   pair.kill_peer();
-  CHECK(pair.wait_for([&] { return !pair.here().peers()[0].alive; }));
+  REQUIRE(pair.wait_for([&] { return down; }));
+  CHECK(!pair.here().peers()[0].alive);
   CHECK(!view_now(pair, peer, {{123, 10, 0}}).outcome);
   CHECK(is_pattern(report.views[0].bytes(), 123));
   const auto kept = report.views[1];
