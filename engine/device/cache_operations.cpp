@@ -23,10 +23,9 @@ bool others_stay(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
 
 }  // namespace
 
-bool device_operations::has_raw_caches(const row_chunk& chunk) {
-  return std::ranges::all_of(chunk.groups, [](const row_group& group) {
-    return group.cache->shape().coding == kernels::row_codec::raw;
-  });
+bool device_operations::has_raw_caches(std::span<const row_group> groups) {
+  return std::ranges::all_of(
+      groups, [](const row_group& group) { return group.cache->shape().coding == kernels::row_codec::raw; });
 }
 
 // Gives the chunk's rows of a layer their places.
@@ -61,7 +60,7 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   stage_->precede(*stream_);
   const away& fresh = open_rows(layer, chunk);
   rotate_queries(qkv_, static_cast<std::uint32_t>(chunk.tokens.size()));
-  if (!has_raw_caches(chunk)) return write_coded(layer, chunk, fresh.runs);
+  if (!has_raw_caches(chunk.groups)) return write_coded(layer, chunk, fresh.runs);
 
   update_opened(layer, chunk.groups);
   const row_writes writes = list_writes(layer, fresh.runs);
@@ -171,7 +170,7 @@ result<void> device_operations::attend(std::uint32_t layer, const active_rows& a
                                        forward_observer* observer) {
   const bool counts = observer != nullptr && observer->counts_columns();
   const bool there = active.decode_step ? attention_there_.takes_decode() : attention_there_.takes_prefill();
-  if (counts || !there) return attend_here(layer, active, observer);
+  if (!there || (counts && !counts_there(active.groups))) return attend_here(layer, active, observer);
   update_mirrors(layer, active.groups);
   return attend_there(layer, active, observer);
 }
@@ -183,6 +182,8 @@ result<void> device_operations::attend_there(std::uint32_t layer, const active_r
   for (const row_group& group : active.groups) {
     if (auto attended = attention_there_.prefill(layer, active, group, rows); !attended) return attended;
     if (observer == nullptr) continue;
+    if (layer + 1 < config_.layers)
+      if (auto counted = count_there(layer, active.first_row, group, *observer); !counted) return counted;
     const auto part = observer->next_part(layer, *group.cache);
     if (part.empty()) continue;
     const auto queries = show_queries(active.rows);
@@ -199,7 +200,26 @@ result<void> device_operations::attend_there(std::uint32_t layer, const active_r
   return {};
 }
 
-// What the kernels do not take, or what is counted: over the host's caches.
+bool device_operations::counts_there(std::span<const row_group> groups) const {
+  return attention_there_.takes_prefill() && has_raw_caches(groups);
+}
+
+// What an observer counts of the layer's attention, for a group of the chunk's rows.
+result<void> device_operations::count_there(std::uint32_t layer, std::uint32_t first_row,
+                                            const row_group& group, forward_observer& observer) {
+  if (!observer.counts_columns()) return {};
+  const auto* const count = observer.columns_to_count(layer, first_row + group.first_row, group.rows);
+  if (count == nullptr) return {};
+  return counting_.count(layer, *group.cache,
+                         {.q = qkv_ + std::size_t{group.first_row} * qkv_width_,
+                          .row_stride = qkv_width_,
+                          .rows = group.rows,
+                          .positions = positions_there_ + group.first_row,
+                          .segments = segments_there_ + group.first_row},
+                         *count);
+}
+
+// What the kernels do not take: over the host's caches.
 result<void> device_operations::attend_here(std::uint32_t layer, const active_rows& active,
                                             forward_observer* observer) {
   const auto queries = show_queries(active.rows);
@@ -214,6 +234,12 @@ result<void> device_operations::attend_here(std::uint32_t layer, const active_ro
 
 result<void> device_operations::count_columns(std::uint32_t layer, const row_chunk& chunk,
                                               forward_observer& observer) {
+  if (counts_there(chunk.groups)) {
+    update_mirrors(layer, chunk.groups);
+    for (const row_group& group : chunk.groups)
+      if (auto counted = count_there(layer, chunk.first_row, group, observer); !counted) return counted;
+    return {};
+  }
   const auto queries = show_queries(static_cast<std::uint32_t>(chunk.tokens.size()));
   if (!queries) return tl::unexpected(queries.error());
   bring_home();

@@ -123,6 +123,16 @@ class cuda_kernels final : public device_kernels {
     note(on, kernels::cuda::attention_prefill(shape, work, out, out_stride, device::cuda_handle(on)),
          "prefill attention");
   }
+  void attention_log_sums(const kernels::attention_shape& shape, const kernels::cuda::prefill_work& work,
+                          float* out, device::stream& on) override {
+    note(on, kernels::cuda::attention_log_sums(shape, work, false, out, device::cuda_handle(on)),
+         "sums of attention");
+  }
+  void attention_columns(const kernels::attention_shape& shape, const kernels::cuda::column_work& work,
+                         kernels::column_statistic statistic, device::stream& on) override {
+    note(on, kernels::cuda::attention_columns(shape, work, statistic, device::cuda_handle(on)),
+         "columns of attention");
+  }
 
  private:
   using key = std::tuple<kernels::dtype, std::uint32_t, std::uint32_t, std::uint32_t, std::size_t>;

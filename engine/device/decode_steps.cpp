@@ -12,7 +12,7 @@ namespace weft::engine {
 
 bool device_operations::takes_step(const row_chunk& chunk) const {
   return recorded_.wanted() && chunk.decode_step && chunk.wanted.size() == chunk.tokens.size() &&
-         group_.alone() && attention_there_.takes_decode() && has_raw_caches(chunk);
+         group_.alone() && attention_there_.takes_decode() && has_raw_caches(chunk.groups);
 }
 
 result<bool> device_operations::step(const row_chunk& chunk, std::span<float> logits) {

@@ -4,6 +4,7 @@
 
 #include <weft/device/device.hpp>
 #include <weft/engine/step_recordings.hpp>
+#include <weft/kernels/attention_columns.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/cuda/activation_work.hpp>
 #include <weft/kernels/cuda/decode_work.hpp>
@@ -57,6 +58,13 @@ class device_kernels {
                                 device::stream& on) = 0;
   virtual void attention_prefill(const kernels::attention_shape& shape,
                                  const kernels::cuda::prefill_work& work, float* out, std::size_t out_stride,
+                                 device::stream& on) = 0;
+  // out: [row][query_head].
+  virtual void attention_log_sums(const kernels::attention_shape& shape,
+                                  const kernels::cuda::prefill_work& work, float* out,
+                                  device::stream& on) = 0;
+  virtual void attention_columns(const kernels::attention_shape& shape,
+                                 const kernels::cuda::column_work& work, kernels::column_statistic statistic,
                                  device::stream& on) = 0;
 };
 

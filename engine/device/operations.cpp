@@ -50,6 +50,7 @@ device_operations::device_operations(const model_config& config, const model_wei
       lists_(on_->memory, *stream_),
       attention_there_(attention_shape_of(config, shape.dtype, allowed), on_->memory, kernels_, *stream_,
                        lists_),
+      counting_(attention_shape_of(config, shape.dtype, allowed), on_->memory, kernels_, *stream_, lists_),
       attention_here_(attention_shape_of(config, shape.dtype, allowed), config.layers, pool),
       fresh_(shape),
       query_width_(config.query_heads * config.head_dim),
@@ -125,6 +126,7 @@ result<void> device_operations::begin(const row_chunk& chunk) {
   logits_.settle();
   step_keys_.settle();
   attention_there_.begin();
+  counting_.begin();
   attention_here_.begin();
   away_count_ = 0;
   const std::size_t rows = chunk.tokens.size();
@@ -377,6 +379,7 @@ result<void> device_operations::finish() {
   if (auto done = stream_->wait(); !done) return done;
   if (auto brought = stage_->wait(); !brought) return brought;
   bring_home();
+  counting_.bring_home();
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "../model_weights.hpp"
 #include "../pass_operations.hpp"
 #include "block_stage.hpp"
+#include "column_counting.hpp"
 #include "device_attention.hpp"
 #include "recorded_steps.hpp"
 #include "resident_weights.hpp"
@@ -101,7 +102,7 @@ class device_operations final : public pass_operations {
   void compute_logits(std::uint32_t rows, std::byte* out);
   result<void> sum_stream(std::uint32_t rows);
 
-  static bool has_raw_caches(const row_chunk& chunk);
+  static bool has_raw_caches(std::span<const row_group> groups);
   bool takes_step(const row_chunk& chunk) const;
   result<void> list_step(const row_chunk& chunk);
   void run_layer(std::uint32_t layer, std::uint32_t rows);
@@ -116,6 +117,9 @@ class device_operations final : public pass_operations {
   void bring_home();
   void update_mirrors(std::uint32_t layer, std::span<const row_group> groups);
   result<void> attend_there(std::uint32_t layer, const active_rows& active, forward_observer* observer);
+  bool counts_there(std::span<const row_group> groups) const;
+  result<void> count_there(std::uint32_t layer, std::uint32_t first_row, const row_group& group,
+                           forward_observer& observer);
   result<void> attend_here(std::uint32_t layer, const active_rows& active, forward_observer* observer);
 
   const model_config& config_;
@@ -131,6 +135,7 @@ class device_operations final : public pass_operations {
   resident_weights resident_;
   staging lists_;
   device_attention attention_there_;
+  column_counting counting_;
   layer_attention attention_here_;
   fresh_rows fresh_;
   std::uint32_t query_width_ = 0;  // query heads * head_dim

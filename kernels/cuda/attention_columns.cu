@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(tile_threads)
   const std::uint32_t count = run.rows - first_row < tile_type::rows ? run.rows - first_row : tile_type::rows;
   stage_rows<Elements>(threadIdx.x, run, first_row, count, head_dim, memory.tile);
   __syncthreads();
-  const row_lines<prefill_queries> lines{work.queries, head, head_dim, work.queries.rows};
+  const row_lines<prefill_queries> lines{work.queries, head, head_dim, work.queries.rows, work.log_weights};
   const device_warp warp;
   const std::uint32_t own_warp = threadIdx.x / warp_lanes;
   tile_columns<Elements, Channels, Sums, device_warp> columns(warp, factor, head_dim);

@@ -13,7 +13,11 @@ struct row_lines {
   std::uint32_t head;
   std::uint32_t head_dim;
   std::uint32_t line_count;
+  const float* log_weights;  // by query row, added to its sum; null: nothing is
 
+  WEFT_BOTH_SIDES float log_weight(std::uint32_t line) const {
+    return log_weights == nullptr ? 0.0F : log_weights[line];
+  }
   WEFT_BOTH_SIDES std::int32_t position(std::uint32_t line) const { return queries.positions[line]; }
   WEFT_BOTH_SIDES std::int32_t segment(std::uint32_t line) const { return queries.segments[line]; }
   WEFT_BOTH_SIDES const float* query(std::uint32_t line) const {
@@ -60,7 +64,9 @@ class tile_columns {
       WEFT_UNROLL
       for (std::uint32_t half = 0; half < 2; ++half) {
         const std::uint32_t line = first_line + lane / 4 + 8 * half;
-        base[half][lane] = line < lines.line_count ? log_sums[std::size_t{line} * heads] * log2_e : 0.0F;
+        base[half][lane] = 0.0F;
+        if (line < lines.line_count)
+          base[half][lane] = (log_sums[std::size_t{line} * heads] + lines.log_weight(line)) * log2_e;
       }
     });
     WEFT_UNROLL

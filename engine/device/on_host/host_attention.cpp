@@ -3,10 +3,12 @@
 #include <weft/kernels/row_codec.hpp>
 
 #include "cuda/attention_decode_body.hpp"
+#include "reference/column_run.hpp"
 #include "reference/host_warp.hpp"
 #include "reference/prefill_task.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -18,6 +20,7 @@ using namespace kernels::cuda;
 using kernels::attention_shape;
 using kernels::dtype;
 using kernels::reference::host_warp;
+using kernels::reference::reduce_run;
 using kernels::reference::run_prefill_task;
 
 std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
@@ -101,46 +104,62 @@ struct found_prefill {
   float* scratch = nullptr;
 };
 
+kernels::prefill_queries found_queries(const device::host_device& on, const attention_shape& shape,
+                                       const kernels::prefill_queries& queries) {
+  kernels::prefill_queries here = queries;
+  here.q = on.at(queries.q,
+                 span_of(queries.rows, queries.row_stride, std::size_t{shape.query_heads} * shape.head_dim));
+  here.positions = on.at(queries.positions, queries.rows);
+  here.segments = on.at(queries.segments, queries.rows);
+  return here;
+}
+
+prefill_run found_rows(const device::host_device& on, const attention_shape& shape, const prefill_run& run) {
+  prefill_run here = found(on, run, shape);
+  here.positions = on.at(run.positions, run.rows);
+  here.segments = on.at(run.segments, run.rows);
+  return here;
+}
+
+// `channels`: of the values, 0 where sums alone are wanted.
 found_prefill found_work(const device::host_device& on, const attention_shape& shape,
-                         const prefill_work& work) {
-  found_prefill here{.queries = work.queries};
-  here.queries.q = on.at(work.queries.q, span_of(work.queries.rows, work.queries.row_stride,
-                                                 std::size_t{shape.query_heads} * shape.head_dim));
-  here.queries.positions = on.at(work.queries.positions, work.queries.rows);
-  here.queries.segments = on.at(work.queries.segments, work.queries.rows);
+                         const prefill_work& work, std::uint32_t channels) {
+  found_prefill here{.queries = found_queries(on, shape, work.queries)};
   here.tasks = on.at(work.tasks, work.task_count);
   here.merges = on.at(work.merges, work.merge_count);
-  here.scratch = on.at(work.scratch, work.task_count * tile_lines * line_floats(shape.head_dim));
+  here.scratch = on.at(work.scratch, work.task_count * tile_lines * line_floats(channels));
   const prefill_head* const heads = on.at(work.heads, shape.kv_heads);
   for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
     auto& runs = here.runs.emplace_back();
     const prefill_run* const described = on.at(heads[head].runs, heads[head].run_count);
-    for (std::uint32_t i = 0; i < heads[head].run_count; ++i) {
-      prefill_run run = found(on, described[i], shape);
-      run.positions = on.at(run.positions, run.rows);
-      run.segments = on.at(run.segments, run.rows);
-      runs.push_back(run);
-    }
+    for (std::uint32_t i = 0; i < heads[head].run_count; ++i)
+      runs.push_back(found_rows(on, shape, described[i]));
   }
   return here;
 }
 
-template <class Elements>
-void prefill(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
-             float* out, std::size_t out_stride) {
-  const found_prefill here = found_work(on, shape, work);
-  const std::size_t floats = line_floats(shape.head_dim);
+template <class Elements, bool Values>
+void run_tasks(const attention_shape& shape, const prefill_work& work, const found_prefill& here) {
+  const std::size_t floats = line_floats(Values ? shape.head_dim : 0);
   for (std::uint32_t i = 0; i < work.task_count; ++i) {
     const attention_task& task = here.tasks[i];
     const prefill_run& run = here.runs[task.head][task.run];
     float* const partial = here.scratch + i * tile_lines * floats;
     if (shape.head_dim <= 64)
-      run_prefill_task<Elements, 64, true>(here.queries, shape, run, task, partial);
+      run_prefill_task<Elements, 64, Values>(here.queries, shape, run, task, partial);
     else if (shape.head_dim <= 128)
-      run_prefill_task<Elements, 128, true>(here.queries, shape, run, task, partial);
+      run_prefill_task<Elements, 128, Values>(here.queries, shape, run, task, partial);
     else
-      run_prefill_task<Elements, 256, true>(here.queries, shape, run, task, partial);
+      run_prefill_task<Elements, 256, Values>(here.queries, shape, run, task, partial);
   }
+}
+
+template <class Elements>
+void prefill(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
+             float* out, std::size_t out_stride) {
+  const found_prefill here = found_work(on, shape, work, shape.head_dim);
+  const std::size_t floats = line_floats(shape.head_dim);
+  run_tasks<Elements, true>(shape, work, here);
   const std::uint32_t group = shape.query_heads / shape.kv_heads;
   float* const to =
       on.at(out, span_of(work.queries.rows, out_stride, std::size_t{shape.query_heads} * shape.head_dim));
@@ -159,6 +178,63 @@ void prefill(const device::host_device& on, const attention_shape& shape, const 
   }
 }
 
+template <class Elements>
+void sum(const device::host_device& on, const attention_shape& shape, const prefill_work& work, float* out) {
+  const found_prefill here = found_work(on, shape, work, 0);
+  const std::size_t floats = line_floats(0);
+  run_tasks<Elements, false>(shape, work, here);
+  const std::uint32_t group = shape.query_heads / shape.kv_heads;
+  float* const to = on.at(out, std::size_t{work.queries.rows} * shape.query_heads);
+  for (std::uint32_t m = 0; m < work.merge_count; ++m) {
+    const attention_merge& merge = here.merges[m];
+    const std::uint32_t lines = std::min(work.queries.rows * group - merge.first_line, tile_lines);
+    for (std::uint32_t i = 0; i < lines; ++i) {
+      const std::uint32_t at = merge.first_line + i;
+      to[std::size_t{at / group} * shape.query_heads + merge.head * group + at % group] =
+          merged_log_sum(here.scratch + (std::size_t{merge.first_task} * tile_lines + i) * floats,
+                         tile_lines * floats, merge.tasks, -std::numeric_limits<float>::infinity());
+    }
+  }
+}
+
+template <class Elements, bool Sums>
+void reduce(const device::host_device& on, const attention_shape& shape, const column_work& work) {
+  const kernels::prefill_queries queries = found_queries(on, shape, work.queries);
+  const prefill_run* const described = on.at(work.runs, shape.kv_heads);
+  const float* const log_sums = on.at(work.log_sums, std::size_t{queries.rows} * shape.query_heads);
+  const float* const weights = work.log_weights == nullptr ? nullptr : on.at(work.log_weights, queries.rows);
+  for (std::uint32_t head = 0; head < shape.query_heads; ++head) {
+    const prefill_run run = found_rows(on, shape, described[head / (shape.query_heads / shape.kv_heads)]);
+    if (run.rows > work.most_rows) throw std::invalid_argument("a run has more rows than was said");
+    float* const to = on.at(work.out + head * work.out_stride, run.rows);
+    const row_lines<kernels::prefill_queries> lines{queries, head, shape.head_dim, queries.rows, weights};
+    const auto reduce_rows = [&]<std::uint32_t Channels>() {
+      reduce_run<Elements, Channels, Sums>(lines, run, log_sums + head, shape.query_heads, shape.scale, to);
+    };
+    if (shape.head_dim <= 64)
+      reduce_rows.template operator()<64>();
+    else if (shape.head_dim <= 128)
+      reduce_rows.template operator()<128>();
+    else
+      reduce_rows.template operator()<256>();
+  }
+}
+
+template <class Elements>
+void reduce_by(const device::host_device& on, const attention_shape& shape, const column_work& work,
+               kernels::column_statistic statistic) {
+  if (statistic == kernels::column_statistic::sum) return reduce<Elements, true>(on, shape, work);
+  return reduce<Elements, false>(on, shape, work);
+}
+
+// `run` with the element type of tensor cores' rows as a template argument.
+template <class Run>
+void on_tensor_cores(dtype type, const Run& run) {
+  if (type == dtype::f32) throw std::invalid_argument("tensor cores take no f32 rows");
+  if (type == dtype::bf16) return run.template operator()<bf16_elements>();
+  return run.template operator()<f16_elements>();
+}
+
 }  // namespace
 
 void attend_decode(const device::host_device& on, const attention_shape& shape, const decode_work& work) {
@@ -174,14 +250,18 @@ void attend_decode(const device::host_device& on, const attention_shape& shape, 
 
 void attend_prefill(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
                     float* out, std::size_t out_stride) {
-  switch (shape.kv_dtype) {
-    case dtype::bf16:
-      return prefill<bf16_elements>(on, shape, work, out, out_stride);
-    case dtype::f16:
-      return prefill<f16_elements>(on, shape, work, out, out_stride);
-    default:
-      throw std::invalid_argument("tensor cores take no f32 rows");
-  }
+  on_tensor_cores(shape.kv_dtype,
+                  [&]<class Elements>() { prefill<Elements>(on, shape, work, out, out_stride); });
+}
+
+void sum_lines(const device::host_device& on, const attention_shape& shape, const prefill_work& work,
+               float* out) {
+  on_tensor_cores(shape.kv_dtype, [&]<class Elements>() { sum<Elements>(on, shape, work, out); });
+}
+
+void reduce_columns(const device::host_device& on, const attention_shape& shape, const column_work& work,
+                    kernels::column_statistic statistic) {
+  on_tensor_cores(shape.kv_dtype, [&]<class Elements>() { reduce_by<Elements>(on, shape, work, statistic); });
 }
 
 }  // namespace weft::engine

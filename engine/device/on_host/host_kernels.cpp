@@ -189,6 +189,14 @@ class host_kernels final : public device_kernels {
                          std::size_t out_stride, device::stream& on) override {
     run_on_host(on, [=](const host_device& device) { attend_prefill(device, shape, work, out, out_stride); });
   }
+  void attention_log_sums(const kernels::attention_shape& shape, const prefill_work& work, float* out,
+                          device::stream& on) override {
+    run_on_host(on, [=](const host_device& device) { sum_lines(device, shape, work, out); });
+  }
+  void attention_columns(const kernels::attention_shape& shape, const column_work& work,
+                         kernels::column_statistic statistic, device::stream& on) override {
+    run_on_host(on, [=](const host_device& device) { reduce_columns(device, shape, work, statistic); });
+  }
 };
 
 }  // namespace

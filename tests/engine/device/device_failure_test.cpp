@@ -2,6 +2,7 @@
 #include <weft/device/host_device.hpp>
 #include <weft/engine/host_compute_device.hpp>
 #include <weft/engine/layered_load.hpp>
+#include <weft/engine/scoring.hpp>
 #include <weft/engine/stitch.hpp>
 
 #include "../small_models.hpp"
@@ -195,6 +196,40 @@ TEST_CASE("rows that end halfway, on a device that fails") {
     REQUIRE(f.there.forward_selected(rows, next, selection, found));
     CHECK(distance(expected, found) <= tolerance);
   }
+}
+
+TEST_CASE("a document is scored right behind a device that failed at any time while it was scored") {
+  fragile f;
+  const auto text = some_tokens(24, 5);
+  const repeat_prompt prompt{{7, 8}, {}, {9}, 3, hint_source::previous_tail};
+  const scoring_request request{.tokens = text, .repeat = &prompt, .chunks = chunks_of(0, 24, 12)};
+  row_scorer here(f.cpu), scorer(f.there);
+  kv_cache known(f.cpu.cache_shape(), room);
+  const auto expected = here.score(known, request);
+  REQUIRE(expected);
+  const auto check_scores = [&](kv_cache& cache) {
+    const auto found = scorer.score(cache, request);
+    REQUIRE_MESSAGE(found.has_value(), found.error().context);
+    CHECK(distance(expected->values, found->values) <= tolerance);
+  };
+  const auto scored_once = [&] {
+    kv_cache cache(f.cpu.cache_shape(), room);
+    check_scores(cache);
+  };
+  scored_once();  // memory grows
+  const auto works = f.works(scored_once);
+  const auto free_bytes = f.device().sizes().free_bytes;
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    kv_cache cache(f.cpu.cache_shape(), room);
+    f.device().fail_at(n, failing::once);
+    const auto failed = scorer.score(cache, request);
+    REQUIRE(!failed);
+    CHECK(failed.error().code == errc::internal);
+    cache.truncate(0);
+    check_scores(cache);
+  }
+  CHECK(f.device().sizes().free_bytes == free_bytes);
 }
 
 TEST_CASE("a device that is lost says so each time, until it is back") {

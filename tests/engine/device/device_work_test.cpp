@@ -3,6 +3,7 @@
 #include <weft/engine/document.hpp>
 #include <weft/engine/host_compute_device.hpp>
 #include <weft/engine/layered_load.hpp>
+#include <weft/engine/scoring.hpp>
 #include <weft/engine/stitch.hpp>
 
 #include "../small_models.hpp"
@@ -111,6 +112,35 @@ TEST_CASE("a document that is encoded on a device comes back once") {
   const auto counts = c.counts_of([&] { REQUIRE(encode_document(c.there, c.text)); });
   CHECK(counts.downloads == shape.layers);
   CHECK(counts.download_bytes == rows_bytes);
+}
+
+TEST_CASE("passes that count attention bring back new rows and what they counted, and wait once each") {
+  counted c;
+  const repeat_prompt prompt{.prefix = {7, 8, 9},
+                             .later_prefix = {},
+                             .suffix = {12},
+                             .hint_tokens = 0,
+                             .hint_from = hint_source::none};
+  const auto tokens = static_cast<std::uint32_t>(c.text.size());
+  const scoring_request request{.tokens = c.text, .repeat = &prompt, .chunks = {{0, tokens, 0}}};
+  const std::size_t repeated = prompt.prefix.size() + prompt.suffix.size() + tokens;
+  kv_cache cache(c.there.cache_shape(), scoring_capacity_rows(request));
+  row_scorer scorer(c.there);
+  REQUIRE(scorer.score(cache, request));  // memory grows
+  cache.truncate(0);
+  const auto counts = c.counts_of([&] { REQUIRE(scorer.score(cache, request)); });
+  const auto shape = c.there.cache_shape();
+  const std::size_t row_bytes = 2 * std::size_t{shape.layers} * shape.kv_heads * shape.row_bytes();
+  const std::size_t columns_bytes =
+      std::size_t{shape.layers} * c.there.config().query_heads * tokens * sizeof(float);
+  CHECK(counts.downloads == 3 * shape.layers);
+  CHECK(counts.download_bytes == (tokens + repeated) * row_bytes + columns_bytes);
+  kv_cache alone(c.there.cache_shape(), tokens);
+  row_batch batch;
+  add_rows(batch, c.text, 0, 1);
+  kv_cache* const caches[] = {&alone};
+  const auto computing = c.counts_of([&] { REQUIRE(c.there.forward(batch, caches, {})); });
+  CHECK(counts.waits == 2 * computing.waits);
 }
 
 TEST_CASE("a pass uploads nothing of documents that came to the device out of blocks") {

@@ -11,6 +11,7 @@
 #include "cuda/attention_prefill_body.hpp"
 #include "reference/attention.hpp"
 #include "reference/attention_columns.hpp"
+#include "reference/column_run.hpp"
 #include "reference/host_warp.hpp"
 #include "reference/prefill_task.hpp"
 
@@ -189,32 +190,19 @@ std::vector<float> log_sums(const attention_case<Elements>& c, std::uint32_t blo
 // The tiles of one run, for one query head.
 template <class Elements, std::uint32_t Channels, bool Sums>
 std::vector<float> columns(const attention_case<Elements>& c, std::uint32_t head, std::uint32_t run_index,
-                           const std::vector<float>& sums) {
-  using tile_type = row_tile<Channels, false>;
+                           const std::vector<float>& sums, const float* log_weights) {
   const auto& run = c.runs[2 * (head / c.group) + run_index];
   const auto queries = c.queries();
-  const row_lines<queries_like_device> lines{queries, head, c.head_dim, queries.rows};
-  const reference::host_warp warp;
+  const row_lines<queries_like_device> lines{queries, head, c.head_dim, queries.rows, log_weights};
   std::vector<float> out(run.rows, Sums ? 0.0F : -INFINITY);
-  for (std::uint32_t first = 0; first < run.rows; first += tile_type::rows) {
-    const std::uint32_t count = std::min(run.rows - first, tile_type::rows);
-    const auto memory = std::make_unique<column_memory<Channels>>();
-    for (std::uint32_t thread = 0; thread < tile_threads; ++thread)
-      stage_rows<Elements>(thread, run, first, count, c.head_dim, memory->tile);
-    for (std::uint32_t w = 0; w < tile_warps; ++w) {
-      tile_columns<Elements, Channels, Sums, reference::host_warp> own(warp, c.scale() * log2_e, c.head_dim);
-      for (std::uint32_t line = w * warp_lines; line < queries.rows; line += tile_warps * warp_lines)
-        own.add(lines, line, sums.data() + head, c.query_heads(), memory->tile, count);
-      own.store(memory->columns[w]);
-    }
-    for (std::uint32_t row = 0; row < count; ++row)
-      put_column<Sums>(*memory, row, &out[first + row]);
-  }
+  reference::reduce_run<Elements, Channels, Sums>(lines, run, sums.data() + head, c.query_heads(), c.scale(),
+                                                  out.data());
   return out;
 }
 
 template <class Elements, std::uint32_t Channels>
-void check_columns(const attention_case<Elements>& c, std::uint32_t blocks) {
+void check_columns(attention_case<Elements> c, std::uint32_t blocks, bool weighed = false) {
+  const std::vector<float> weights = weighed ? c.random.values(c.queries().rows) : std::vector<float>{};
   const auto sums = log_sums<Elements, Channels>(c, blocks);
   const auto near = [](double found, double expected) {
     if (std::isinf(expected)) return std::isinf(found) && found < 0;
@@ -229,11 +217,14 @@ void check_columns(const attention_case<Elements>& c, std::uint32_t blocks) {
           c.positions, c.segments, c.head_dim, double{c.scale()}));
       exact.push_back(reference::log_sum(z.back()));
       REQUIRE(near(sums[std::size_t{row} * c.query_heads() + head], exact.back()));
+      if (weighed) exact.back() += weights[row];
     }
     std::uint32_t before = 0;
     for (std::uint32_t run = 0; run < 2; ++run) {
-      const auto largest = columns<Elements, Channels, false>(c, head, run, sums);
-      const auto total = columns<Elements, Channels, true>(c, head, run, sums);
+      const auto largest =
+          columns<Elements, Channels, false>(c, head, run, sums, weighed ? weights.data() : nullptr);
+      const auto total =
+          columns<Elements, Channels, true>(c, head, run, sums, weighed ? weights.data() : nullptr);
       for (std::size_t i = 0; i < largest.size(); ++i) {
         const auto expected = reference::column_of(z, exact, before + i);
         REQUIRE(near(largest[i], expected.largest_log));
@@ -307,6 +298,8 @@ TEST_CASE("sums of lines and columns of attention equal their definition") {
     check_columns<f16_elements, 64>({seed, 24}, 4);
     check_columns<bf16_elements, 256>({seed, 200}, 4);
     check_columns<f16_elements, 64>({seed, 64, row_codec::int8}, 4);
+    check_columns<bf16_elements, 128>({seed, 128}, 4, true);
+    check_columns<f16_elements, 64>({seed, 40}, 4, true);
   }
 }
 

@@ -27,17 +27,7 @@ cudaError_t attention_prefill(const attention_shape& shape, const prefill_work& 
 cudaError_t attention_log_sums(const attention_shape& shape, const prefill_work& work, bool merge, float* out,
                                cudaStream_t stream);
 
-// Pass B over one run of each KV head, runs[kv_heads] in device memory, none with more than `most_rows` rows.
-// out: [query_head][out_stride], with what earlier queries gave (largest_log: -infinity; sum: 0).
-struct column_work {
-  prefill_queries queries;
-  const prefill_run* runs = nullptr;
-  std::uint32_t most_rows = 0;
-  const float* log_sums = nullptr;  // as pass A gives them
-  float* out = nullptr;
-  std::size_t out_stride = 0;
-};
-
+// Pass B.
 cudaError_t attention_columns(const attention_shape& shape, const column_work& work,
                               column_statistic statistic, cudaStream_t stream);
 

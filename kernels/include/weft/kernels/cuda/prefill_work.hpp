@@ -1,4 +1,4 @@
-// What attention_prefill.hpp attends to, as it lies in device memory. Needs no CUDA itself.
+// What attention_prefill.hpp attends to and counts, as it lies in device memory. Needs no CUDA itself.
 #pragma once
 
 #include <weft/kernels/attention_prefill.hpp>
@@ -38,6 +38,18 @@ struct prefill_work {
   std::uint32_t merge_count = 0;
   const prefill_head* heads = nullptr;
   float* scratch = nullptr;  // attention_plan::scratch_bytes
+};
+
+// Columns over one run of each KV head, runs[kv_heads] in device memory, none with more than `most_rows`
+// rows. out: [query_head][out_stride], with what earlier queries gave (largest_log: -infinity; sum: 0).
+struct column_work {
+  prefill_queries queries;
+  const prefill_run* runs = nullptr;
+  std::uint32_t most_rows = 0;
+  const float* log_sums = nullptr;  // [row][query_head], natural
+  float* out = nullptr;
+  std::size_t out_stride = 0;
+  const float* log_weights = nullptr;  // [row], added to the row's log_sums; null: nothing is
 };
 
 }  // namespace weft::kernels::cuda
