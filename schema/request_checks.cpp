@@ -16,6 +16,8 @@ result<void> refuse(std::string why) {
   return fail(errc::invalid_argument, std::move(why));
 }
 
+constexpr const char* long_text_remedy = "; ingest what is long as a document";
+
 std::string larger_than(std::string_view what, std::uint64_t bytes, std::size_t limit) {
   return std::string(what) + " has " + std::to_string(bytes) + " bytes, more than the " +
          std::to_string(limit) + " that are taken";
@@ -88,7 +90,7 @@ result<void> check_parts(const ask_request& r) {
         "the text into the question or the system text");
   if (r.parts.size() > limits::documents)
     return refuse("a prompt of " + std::to_string(r.parts.size()) + " documents and texts; at most " +
-                  std::to_string(limits::documents) + " are taken");
+                  std::to_string(limits::documents) + " are taken: name fewer");
   std::size_t texts = 0;
   std::uint64_t bytes = 0;
   for (const auto& part : r.parts)
@@ -100,7 +102,7 @@ result<void> check_parts(const ask_request& r) {
     }
   if (bytes <= limits::prompt_bytes) return {};
   return refuse(larger_than(texts == 1 ? "the text" : "all texts together", bytes, limits::prompt_bytes) +
-                "; ingest what is long as a document");
+                long_text_remedy);
 }
 
 }  // namespace
@@ -120,12 +122,13 @@ result<void> check_ingest(const ingest_request& r, std::uint64_t text_bytes) {
 result<void> check_ask(const ask_request& r) {
   if (r.question.empty()) return refuse("the question is empty; ask something");
   if (r.question.size() > limits::prompt_bytes)
-    return refuse(larger_than("the question", r.question.size(), limits::prompt_bytes));
+    return refuse(larger_than("the question", r.question.size(), limits::prompt_bytes) + long_text_remedy);
   if (r.system.size() > limits::prompt_bytes)
-    return refuse(larger_than("the system text", r.system.size(), limits::prompt_bytes));
+    return refuse(larger_than("the system text", r.system.size(), limits::prompt_bytes) + long_text_remedy);
   if (r.documents.size() > limits::documents)
     return refuse("a question over " + std::to_string(r.documents.size()) + " documents; at most " +
-                  std::to_string(limits::documents) + " are taken");
+                  std::to_string(limits::documents) +
+                  " are taken: name fewer, or let those that fit the question best be chosen");
   if (auto ok = check_name("the stitch policy's name", r.stitch); !ok) return ok;
   if (auto ok = check_name("the retrieval policy's name", r.retrieval); !ok) return ok;
   if (auto ok = check_name("the scale's name", r.scale); !ok) return ok;

@@ -108,7 +108,14 @@ TEST_CASE("what no question may be is refused, and the connection goes on") {
   auto request = question("");
   CHECK(cluster.ask(request).error().context == "the question is empty; ask something");
   request = question(std::string(schema::limits::prompt_bytes + 1, '?'));
-  CHECK(cluster.ask(request).error().code == errc::invalid_argument);
+  CHECK(cluster.ask(request).error().context ==
+        "the question has 1048577 bytes, more than the 1048576 that are taken; ingest what is long as a "
+        "document");
+  request = question("how?");
+  request.documents.resize(schema::limits::documents + 1);
+  CHECK(cluster.ask(request).error().context ==
+        "a question over 4097 documents; at most 4096 are taken: name fewer, or let those that fit the "
+        "question best be chosen");
   request = question("how?");
   request.max_tokens = 0;
   CHECK(cluster.ask(request).error().code == errc::invalid_argument);
