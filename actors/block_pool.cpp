@@ -22,6 +22,7 @@ error closing() {
 template <class Jobs>
 std::vector<std::uint64_t> numbers_of(const Jobs& jobs) {
   std::vector<std::uint64_t> numbers;
+  numbers.reserve(jobs.size());
   for (const auto& [number, job] : jobs)
     numbers.push_back(number);
   return numbers;

@@ -84,6 +84,7 @@ void block_store::announce(const std::vector<machines::announced>& items,
     std::function<void(bool)> done;
   };
   std::vector<id128> keys;
+  keys.reserve(items.size());
   for (const auto& item : items)
     keys.push_back(item.key);
   const auto parts = shards_.split(keys);

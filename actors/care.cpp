@@ -57,7 +57,7 @@ struct care_state {
 
 using self_pointer = care_actor::stateful_pointer<care_state>;
 
-void carry_out(self_pointer self, std::vector<machines::replication_action> actions);
+void carry_out(self_pointer self, const std::vector<machines::replication_action>& actions);
 
 // -- copies --
 
@@ -159,7 +159,7 @@ void copy(self_pointer self, const machines::offer_copies& action) {
           [self, job](const caf::error&) { end_copying(self, job); });
 }
 
-void carry_out(self_pointer self, std::vector<machines::replication_action> actions) {
+void carry_out(self_pointer self, const std::vector<machines::replication_action>& actions) {
   for (const auto& action : actions) {
     if (const auto* page = std::get_if<machines::list_held>(&action)) list(self, *page);
     if (const auto* keys = std::get_if<machines::find_holders>(&action)) find_holders(self, *keys);

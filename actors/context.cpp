@@ -203,7 +203,7 @@ void place(self_pointer self, std::vector<std::uint32_t> blocks, std::function<v
   for (const std::uint32_t block : blocks)
     if (const auto holder = holder_for(state, block)) by_holder[*holder].push_back(block);
   if (by_holder.empty()) return done();
-  const auto finish = [self, blocks, done = std::move(done),
+  const auto finish = [self, blocks = std::move(blocks), done = std::move(done),
                        open = std::make_shared<std::size_t>(by_holder.size())] {
     if (--*open > 0) return;
     std::vector<std::uint32_t> unknown;

@@ -15,7 +15,7 @@ std::uint32_t millionths_of(double ratio) {
   return static_cast<std::uint32_t>(std::lround(ratio / millionth));
 }
 
-result<std::optional<engine::banding>> banding_of(const std::string& name, std::vector<double> ratios,
+result<std::optional<engine::banding>> banding_of(const std::string& name, const std::vector<double>& ratios,
                                                   std::span<const std::uint8_t> codecs) {
   const auto policy = policies::importance_policy_from_name(name);
   if (!policy) return tl::unexpected(policy.error());

@@ -111,7 +111,7 @@ void ask_node(self_pointer self, const choice_ptr& job, const retrieval_actor& n
   ++job->open;
   self->request(node, job->order.timeout, rank_atom_v, std::move(asked))
       .then(
-          [job, documents, close_one](const document_products& products) {
+          [job, documents = std::move(documents), close_one](const document_products& products) {
             take_products(*job, documents, products);
             close_one();
           },
@@ -221,7 +221,7 @@ void read_manifests_on(self_pointer self, const choice_ptr& job) {
 
 void take_list(self_pointer self, const choice_ptr& job, key_list stored) {
   std::ranges::sort(stored.keys);
-  stored.keys.erase(std::ranges::unique(stored.keys).begin(), stored.keys.end());
+  stored.keys.erase(std::unique(stored.keys.begin(), stored.keys.end()), stored.keys.end());
   job->stored = stored.keys.size();
   for (const auto& key : stored.keys) {
     if (auto known = job->manifests.find_stored(key))

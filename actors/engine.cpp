@@ -404,7 +404,7 @@ result<void> compute_prompt(engine_state& state, session& s, const generate_orde
   engine::forward_observer* observer = s.sparse.get();
   if (s.pruning) observer = s.pruning.get();
   const auto rows = static_cast<std::uint32_t>(order.plan->rows.size());
-  const auto done =
+  auto done =
       engine::prefill_part(*state.model, *s.cache, *order.plan, {s.rows.next_row, rows}, logits, observer);
   if (!done) return done;
   s.outcome.computed_rows = rows - s.rows.reused_rows;

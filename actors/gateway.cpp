@@ -232,15 +232,15 @@ caf::result<std::uint64_t> with_keys(self_pointer self, const id128& document, A
 }
 
 auto deliver_count(count_promise promise) {
-  return [promise](std::uint64_t count) mutable { promise.deliver(count); };
+  return [promise = std::move(promise)](std::uint64_t count) mutable { promise.deliver(count); };
 }
 
 auto deliver_error(count_promise promise) {
-  return [promise](const caf::error& e) mutable { promise.deliver(e); };
+  return [promise = std::move(promise)](const caf::error& e) mutable { promise.deliver(e); };
 }
 
 caf::result<std::uint64_t> drop(self_pointer self, const id128& document) {
-  return with_keys(self, document, [self, document](key_list keys, count_promise promise) {
+  return with_keys(self, document, [self, document](key_list keys, const count_promise& promise) {
     auto& state = self->state;
     state.manifests.erase(document);
     for (const auto& [node, handles] : state.now->handles) {
@@ -252,7 +252,7 @@ caf::result<std::uint64_t> drop(self_pointer self, const id128& document) {
 }
 
 caf::result<std::uint64_t> pin(self_pointer self, bool pinned, const id128& document) {
-  return with_keys(self, document, [self, pinned](key_list keys, count_promise promise) {
+  return with_keys(self, document, [self, pinned](key_list keys, const count_promise& promise) {
     self->request(self->state.parts.pool, caf::infinite, pin_atom_v, pinned, std::move(keys))
         .then(deliver_count(promise), deliver_error(promise));
   });

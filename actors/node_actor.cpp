@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <map>
-#include <ranges>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -185,14 +184,14 @@ void peer_reached(self_pointer self, const machines::node_ref& to, const result<
 // Until it has heard of it: only so does it find the way back.
 void greet(self_pointer self, const node_actor& node) {
   const auto& state = self->state;
-  const auto is_linked = [node](const auto& link) { return link.node == node; };
+  const auto is_link = [node](const auto& link) { return link.node == node; };
+  const auto is_peer = [node](const auto& peer) { return peer.second.node == node; };
   const auto me = state.enrolment ? state.enrolment->self().ref : state.parts.self.ref;
   self->request(node, greet_timeout, greet_atom_v, me, caf::actor_cast<caf::strong_actor_ptr>(self))
       .then([](std::uint64_t) {},
-            [self, node, is_linked](const caf::error&) {
+            [self, node, is_link, is_peer](const caf::error&) {
               const auto& now = self->state;
-              const auto peers = now.peers | std::views::values;
-              if (std::ranges::any_of(peers, is_linked) || std::ranges::any_of(now.candidates, is_linked))
+              if (std::ranges::any_of(now.peers, is_peer) || std::ranges::any_of(now.candidates, is_link))
                 greet(self, node);
             });
 }

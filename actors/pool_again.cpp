@@ -75,8 +75,7 @@ std::map<machines::node_ref, std::vector<id128>> read_memory::take_used() {
   }
   for (auto& [holder, keys] : all) {
     std::ranges::sort(keys);
-    const auto repeated = std::ranges::unique(keys);
-    keys.erase(repeated.begin(), repeated.end());
+    keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   }
   return all;
 }

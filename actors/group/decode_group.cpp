@@ -213,9 +213,10 @@ void miss_lost_leaders(self_pointer self) {
   const auto lives = [&](const auto& asked) {
     return std::ranges::any_of(live, [&](const live_rank& one) { return one.roles.decode == asked.second; });
   };
-  const auto lost = std::ranges::partition(state.answered_there, lives);
-  const std::vector<std::pair<asked_ptr, decode_actor>> missed{lost.begin(), lost.end()};
-  state.answered_there.erase(lost.begin(), lost.end());
+  auto& asked = state.answered_there;
+  const auto lost = std::partition(asked.begin(), asked.end(), lives);
+  const std::vector<std::pair<asked_ptr, decode_actor>> missed{lost, asked.end()};
+  asked.erase(lost, asked.end());
   for (const auto& [job, leader] : missed)
     ask_again(self, job,
               {errc::unreachable, "the first node of the group `" + state.config.group + "` is lost"});

@@ -78,8 +78,8 @@ struct read_batch::state {
       : keys(std::move(k)), options(std::move(o)), progress(keys.size()), undone(keys.size()) {}
 
   std::vector<read_action> take_actions() {
-    std::ranges::stable_partition(actions,
-                                  [](const read_action& a) { return std::holds_alternative<read_done>(a); });
+    std::stable_partition(actions.begin(), actions.end(),
+                          [](const read_action& a) { return std::holds_alternative<read_done>(a); });
     return std::exchange(actions, {});
   }
 
@@ -162,8 +162,7 @@ struct read_batch::state {
       return std::tuple(own, ~cost_of(h), preference(options.seed, keys[key], h));
     };
     std::ranges::sort(k.candidates, {}, weight);
-    const auto repeated = std::ranges::unique(k.candidates);
-    k.candidates.erase(repeated.begin(), repeated.end());
+    k.candidates.erase(std::unique(k.candidates.begin(), k.candidates.end()), k.candidates.end());
   }
 
   // Where writers would have put the key.

@@ -56,8 +56,8 @@ struct write_batch::state {
   }
 
   std::vector<write_action> take_actions() {
-    std::ranges::stable_partition(
-        actions, [](const write_action& a) { return std::holds_alternative<write_done>(a); });
+    std::stable_partition(actions.begin(), actions.end(),
+                          [](const write_action& a) { return std::holds_alternative<write_done>(a); });
     return std::exchange(actions, {});
   }
 

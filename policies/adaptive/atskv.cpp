@@ -430,8 +430,7 @@ void adaptive_policy::grant_wishes(std::uint32_t layer) {
   }
   const auto place = [](const passive_page& page) { return std::pair(page.head, page.page); };
   std::ranges::sort(chosen_pages_, {}, place);
-  const auto twice = std::ranges::unique(chosen_pages_);
-  chosen_pages_.erase(twice.begin(), twice.end());
+  chosen_pages_.erase(std::unique(chosen_pages_.begin(), chosen_pages_.end()), chosen_pages_.end());
 }
 
 // Which layers the coming step decides on, and which it looks ahead to.
