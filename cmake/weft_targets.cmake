@@ -19,20 +19,24 @@ function(weft_library name)
 endfunction()
 
 # weft_test(NAME SOURCES a_test.cpp ... LINK target ... [LABEL unit|sim|integration] [TIMEOUT s])
-# A doctest executable; every file of it is one concept. LABEL defaults to unit.
+# A doctest executable; every file of it is one concept. LABEL defaults to unit. Integration tests are processes
+# that watch each other's heartbeats: they run alone.
 function(weft_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL unit)
   endif()
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 120)
+    set(arg_TIMEOUT 300)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE weft_test_main ${arg_LINK} weft_warnings)
   target_compile_definitions(${name} PRIVATE WEFT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT})
+  if(arg_LABEL STREQUAL "integration")
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
   if(WEFT_SANITIZE MATCHES "thread")
     # UCX's memory hooks take locks in exiting threads, which the sanitizer has already forgotten.
     set_tests_properties(${name} PROPERTIES ENVIRONMENT "UCX_MEM_EVENTS=n")
