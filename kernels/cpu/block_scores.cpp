@@ -1,5 +1,6 @@
 #include <weft/kernels/block_scores.hpp>
 #include <weft/kernels/convert.hpp>
+#include <weft/kernels/flush_to_zero.hpp>
 #include <weft/kernels/products.hpp>
 
 #include <algorithm>
@@ -58,7 +59,14 @@ void products_of_lines(const key_tiles& keys, const float* q, std::size_t lines,
 
 #if WEFT_KERNELS_NATIVE_BF16
 void round_pairs(float* q, std::size_t count) {
-  for (std::size_t i = 0; i < count; i += 2) {
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const f32_vector values = hn::LoadU(f32_tag(), q + i);
+    __m256i narrow;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(values.raw));
+    _mm512_storeu_si512(q + i, _mm512_cvtepu32_epi64(narrow));
+  }
+  for (; i < count; i += 2) {
     const std::uint32_t pair = bf16_from_f32(q[i]) | std::uint32_t{bf16_from_f32(q[i + 1])} << 16U;
     std::memcpy(q + i, &pair, sizeof(pair));
   }
@@ -137,6 +145,18 @@ void tiles_sums([[maybe_unused]] const key_tiles& keys, [[maybe_unused]] const f
 #endif
 }
 
+// Of whole blocks in one tile, where `blocks_fill_tiles`.
+void one_tile_blocks([[maybe_unused]] const key_tiles& keys, [[maybe_unused]] const float* q,
+                     [[maybe_unused]] std::size_t lines, [[maybe_unused]] std::size_t vectors,
+                     [[maybe_unused]] std::size_t block_vectors, [[maybe_unused]] float* sums,
+                     [[maybe_unused]] softmax_total* totals) {
+#if HWY_TARGET != HWY_SCALAR
+  with_channels(keys, [&]<class Channels>() {
+    one_tile_of_lines<Channels>(keys, q, lines, vectors, block_vectors, sums, totals);
+  });
+#endif
+}
+
 float sum_of(const float* values, std::size_t count) {
   const f32_tag tag;
   f32_vector sum = hn::Zero(tag);
@@ -208,6 +228,7 @@ HWY_EXPORT(prepare_queries);
 HWY_EXPORT(tiles_products);
 HWY_EXPORT(blocks_fill_tiles);
 HWY_EXPORT(tiles_sums);
+HWY_EXPORT(one_tile_blocks);
 HWY_EXPORT(block_sums);
 HWY_EXPORT(largest);
 HWY_EXPORT(sum_of);
@@ -256,9 +277,18 @@ key_tiles some_tiles(const score_tiles& keys, products allowed, std::uint32_t fi
           .channels = padded(keys.type(), keys.channels())};
 }
 
+// Blocks that are summed at once, without pieces.
+bool fits_one_tile(const softmax_blocks& item) {
+  const std::uint32_t vectors = item.keys->vectors();
+  return vectors > 0 && vectors <= tile_width && item.block_vectors <= vectors &&
+         HWY_DYNAMIC_DISPATCH(blocks_fill_tiles)(item.block_vectors) && vectors % item.block_vectors == 0;
+}
+
 // Pieces are of whole blocks and whole tiles.
 struct piece_plan {
-  explicit piece_plan(const softmax_blocks& item) {
+  explicit piece_plan(const softmax_blocks& item)
+      : one_tile(fits_one_tile(item)), width(padded(item.keys->type(), item.keys->channels())) {
+    if (one_tile) return;
     by_tiles =
         item.keys->vectors() >= tile_width && HWY_DYNAMIC_DISPATCH(blocks_fill_tiles)(item.block_vectors);
     const std::uint32_t common = std::lcm(tile_width, item.block_vectors);
@@ -268,16 +298,16 @@ struct piece_plan {
     piece_blocks = vectors / item.block_vectors;
     blocks = (item.keys->vectors() + item.block_vectors - 1) / item.block_vectors;
     tasks = (pieces + task_pieces - 1) / task_pieces;
-    width = padded(item.keys->type(), item.keys->channels());
   }
 
-  bool by_tiles;  // sums are made of tiles, without storing products
-  std::uint32_t task_pieces;
-  std::uint32_t vectors;       // of a piece
-  std::uint32_t piece_blocks;  // likewise
-  std::uint32_t pieces;
-  std::uint32_t blocks;
-  std::uint32_t tasks;
+  bool one_tile;          // there are no pieces
+  bool by_tiles = false;  // sums are made of tiles, without storing products
+  std::uint32_t task_pieces = 0;
+  std::uint32_t vectors = 0;       // of a piece
+  std::uint32_t piece_blocks = 0;  // likewise
+  std::uint32_t pieces = 0;
+  std::uint32_t blocks = 0;
+  std::uint32_t tasks = 1;
   std::uint32_t width;  // of a prepared query
 };
 
@@ -362,11 +392,24 @@ class piece_summer {
 
   // What fills it is no product.
   void sum_last_tile(std::uint32_t tile, const float* bases) const {
+    const std::uint32_t rest = vectors_ % tile_width;
+    if (rest % item_.block_vectors == 0) return sum_last_blocks(tile, bases, rest / item_.block_vectors);
     multiply(first_tile() + tile, 1);
     for (std::uint32_t line = 0; line < lines_; ++line)
       HWY_DYNAMIC_DISPATCH(block_sums)
-    (products_ + line * stride_, vectors_ % tile_width, item_.block_vectors, bases[line],
+    (products_ + line * stride_, rest, item_.block_vectors, bases[line],
      sums_of(line) + tile * tile_width / item_.block_vectors);
+  }
+
+  // Whole ones: those behind them in the tile are left out.
+  void sum_last_blocks(std::uint32_t tile, const float* bases, std::uint32_t blocks) const {
+    float sums[lines_at_once * tile_width];
+    HWY_DYNAMIC_DISPATCH(tiles_sums)
+    (some_tiles(*item_.keys, item_.allowed, first_tile() + tile, 1), queries(), lines_, bases,
+     item_.block_vectors, sums, tile_width);
+    for (std::uint32_t line = 0; line < lines_; ++line)
+      std::copy_n(sums + line * tile_width, blocks,
+                  sums_of(line) + tile * (tile_width / item_.block_vectors));
   }
 
   void sum_products() const {
@@ -400,6 +443,13 @@ void set_base(const softmax_blocks& item, const item_memory& memory, const piece
   }
 }
 
+void sum_one_tile(const softmax_blocks& item, const item_memory& memory) {
+  prepare(*item.keys, item.allowed, item.queries, item.lines, memory.queries);
+  HWY_DYNAMIC_DISPATCH(one_tile_blocks)
+  (some_tiles(*item.keys, item.allowed, 0, 1), memory.queries, item.lines, item.keys->vectors(),
+   item.block_vectors, item.sums, item.totals);
+}
+
 void join_line_of(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory,
                   std::size_t line) {
   const std::size_t first = line * plan.pieces;
@@ -410,6 +460,7 @@ void join_line_of(const softmax_blocks& item, const piece_plan& plan, const item
 
 // Queries and, where sums are made of tiles, their bases.
 void make_ready(const softmax_blocks& item, const piece_plan& plan, const item_memory& memory) {
+  if (plan.one_tile) return;
   prepare(*item.keys, item.allowed, item.queries, item.lines, memory.queries);
   if (plan.by_tiles) set_base(item, memory, plan);
 }
@@ -422,13 +473,17 @@ void sum_alone(std::span<const softmax_blocks> items, float* memory, workspace& 
   for (const softmax_blocks& item : items) {
     const piece_plan plan(item);
     const item_memory own(item, plan, memory);
+    memory = own.end;
+    if (plan.one_tile) {
+      sum_one_tile(item, own);
+      continue;
+    }
     make_ready(item, plan, own);
     piece_summer summer(item, plan, own, products);
     for (std::uint32_t task = 0; task < plan.tasks; ++task)
       summer.run(task);
     for (std::size_t line = 0; line < item.lines; ++line)
       join_line_of(item, plan, own, line);
-    memory = own.end;
   }
 }
 
@@ -473,6 +528,7 @@ void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratc
     products += std::size_t{item.lines} * item.keys->vectors() * item.keys->channels();
   }
   auto* const memory = reinterpret_cast<float*>(scratch.reserve(floats * sizeof(float)).data());
+  const flush_to_zero small;
   if (products <= products_of_one_thread) return sum_alone(items, memory, pool.scratch(0));
   float* next = memory;
   for (const softmax_blocks& item : items) {
@@ -482,10 +538,12 @@ void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratc
     next = own.end;
   }
   pool.parallel_for(tasks, [&](std::size_t task, unsigned worker) {
+    const flush_to_zero small_here;
     float* first = memory;
     for (const softmax_blocks& item : items) {
       const piece_plan plan(item);
       const item_memory own(item, plan, first);
+      if (task == 0 && plan.one_tile) return sum_one_tile(item, own);
       if (task < plan.tasks)
         return piece_summer(item, plan, own, pool.scratch(worker)).run(static_cast<std::uint32_t>(task));
       task -= plan.tasks;
@@ -496,8 +554,9 @@ void softmax_block_sums(std::span<const softmax_blocks> items, workspace& scratc
   for (const softmax_blocks& item : items) {
     const piece_plan plan(item);
     const item_memory own(item, plan, next);
-    pool.parallel_for(item.lines, [&](std::size_t line, unsigned) { join_line_of(item, plan, own, line); });
     next = own.end;
+    if (plan.one_tile) continue;
+    pool.parallel_for(item.lines, [&](std::size_t line, unsigned) { join_line_of(item, plan, own, line); });
   }
 }
 

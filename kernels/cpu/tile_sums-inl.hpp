@@ -66,6 +66,24 @@ HWY_INLINE f32_vector bounded_exp2(f32_vector x) {
   return exp2_of<true>(x);
 }
 
+// Block sums of values of one tile, one line behind the other.
+template <std::size_t lines>
+HWY_INLINE void store_sums_of(std::size_t block_vectors, const f32_vector (&values)[lines][score_vectors],
+                              float* sums, std::size_t sums_stride) {
+  switch (block_vectors) {
+    case 4:
+      return store_block_sums<lines, 4>(values, sums, sums_stride);
+    case 8:
+      return store_block_sums<lines, 8>(values, sums, sums_stride);
+    case 16:
+      return store_block_sums<lines, 16>(values, sums, sums_stride);
+    case 32:
+      return store_block_sums<lines, 32>(values, sums, sums_stride);
+    default:
+      return store_block_sums<lines, 64>(values, sums, sums_stride);
+  }
+}
+
 // What the blocks of one tile sum to, over 2^base. Nothing leaves the registers in between, and memory is
 // read at an even pace, which the CPU foresees by itself.
 template <class Channels, std::size_t lines>
@@ -81,18 +99,7 @@ HWY_INLINE void tile_sums(const std::byte* tile, std::size_t channels, const flo
         values[line][part + v] = bounded_exp2(hn::Sub(acc[line][v], base));
     }
   }
-  switch (block_vectors) {
-    case 4:
-      return store_block_sums<lines, 4>(values, sums, sums_stride);
-    case 8:
-      return store_block_sums<lines, 8>(values, sums, sums_stride);
-    case 16:
-      return store_block_sums<lines, 16>(values, sums, sums_stride);
-    case 32:
-      return store_block_sums<lines, 32>(values, sums, sums_stride);
-    default:
-      return store_block_sums<lines, 64>(values, sums, sums_stride);
-  }
+  store_sums_of<lines>(block_vectors, values, sums, sums_stride);
 }
 
 template <class Channels>
@@ -104,6 +111,55 @@ void sums_of_lines(const key_tiles& keys, const float* q, std::size_t lines, con
       tile_sums<Channels, wide>(keys.first + i * keys.tile_bytes, keys.channels, q + line * keys.channels,
                                 bases + line, block_vectors, sums + line * sums_stride + i * tile_blocks,
                                 sums_stride);
+  });
+}
+
+// Blocks that all lie in one tile, over the maximum of their own products. Zeros fill the tile, and count
+// nowhere.
+template <class Channels, std::size_t lines>
+HWY_INLINE void one_tile_sums(const key_tiles& keys, const float* q, std::size_t vectors,
+                              std::size_t block_vectors, float* sums, std::size_t sums_stride,
+                              softmax_total* totals) {
+  const f32_tag tag;
+  f32_vector values[lines][score_vectors];
+  for (std::size_t part = 0; part < score_vectors; part += group) {
+    f32_vector acc[lines][group];
+    multiply_group<Channels>(keys.first, part * kernels::HWY_NAMESPACE::lanes, keys.channels, q, acc);
+    for (std::size_t line = 0; line < lines; ++line)
+      for (std::size_t v = 0; v < group; ++v)
+        values[line][part + v] = acc[line][v];
+  }
+  const auto present = [&](std::size_t v) HWY_ATTR {
+    const std::size_t first = v * kernels::HWY_NAMESPACE::lanes;
+    return hn::FirstN(tag, vectors > first ? vectors - first : 0);
+  };
+  for (std::size_t line = 0; line < lines; ++line) {
+    f32_vector largest = hn::Set(tag, least_product);
+    for (std::size_t v = 0; v < score_vectors; ++v)
+      largest = hn::Max(largest, hn::IfThenElse(present(v), values[line][v], largest));
+    const f32_vector maximum = hn::MaxOfLanes(tag, largest);
+    f32_vector sum = hn::Zero(tag);
+    for (std::size_t v = 0; v < score_vectors; ++v) {
+      const f32_vector below = hn::Sub(hn::IfThenElse(present(v), values[line][v], maximum), maximum);
+      values[line][v] = hn::IfThenElseZero(present(v), exp2_of<true>(below));
+      sum = hn::Add(sum, values[line][v]);
+    }
+    totals[line] = {hn::GetLane(maximum), hn::GetLane(hn::SumOfLanes(tag, sum))};
+  }
+  constexpr std::size_t most_blocks = score_width / 4;
+  float padded[lines * most_blocks];
+  store_sums_of<lines>(block_vectors, values, padded, most_blocks);
+  for (std::size_t line = 0; line < lines; ++line)
+    std::copy_n(padded + line * most_blocks, vectors / block_vectors, sums + line * sums_stride);
+}
+
+template <class Channels>
+void one_tile_of_lines(const key_tiles& keys, const float* q, std::size_t lines, std::size_t vectors,
+                       std::size_t block_vectors, float* sums, softmax_total* totals) {
+  const std::size_t blocks = vectors / block_vectors;
+  in_passes<lines_at_once>(lines, [&]<std::size_t wide>(std::size_t line) HWY_ATTR {
+    one_tile_sums<Channels, wide>(keys, q + line * keys.channels, vectors, block_vectors,
+                                  sums + line * blocks, blocks, totals + line);
   });
 }
 

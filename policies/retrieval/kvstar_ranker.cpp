@@ -1,3 +1,4 @@
+#include <weft/kernels/flush_to_zero.hpp>
 #include <weft/policies/retrieval/representation.hpp>
 
 #include "retrieval/rankers.hpp"
@@ -215,6 +216,7 @@ void kvstar_ranker::join_parts(std::uint32_t steps, shard_scores& out) const {
 
 void kvstar_ranker::score(std::uint32_t layer, const query_group& group, shard_scores& out,
                           kernels::thread_pool& pool) {
+  const kernels::flush_to_zero small;
   list_parts(layer, group);
   kernels::softmax_block_sums(items_, scratch_, pool);
   join_parts(group.steps, out);

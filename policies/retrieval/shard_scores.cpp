@@ -1,3 +1,4 @@
+#include <weft/kernels/flush_to_zero.hpp>
 #include <weft/policies/retrieval/shard_scores.hpp>
 
 #include <algorithm>
@@ -27,6 +28,7 @@ void add_line(const shard_scores& shard, std::size_t line, float factor, std::sp
 }  // namespace
 
 void merge_shards(std::span<const shard_scores> shards, std::span<float> scores) {
+  const kernels::flush_to_zero small;
   std::size_t lines = 0;
   for (const shard_scores& shard : shards) {
     lines = std::max(lines, shard.totals.size());

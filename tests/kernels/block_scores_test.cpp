@@ -121,6 +121,61 @@ TEST_CASE("blocks that fill tiles equal the definition, also where products grow
   });
 }
 
+// Whole blocks that lie in one tile, and what the same vectors give among others that do not.
+void check_blocks_of_one_tile(std::uint32_t seed, std::uint32_t block_vectors, float size) {
+  testing::random_source random(seed);
+  const std::uint32_t channels = random.between(1, 20);
+  const std::uint32_t blocks = random.between(1, 64 / block_vectors);
+  const std::uint32_t vectors = blocks * block_vectors;
+  const std::uint32_t lines = random.between(1, 19);
+  score_tiles tiles(testing::all_dtypes[seed % 3], vectors, channels);
+  const auto values =
+      testing::stored_values(tiles.type(), random.values(std::size_t{vectors} * channels)).values_of_bytes;
+  for (std::uint32_t i = 0; i < vectors; ++i)
+    tiles.set(i, std::span(values).subspan(std::size_t{i} * channels, channels));
+  const auto queries = random.values(std::size_t{lines} * channels, size);
+  std::vector<float> sums(std::size_t{lines} * blocks);
+  std::vector<softmax_total> totals(lines);
+  thread_pool pool(2);
+  workspace scratch;
+  std::vector<softmax_blocks> items{
+      {&tiles, block_vectors, queries.data(), lines, sums.data(), totals.data(), products::f32}};
+  softmax_block_sums(items, scratch, pool);
+  for (std::size_t line = 0; line < lines; ++line) {
+    const auto expected =
+        reference::softmax_shares(values, channels, block_vectors, queries.data() + line * channels);
+    for (std::size_t block = 0; block < blocks; ++block)
+      REQUIRE(sums[line * blocks + block] / totals[line].sum ==
+              doctest::Approx(expected[block]).epsilon(1e-4).scale(0.01));
+    REQUIRE(totals[line].sum >= 0.999F);
+  }
+
+  // So many products that threads share them.
+  score_tiles many(dtype::bf16, 64 * 400, channels);
+  std::vector<float> many_sums(std::size_t{lines} * (64 * 400 / block_vectors));
+  std::vector<softmax_total> many_totals(lines);
+  items.push_back(
+      {&many, block_vectors, queries.data(), lines, many_sums.data(), many_totals.data(), products::f32});
+  const auto alone = sums;
+  const auto alone_totals = totals;
+  softmax_block_sums(items, scratch, pool);
+  REQUIRE(sums == alone);
+  REQUIRE(totals == alone_totals);
+}
+
+TEST_CASE("blocks of one tile equal the definition, alone and among many others") {
+  testing::on_every_target([] {
+    for (const std::uint32_t block_vectors : {4U, 8U, 16U, 32U, 64U})
+      for (const float size : {0.1F, 2.0F, 100.0F})
+        for (std::uint32_t seed = 0; seed < 4; ++seed) {
+          CAPTURE(block_vectors);
+          CAPTURE(size);
+          CAPTURE(seed);
+          check_blocks_of_one_tile(seed, block_vectors, size);
+        }
+  });
+}
+
 TEST_CASE("narrow products are those of rounded queries") {
   thread_pool pool(2);
   workspace scratch;
@@ -168,6 +223,30 @@ TEST_CASE("what fills the last tile counts nowhere, also where all products are 
         CHECK(total.sum == doctest::Approx(vectors));
       }
       CHECK(sums == std::vector<float>(2 * vectors, 1.0F));
+    }
+  });
+}
+
+TEST_CASE("what fills the tile of a few whole blocks counts nowhere") {
+  testing::on_every_target([] {
+    thread_pool pool(1);
+    workspace scratch;
+    for (const std::uint32_t vectors : {8U, 40U, 64U, 72U, 584U}) {
+      CAPTURE(vectors);
+      score_tiles keys(dtype::bf16, vectors, 3);
+      for (std::uint32_t i = 0; i < vectors; ++i)
+        keys.set(i, std::vector<float>{-16.0F, -16.0F, -8.0F});
+      const std::vector<float> queries(5 * 3, 8.0F);
+      const std::uint32_t blocks = vectors / 8;
+      std::vector<float> sums(5 * blocks);
+      std::vector<softmax_total> totals(5);
+      const softmax_blocks item{&keys, 8, queries.data(), 5, sums.data(), totals.data()};
+      softmax_block_sums({&item, 1}, scratch, pool);
+      for (const softmax_total& total : totals) {
+        CHECK(total.maximum == -320.0F);
+        CHECK(total.sum == doctest::Approx(vectors));
+      }
+      CHECK(sums == std::vector<float>(5 * blocks, 8.0F));
     }
   });
 }
