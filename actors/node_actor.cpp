@@ -122,7 +122,7 @@ bool connects_to(const node_state& state, const id128& other) {
   return place(state.parts.self.ref.node) > place(other);
 }
 
-void carry_out(self_pointer self, std::vector<machines::enrolment_action> actions) {
+void carry_out(self_pointer self, const std::vector<machines::enrolment_action>& actions) {
   auto& state = self->state;
   if (state.leaving) return;
   bool changed = false;

@@ -83,7 +83,7 @@ void open_link(node_pointer self, link_target to, const std::string& host, std::
 bool connects_to(const node_state& state, const id128& other);
 
 // What the enrolment machine wants done.
-void carry_out(node_pointer self, std::vector<machines::enrolment_action> actions);
+void carry_out(node_pointer self, const std::vector<machines::enrolment_action>& actions);
 
 // -- finding and following a coordinator (node_succession.cpp) --
 

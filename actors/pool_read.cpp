@@ -13,6 +13,8 @@ template <class... Fs>
 struct overloaded : Fs... {
   using Fs::operator()...;
 };
+template <class... Fs>
+overloaded(Fs...) -> overloaded<Fs...>;
 
 void carry_out(pool_core& core, std::uint64_t job, std::vector<machines::read_action> actions);
 

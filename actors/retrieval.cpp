@@ -222,7 +222,7 @@ void read_blocks(self_pointer self, const opening_ptr& job, std::vector<retrieva
     order.keys.push_back(key_of(block.key));
   self->request(self->state.parts.pool, caf::infinite, read_atom_v, std::move(order))
       .then(
-          [self, job, blocks, take](const read_outcome& read) {
+          [self, job, blocks = std::move(blocks), take](const read_outcome& read) {
             for (std::size_t i = 0; i < blocks.size() && i < read->blocks.size(); ++i)
               take(*job, blocks[i], read->blocks[i]);
             read_on(self, job);

@@ -43,6 +43,7 @@ std::vector<base_order::part> rows_by_codec(const asked_rows& job, std::size_t h
     }
   }
   std::vector<base_order::part> parts;
+  parts.reserve(sums.size());
   for (auto& [codec, rows] : sums)
     parts.push_back({static_cast<kernels::row_codec>(codec), std::move(rows)});
   return parts;

@@ -39,7 +39,7 @@ class document_writer final : public forward_observer {
 }  // namespace
 
 encoded_document::encoded_document(const kv_shape& shape, std::uint32_t tokens)
-    : shape_(shape), tokens_(tokens), memory_(2 * shape.layers * layer_bytes()) {}
+    : shape_(shape), tokens_(tokens), memory_(std::size_t{2} * shape.layers * layer_bytes()) {}
 
 std::size_t encoded_document::row_bytes() const {
   return shape_.head_dim * kernels::size_bytes(shape_.dtype);

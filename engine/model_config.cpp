@@ -207,6 +207,7 @@ std::optional<repeat_metadata> repeat_prompt_of(const json& weft) {
 std::vector<std::uint32_t> link_tokens_of(const json& value) {
   std::vector<std::uint32_t> trained;
   for (const auto& number : value.is_array() ? value : json::array({value})) {
+    // NOLINTNEXTLINE(misc-redundant-expression): it sees no difference between the numbers
     const bool known = number == 0 || number == 1 || number == 5;
     if (!known)
       refuse(errc::invalid_argument, "\"weft.link_tokens\" must be 0, 1 or 5, or a list of such numbers");

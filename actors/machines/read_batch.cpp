@@ -311,7 +311,7 @@ struct read_batch::state {
     }
     if (!wanted.empty()) {
       const duration timeout = share_of_rest(granted, now);
-      fetch(c.holder, lease_number, std::move(granted), std::move(wanted), timeout, now);
+      fetch(c.holder, lease_number, granted, std::move(wanted), timeout, now);
     } else if (lease_number != 0) {
       actions.push_back(release_lease{.holder = c.holder, .lease = lease_number});
     }
@@ -335,11 +335,11 @@ struct read_batch::state {
     }
     // A third, so that time is left for those who know.
     for (auto& [holder, work] : known)
-      fetch(holder, 0, std::move(work.first), std::move(work.second), remaining(now) / 3, now);
+      fetch(holder, 0, work.first, std::move(work.second), remaining(now) / 3, now);
     return others;
   }
 
-  void fetch(const node_ref& holder, std::uint64_t lease_number, std::vector<std::uint32_t> granted,
+  void fetch(const node_ref& holder, std::uint64_t lease_number, const std::vector<std::uint32_t>& granted,
              std::vector<fetch_piece> pieces, duration timeout, time_point now) {
     const std::uint64_t number = open_call({.kind = call_kind::fetch,
                                             .holder = holder,
@@ -443,7 +443,7 @@ std::vector<read_action> read_batch::on_located(std::uint64_t call, std::vector<
 }
 
 std::vector<read_action> read_batch::on_leased(std::uint64_t call, std::uint64_t lease,
-                                               std::vector<leased_piece> pieces, time_point now) {
+                                               const std::vector<leased_piece>& pieces, time_point now) {
   state& s = *state_;
   const std::optional<call_state> c = s.close_call(call, call_kind::lease);
   if (!c) return {};
@@ -456,7 +456,7 @@ std::vector<read_action> read_batch::on_lease_failed(std::uint64_t call, errc wh
   return on_leased(call, 0, std::vector(keys().size(), leased_piece{.outcome = why}), now);
 }
 
-std::vector<read_action> read_batch::on_fetched(std::uint64_t call, std::vector<errc> pieces,
+std::vector<read_action> read_batch::on_fetched(std::uint64_t call, const std::vector<errc>& pieces,
                                                 time_point now) {
   state& s = *state_;
   const std::optional<call_state> c = s.close_call(call, call_kind::fetch);

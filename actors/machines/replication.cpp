@@ -8,7 +8,8 @@
 
 namespace weft::machines {
 
-replication::replication(replication_options options) : options_(options), pace_(options.bytes_per_second) {}
+replication::replication(const replication_options& options)
+    : options_(options), pace_(options.bytes_per_second) {}
 replication::~replication() = default;
 replication::replication(replication&&) noexcept = default;
 replication& replication::operator=(replication&&) noexcept = default;
@@ -26,7 +27,7 @@ void replication::on_view(const node_ref& self, std::vector<node_ref> storage_no
   next_pass_ = now + options_.settle;
 }
 
-void replication::mend(std::vector<held_item> items) {
+void replication::mend(const std::vector<held_item>& items) {
   for (const auto& item : items) {
     std::erase_if(to_mend_, [&](const mending& m) { return m.item.key == item.key; });
     to_mend_.push_back({.item = item});

@@ -165,7 +165,7 @@ std::vector<write_action> write_batch::start(time_point now) {
   return state_->take_actions();
 }
 
-std::vector<write_action> write_batch::on_put(std::uint64_t call, std::vector<errc> outcomes,
+std::vector<write_action> write_batch::on_put(std::uint64_t call, const std::vector<errc>& outcomes,
                                               time_point now) {
   state& s = *state_;
   const auto at = s.calls.find(call);

@@ -24,7 +24,7 @@ prompt_record::prompt_record(runner& model, std::uint32_t tokens, kv_cache& whol
       tokens_(tokens),
       last_rows_(std::min(tokens, wanted.last_rows)),
       query_width_(std::size_t{model.config().query_heads} * model.config().head_dim),
-      queries_(model.config().layers * last_rows_ * query_width_),
+      queries_(std::size_t{model.config().layers} * last_rows_ * query_width_),
       all_sums_(wanted.all_sums ? std::size_t{model.config().layers} * model.config().query_heads * tokens
                                 : 0),
       hidden_(wanted.hidden ? std::size_t{model.config().layers} * tokens * model.config().hidden_size : 0),

@@ -14,8 +14,8 @@ read_text::read_text(const runner& model, std::uint32_t tokens)
       query_width_(std::size_t{model.config().query_heads} * model.config().head_dim),
       group_(model.config().query_heads / model.config().kv_heads),
       rows_(model.cache_shape(), tokens),
-      hidden_(model.config().layers * tokens * hidden_width_),
-      queries_(model.config().layers * tokens * query_width_) {}
+      hidden_(std::size_t{model.config().layers} * tokens * hidden_width_),
+      queries_(std::size_t{model.config().layers} * tokens * query_width_) {}
 
 result<read_text> read_text::of(runner& model, std::span<const token_id> tokens) {
   read_text text(model, static_cast<std::uint32_t>(tokens.size()));

@@ -94,7 +94,8 @@ result<void> device_operations::reserve(std::uint32_t rows) {
   memory_ = device::memory();
   auto memory = on_->memory->allocate(bytes, "the activations of " + std::to_string(rows) + " rows");
   if (!memory) return tl::unexpected(memory.error());
-  auto home = on_->memory->allocate_pinned(config_.layers * 2 * keys_bytes, "new keys and values");
+  auto home =
+      on_->memory->allocate_pinned(std::size_t{2} * config_.layers * keys_bytes, "new keys and values");
   if (!home) return tl::unexpected(home.error());
   if (!group_.alone() && !group_.sums_on_devices()) {
     auto parts = on_->memory->allocate_pinned(floats(config_.hidden_size), "sums over the ranks of a group");
@@ -238,7 +239,7 @@ result<const float*> device_operations::show_input(std::uint32_t layer, std::uin
 }
 
 void device_operations::round_keys_and_values(std::uint32_t rows) {
-  for (const std::uint32_t part : {0U, 1U})
+  for (const std::size_t part : {0U, 1U})
     kernels_.round_rows({.x = qkv_ + query_width_ + part * key_width_,
                          .x_stride = qkv_width_,
                          .out = keys_ + part * keys_bytes_,

@@ -89,7 +89,9 @@ class device_operations final : public pass_operations {
   result<void> reserve(std::uint32_t rows);
   result<void> download(void* to, const void* from, std::size_t bytes);
   result<shown_queries> shown_of(const float* queries, std::uint32_t rows);
-  std::byte* home_of(std::uint32_t layer) const { return home_.data() + layer * 2 * keys_bytes_; }
+  std::byte* home_of(std::uint32_t layer) const {
+    return home_.data() + std::size_t{layer} * 2 * keys_bytes_;
+  }
 
   void norm(const float* weight, std::uint32_t rows, std::byte* out, kernels::dtype type);
   void multiply(const resident_matrix& matrix, std::uint32_t rows, std::uint32_t outputs, float* y,

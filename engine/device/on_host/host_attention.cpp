@@ -127,7 +127,7 @@ found_prefill found_work(const device::host_device& on, const attention_shape& s
   found_prefill here{.queries = found_queries(on, shape, work.queries)};
   here.tasks = on.at(work.tasks, work.task_count);
   here.merges = on.at(work.merges, work.merge_count);
-  here.scratch = on.at(work.scratch, work.task_count * tile_lines * line_floats(channels));
+  here.scratch = on.at(work.scratch, std::size_t{work.task_count} * tile_lines * line_floats(channels));
   const prefill_head* const heads = on.at(work.heads, shape.kv_heads);
   for (std::uint32_t head = 0; head < shape.kv_heads; ++head) {
     auto& runs = here.runs.emplace_back();
@@ -144,7 +144,7 @@ void run_tasks(const attention_shape& shape, const prefill_work& work, const fou
   for (std::uint32_t i = 0; i < work.task_count; ++i) {
     const attention_task& task = here.tasks[i];
     const prefill_run& run = here.runs[task.head][task.run];
-    float* const partial = here.scratch + i * tile_lines * floats;
+    float* const partial = here.scratch + std::size_t{i} * tile_lines * floats;
     if (shape.head_dim <= 64)
       run_prefill_task<Elements, 64, Values>(here.queries, shape, run, task, partial);
     else if (shape.head_dim <= 128)
@@ -190,7 +190,7 @@ void sum(const device::host_device& on, const attention_shape& shape, const pref
     const std::uint32_t lines = std::min(work.queries.rows * group - merge.first_line, tile_lines);
     for (std::uint32_t i = 0; i < lines; ++i) {
       const std::uint32_t at = merge.first_line + i;
-      to[std::size_t{at / group} * shape.query_heads + merge.head * group + at % group] =
+      to[std::size_t{at / group} * shape.query_heads + std::size_t{merge.head} * group + at % group] =
           merged_log_sum(here.scratch + (std::size_t{merge.first_task} * tile_lines + i) * floats,
                          tile_lines * floats, merge.tasks, -std::numeric_limits<float>::infinity());
     }

@@ -171,8 +171,8 @@ class host_kernels final : public device_kernels {
           entries = std::size_t{*std::max_element(item.entries, item.entries + item.rows)} + 1;
         }
         item.rotations = device.at(item.rotations, entries * head_dim);
-        item.k_out = device.at(item.k_out, item.rows * head_dim * bytes);
-        item.v_out = device.at(item.v_out, item.rows * head_dim * bytes);
+        item.k_out = device.at(item.k_out, std::size_t{item.rows} * head_dim * bytes);
+        item.v_out = device.at(item.v_out, std::size_t{item.rows} * head_dim * bytes);
         for_elements(type, [&]<class Elements>() {
           each_value(item.rows, head_dim / 2, [&](auto row, auto part) {
             rotate_stored_part<Elements, 1>(item, row, part, head_dim);

@@ -119,13 +119,13 @@ class read_batch {
   std::vector<read_action> on_located(std::uint64_t call, std::vector<key_holders> answers, time_point now);
 
   std::vector<read_action> on_leased(std::uint64_t call, std::uint64_t lease,
-                                     std::vector<leased_piece> pieces, time_point now);
+                                     const std::vector<leased_piece>& pieces, time_point now);
   std::vector<read_action> on_lease_failed(std::uint64_t call, errc why, time_point now);
 
   // A piece's destination belongs to its call until the call is reported, also where the key is done or
   // fetched anew meanwhile. By piece of the call: `ok` only for bytes that were verified (header, key,
   // generation, checksums).
-  std::vector<read_action> on_fetched(std::uint64_t call, std::vector<errc> pieces, time_point now);
+  std::vector<read_action> on_fetched(std::uint64_t call, const std::vector<errc>& pieces, time_point now);
 
   // That life is over: nothing more is asked of it and nothing awaited from it. Calls to it are still
   // reported.

@@ -70,7 +70,7 @@ struct replication_stats {
 
 class replication {
  public:
-  explicit replication(replication_options options);
+  explicit replication(const replication_options& options);
   ~replication();
   replication(replication&&) noexcept;
   replication& operator=(replication&&) noexcept;
@@ -80,7 +80,7 @@ class replication {
                time_point now);
 
   // These may lack copies: ahead of the pass, and in several rounds, since the directory may not know yet.
-  void mend(std::vector<held_item> items);
+  void mend(const std::vector<held_item>& items);
 
   std::vector<replication_action> tick(time_point now);
   // An empty page ends the pass.

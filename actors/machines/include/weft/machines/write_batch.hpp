@@ -64,7 +64,7 @@ class write_batch {
 
   // By item of the call: `ok` only when committed (or held already) and announced. A failed call: the error
   // for every item.
-  std::vector<write_action> on_put(std::uint64_t call, std::vector<errc> items, time_point now);
+  std::vector<write_action> on_put(std::uint64_t call, const std::vector<errc>& items, time_point now);
 
   // That life is over: what it committed no longer counts for keys that are not done.
   std::vector<write_action> on_node_down(const node_ref& node, time_point now);

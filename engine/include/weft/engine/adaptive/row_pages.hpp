@@ -38,7 +38,7 @@ class row_page_pool {
     std::vector<std::uint32_t> free;  // pages, the next one last
   };
 
-  std::size_t page_bytes() const { return 2 * page_rows_ * row_bytes_; }
+  std::size_t page_bytes() const { return std::size_t{2} * page_rows_ * row_bytes_; }
 
   kv_shape shape_;
   std::uint32_t page_rows_;
