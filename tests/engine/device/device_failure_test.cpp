@@ -7,6 +7,7 @@
 
 #include "../small_models.hpp"
 #include "../stored_document.hpp"
+#include "device_options.hpp"
 
 #include <memory>
 
@@ -23,14 +24,9 @@ constexpr std::uint32_t room = 64;
 constexpr std::int32_t context_rows = 20;
 constexpr float tolerance = 2e-2F;
 
-runner_options options_for(std::shared_ptr<const compute_device> device) {
-  return {.threads = 1, .cache_dtype = dtype::f16, .products = arithmetic::f32, .device = std::move(device)};
-}
-
 // A model on a device that fails when it is told to, beside the same one on the CPU.
 struct fragile {
-  fragile()
-      : cpu(load_fixture("llama", options_for(nullptr))), there(load_fixture("llama", options_for(on))) {}
+  fragile() : cpu(load_fixture("llama", options_on(nullptr))), there(load_fixture("llama", options_on(on))) {}
 
   host_device& device() const { return dynamic_cast<host_device&>(*on->memory); }
 
@@ -254,7 +250,7 @@ TEST_CASE("sessions and models of a lost device go without a trace") {
   const auto on = host_compute_device(std::size_t{64} << 20U);
   auto& device = dynamic_cast<host_device&>(*on->memory);
   {
-    auto model = load_fixture("llama", options_for(on));
+    auto model = load_fixture("llama", options_on(on));
     kv_cache cache(model.cache_shape(), room);
     run(model, fragile::question(), cache);
     device.fail_at(5, failing::from_then_on);
@@ -270,13 +266,13 @@ TEST_CASE("a model that cannot be brought to a device is no model, and keeps no 
   const auto on = host_compute_device(std::size_t{64} << 20U);
   auto& device = dynamic_cast<host_device&>(*on->memory);
   const auto before = device.counts().works();
-  REQUIRE(runner::load(folder, options_for(on)));
+  REQUIRE(runner::load(folder, options_on(on)));
   const auto works = device.counts().works() - before;
   REQUIRE(works > 0);
   for (std::uint64_t n = 0; n < works; ++n) {
     CAPTURE(n);
     device.fail_at(n, failing::once);
-    const auto refused = runner::load(folder, options_for(on));
+    const auto refused = runner::load(folder, options_on(on));
     REQUIRE(!refused);
     CHECK(refused.error().code == errc::internal);
     CHECK(device.sizes().free_bytes == device.sizes().total_bytes);

@@ -3,6 +3,7 @@
 
 #include "../golden_cases.hpp"
 #include "../small_models.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 using namespace weft::engine;
@@ -25,9 +26,7 @@ TEST_CASE("logits on a device are those of transformers") {
     for (const auto cache : {dtype::f32, dtype::f16}) {
       CAPTURE(name);
       CAPTURE(name_of(cache));
-      auto model = runner::load(
-          golden_model_folder(name),
-          {.threads = 1, .cache_dtype = cache, .products = arithmetic::f32, .device = device_under_test()});
+      auto model = runner::load(golden_model_folder(name), options_on(device_under_test(), cache));
       REQUIRE_MESSAGE(model.has_value(), model.error().context);
       check_golden_logits(*model, name, largest_difference(cache));
     }

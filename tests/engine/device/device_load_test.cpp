@@ -7,6 +7,7 @@
 
 #include "../small_models.hpp"
 #include "../stored_document.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 #include <memory>
@@ -23,11 +24,10 @@ namespace {
 constexpr std::uint32_t room = 256;
 
 runner_options options_for(std::shared_ptr<const compute_device> device) {
-  return {.threads = 2,
-          .cache_dtype = dtype::f16,
-          .products = arithmetic::f32,
-          .chunk_rows = 16,
-          .device = std::move(device)};
+  auto options = options_on(std::move(device));
+  options.threads = 2;
+  options.chunk_rows = 16;  // passes come in several parts
+  return options;
 }
 
 band_cutter two_bands_in(row_codec first, row_codec second) {

@@ -2,6 +2,7 @@
 #include <weft/kernels/convert.hpp>
 
 #include "../small_models.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 using namespace weft::engine;
@@ -9,10 +10,6 @@ using namespace weft::engine::test;
 using weft::kernels::dtype;
 
 namespace {
-
-runner_options options_for(std::shared_ptr<const compute_device> device) {
-  return {.threads = 1, .cache_dtype = dtype::f16, .products = arithmetic::f32, .device = std::move(device)};
-}
 
 // Everything, one after the other.
 struct record final : forward_observer {
@@ -105,8 +102,8 @@ constexpr float tolerance = 2e-2F;
 
 TEST_CASE("observers see on a device what they see on the CPU") {
   if (!device_under_test()) return;
-  auto cpu = load_fixture("qwen3", options_for(nullptr));
-  auto there = load_fixture("qwen3", options_for(device_under_test()));
+  auto cpu = load_fixture("qwen3", options_on(nullptr));
+  auto there = load_fixture("qwen3", options_on(device_under_test()));
   kv_cache a(cpu.cache_shape(), 64);
   kv_cache b(cpu.cache_shape(), 64);
   row_batch prompt;
@@ -126,8 +123,8 @@ TEST_CASE("observers see on a device what they see on the CPU") {
 
 TEST_CASE("rows that lie elsewhere are attended to on a device") {
   if (!device_under_test()) return;
-  auto cpu = load_fixture("llama", options_for(nullptr));
-  auto there = load_fixture("llama", options_for(device_under_test()));
+  auto cpu = load_fixture("llama", options_on(nullptr));
+  auto there = load_fixture("llama", options_on(device_under_test()));
   kv_cache document(cpu.cache_shape(), 64);
   row_batch rows;
   add_rows(rows, some_tokens(30, 2), 0, 1);
@@ -149,8 +146,8 @@ TEST_CASE("rows that lie elsewhere are attended to on a device") {
 
 TEST_CASE("what an observer does to a cache, the layer's attention on a device sees") {
   if (!device_under_test()) return;
-  auto cpu = load_fixture("llama", options_for(nullptr));
-  auto there = load_fixture("llama", options_for(device_under_test()));
+  auto cpu = load_fixture("llama", options_on(nullptr));
+  auto there = load_fixture("llama", options_on(device_under_test()));
   row_batch prompt;
   add_rows(prompt, some_tokens(8, 4), 0);
   kv_cache a(cpu.cache_shape(), 64);

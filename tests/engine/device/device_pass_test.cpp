@@ -5,6 +5,7 @@
 #include <weft/policies/budget.hpp>
 
 #include "../small_models.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 #include <algorithm>
@@ -19,10 +20,6 @@ namespace {
 
 constexpr std::uint32_t room = 128;
 
-runner_options options_for(dtype cache) {
-  return {.threads = 1, .cache_dtype = cache, .products = arithmetic::f32};
-}
-
 // Queries that meet f16 rows on tensor cores are rounded to f16; everything else is f32.
 float tolerance(dtype cache) {
   return cache == dtype::f32 ? 1e-3F : 2e-2F;
@@ -31,13 +28,9 @@ float tolerance(dtype cache) {
 // The same model on the CPU and on a device, each with caches of its own.
 struct twins {
   explicit twins(const std::string& name, dtype cache = dtype::f32)
-      : type(cache), cpu(load_fixture(name, options_for(cache))), there(load_on_device(name, cache)) {}
-
-  static runner load_on_device(const std::string& name, dtype cache) {
-    auto options = options_for(cache);
-    options.device = device_under_test();
-    return load_fixture(name, options);
-  }
+      : type(cache),
+        cpu(load_fixture(name, options_on(nullptr, cache))),
+        there(load_fixture(name, options_on(device_under_test(), cache))) {}
 
   kv_cache cache(std::uint32_t rows = room) const { return {cpu.cache_shape(), rows}; }
 
@@ -194,9 +187,8 @@ TEST_CASE("several sessions step together on a device") {
 
 TEST_CASE("a long batch is computed in chunks on a device") {
   if (!device_under_test()) return;
-  auto cpu = load_fixture("llama", options_for(dtype::f16));
-  auto options = options_for(dtype::f16);
-  options.device = device_under_test();
+  auto cpu = load_fixture("llama", options_on(nullptr));
+  auto options = options_on(device_under_test());
   options.chunk_rows = 7;
   auto there = load_fixture("llama", options);
   kv_cache a(cpu.cache_shape(), room);
@@ -263,8 +255,7 @@ TEST_CASE("rows that end halfway are chosen alike on a device") {
 
 TEST_CASE("a device that has no room refuses, says how much there is, and changes nothing") {
   if (!device_under_test()) return;
-  auto options = options_for(dtype::f16);
-  options.device = device_under_test();
+  auto options = options_on(device_under_test());
   auto model = load_fixture("llama", options);
   const auto& memory = *options.device->memory;
   const auto free_bytes = memory.sizes().free_bytes;
@@ -285,8 +276,7 @@ TEST_CASE("a device that has no room refuses, says how much there is, and change
 
 TEST_CASE("a session's device memory goes with its cache") {
   if (!device_under_test()) return;
-  auto options = options_for(dtype::f16);
-  options.device = device_under_test();
+  auto options = options_on(device_under_test());
   auto model = load_fixture("llama", options);
   kv_cache first(model.cache_shape(), room);
   run(model, prompt_of(some_tokens(3, 21)), first);

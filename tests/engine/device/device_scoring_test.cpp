@@ -5,6 +5,7 @@
 
 #include "../importance_reference.hpp"
 #include "../small_models.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 #include <algorithm>
@@ -23,11 +24,9 @@ using weft::policies::score_table;
 namespace {
 
 runner_options options_for(dtype cache, std::shared_ptr<const compute_device> device) {
-  return {.threads = 1,
-          .cache_dtype = cache,
-          .products = arithmetic::f32,
-          .chunk_rows = 67,  // passes come in several parts
-          .device = std::move(device)};
+  auto options = options_on(std::move(device), cache);
+  options.chunk_rows = 67;  // passes come in several parts
+  return options;
 }
 
 const repeat_prompt tail_prompt{{7, 8, 9}, {10, 11}, {12}, 5, hint_source::previous_tail};

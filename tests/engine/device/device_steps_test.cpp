@@ -4,6 +4,7 @@
 #include <weft/policies/budget.hpp>
 
 #include "../small_models.hpp"
+#include "device_options.hpp"
 #include "device_under_test.hpp"
 
 #include <algorithm>
@@ -21,8 +22,7 @@ namespace {
 constexpr std::uint32_t room = 400;
 
 runner load(const std::string& name, dtype cache) {
-  return load_fixture(
-      name, {.threads = 1, .cache_dtype = cache, .products = arithmetic::f32, .device = device_under_test()});
+  return load_fixture(name, options_on(device_under_test(), cache));
 }
 
 // Without recordings.

@@ -8,6 +8,7 @@
 
 #include "../small_models.hpp"
 #include "../stored_document.hpp"
+#include "device_options.hpp"
 
 #include <memory>
 
@@ -24,15 +25,11 @@ constexpr std::uint32_t room = 128;
 constexpr std::uint32_t block_tokens = 16;
 constexpr float tolerance = 2e-2F;
 
-runner_options options_for(std::shared_ptr<const compute_device> device) {
-  return {.threads = 2, .cache_dtype = dtype::f16, .products = arithmetic::f32, .device = std::move(device)};
-}
-
 // The same model on the CPU and on a device whose work is counted, and a stored document.
 struct counted {
   counted()
-      : cpu(load_fixture("llama", options_for(nullptr))),
-        there(load_fixture("llama", options_for(on))),
+      : cpu(load_fixture("llama", options_on(nullptr))),
+        there(load_fixture("llama", options_on(on))),
         document(encoded()) {
     blocks.push_back(document.blocks());
     const std::vector<weft::policies::prompt_document> listed{{text, true}};
