@@ -47,15 +47,15 @@ class patience {
 }  // namespace
 
 result<nccl_connection> nccl_connection::join(const ncclUniqueId& id, unsigned rank, unsigned ranks,
-                                              time_point deadline) {
+                                              time_point deadline, const std::stop_token& stop) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   ncclComm_t comm = nullptr;
   const ncclResult_t returned =
       ncclCommInitRankConfig(&comm, static_cast<int>(ranks), id, static_cast<int>(rank), &config);
   nccl_connection made(comm);
-  if (auto met =
-          made.settle(returned, "joining a group of " + std::to_string(ranks) + " ranks over NCCL", deadline);
+  if (auto met = made.settle(returned, "joining a group of " + std::to_string(ranks) + " ranks over NCCL",
+                             deadline, stop);
       !met)
     return tl::unexpected(met.error());
   return made;
@@ -72,12 +72,14 @@ void nccl_connection::abort() {
   if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
 }
 
-result<void> nccl_connection::settle(ncclResult_t returned, const std::string& what,
-                                     time_point deadline) const {
+result<void> nccl_connection::settle(ncclResult_t returned, const std::string& what, time_point deadline,
+                                     const std::stop_token& stop) const {
   patience looks(deadline);
   while (returned == ncclInProgress) {
     if (const auto asked = ncclCommGetAsyncError(comm_, &returned); asked != ncclSuccess) returned = asked;
-    if (returned == ncclInProgress && !looks.wait()) return late(what);
+    if (returned != ncclInProgress) break;
+    if (stop.stop_requested()) return fail(errc::cancelled, what + " was given up");
+    if (!looks.wait()) return late(what);
   }
   if (returned == ncclSuccess) return {};
   return fail(code_of(returned), what + ": NCCL says " + ncclGetErrorString(returned));

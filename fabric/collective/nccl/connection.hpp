@@ -8,6 +8,7 @@
 #include "device.hpp"
 #include <nccl.h>
 
+#include <stop_token>
 #include <string>
 
 namespace weft::collective {
@@ -16,7 +17,7 @@ class nccl_connection {
  public:
   // On the current device.
   static result<nccl_connection> join(const ncclUniqueId& id, unsigned rank, unsigned ranks,
-                                      time_point deadline);
+                                      time_point deadline, const std::stop_token& stop);
   nccl_connection(nccl_connection&& other) noexcept;
   nccl_connection& operator=(nccl_connection&&) = delete;
   ~nccl_connection();
@@ -24,7 +25,8 @@ class nccl_connection {
   ncclComm_t get() const { return comm_; }
 
   // What a call of NCCL, or the end of a group of calls, returned: waits while it is in progress.
-  result<void> settle(ncclResult_t returned, const std::string& what, time_point deadline) const;
+  result<void> settle(ncclResult_t returned, const std::string& what, time_point deadline,
+                      const std::stop_token& stop = {}) const;
 
   // Waits until the stream has nothing left to do.
   result<void> wait_for(cudaStream_t stream, time_point deadline) const;

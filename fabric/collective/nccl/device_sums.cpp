@@ -2,9 +2,11 @@
 #include <weft/collective/device_sums.hpp>
 
 #include <chrono>
+#include <future>
+#include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -75,21 +77,36 @@ result<std::string> shared_id(communicator& group) {
   return id;
 }
 
-// All know about as late as the latest: who fails early waits for those who still wait for it, as a group's
-// call has less time than they take.
-result<std::unique_ptr<device_communicator>> meet(const std::string& id, const communicator& group,
-                                                  const device_sums_options& options) {
-  const auto latest = std::chrono::steady_clock::now() + options.join_timeout;
-  auto joined = join_nccl_group(id, group.rank(), group.size(),
-                                {.group = {.timeout = options.timeout},
-                                 .device = *options.device,
-                                 .join_timeout = options.join_timeout});
-  if (!joined) std::this_thread::sleep_until(latest);
-  return joined;
-}
-
 result<void> because(const result<void>& own) {
   return own ? fail(errc::unsupported, "another rank of the group has no way to sum on its device") : own;
+}
+
+using joined_group = result<std::unique_ptr<device_communicator>>;
+
+// Joining may take longer than a call of the group has time: it goes on beside calls in which the ranks tell
+// each other how far they are. All have joined, or none has. Errors outside are those of `group`.
+result<joined_group> meet(const std::string& id, communicator& group, const device_sums_options& options) {
+  constexpr auto between_calls = std::chrono::milliseconds{10};
+  std::stop_source given_up;
+  auto joining = std::async(std::launch::async, [&, stop = given_up.get_token()] {
+    return join_nccl_group(id, group.rank(), group.size(),
+                           {.group = {.timeout = options.timeout},
+                            .device = *options.device,
+                            .join_timeout = options.join_timeout,
+                            .stop = stop});
+  });
+  std::optional<joined_group> own;
+  while (true) {
+    if (!own && joining.wait_for(between_calls) == std::future_status::ready) own = joining.get();
+    const bool failed = own && !own->has_value();
+    const auto failures = count(group, failed);
+    const auto met = failures ? count(group, own && own->has_value()) : failures;
+    if (!met || *failures > 0) given_up.request_stop();
+    if (!met) return tl::unexpected(met.error());
+    if (failed) return std::move(*own);
+    if (*failures > 0) return joined_group(tl::unexpected(because({}).error()));
+    if (*met == group.size()) return std::move(*own);
+  }
 }
 
 }  // namespace
@@ -104,11 +121,9 @@ result<grown_group> with_device_sums(std::unique_ptr<communicator> group,
   const auto id = shared_id(*group);
   if (!id) return tl::unexpected(id.error());
   auto devices = meet(*id, *group, options);
-  const auto met = count(*group, devices.has_value());
-  if (!met) return tl::unexpected(met.error());
-  if (*met < group->size())
-    return grown_group{std::move(group), because(devices ? result<void>{} : tl::unexpected(devices.error()))};
-  return grown_group{std::make_unique<group_with_devices>(std::move(group), std::move(*devices)), {}};
+  if (!devices) return tl::unexpected(devices.error());
+  if (!*devices) return grown_group{std::move(group), tl::unexpected(devices->error())};
+  return grown_group{std::make_unique<group_with_devices>(std::move(group), std::move(**devices)), {}};
 }
 
 }  // namespace weft::collective

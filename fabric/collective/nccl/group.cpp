@@ -59,7 +59,7 @@ result<std::unique_ptr<device_communicator>> join_nccl_group(const std::string& 
   if (auto chosen = check(cudaSetDevice(options.device), "choosing the device of a group"); !chosen)
     return tl::unexpected(chosen.error());
   const auto deadline = std::chrono::steady_clock::now() + options.join_timeout;
-  auto connection = nccl_connection::join(*unique, rank, ranks, deadline);
+  auto connection = nccl_connection::join(*unique, rank, ranks, deadline, options.stop);
   if (!connection) return tl::unexpected(connection.error());
   return nccl_communicator::make(std::move(*connection), rank, ranks, options);
 }

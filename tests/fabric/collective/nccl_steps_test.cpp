@@ -77,6 +77,21 @@ TEST_CASE("ranks that all have a device sum there, and all know if one has none"
   }
 }
 
+TEST_CASE("who waits for a rank that cannot join learns it at once") {
+  constexpr int device_that_fails = 63;
+  auto host = in_process_groups::make(3, {.timeout = std::chrono::seconds{20}});
+  const auto group = join_in_threads(3, [&](unsigned rank) -> weft::result<std::unique_ptr<communicator>> {
+    // Who waited as long as joining may take would be killed with this test.
+    auto grown = with_device_sums(std::move(host[rank]),
+                                  {.device = rank == 1 ? device_that_fails : static_cast<int>(rank),
+                                   .join_timeout = std::chrono::hours{1}});
+    if (!grown) return tl::unexpected(grown.error());
+    const auto code = rank == 1 ? errc::unreachable : errc::unsupported;
+    CHECK((!grown->summing && grown->summing.error().code == code));
+    return std::move(grown->group);
+  });
+}
+
 TEST_CASE("a rank that leaves ends both ways of a group") {
   for (const bool first_on_devices : {false, true}) {
     auto group = grown_groups(3, 64);

@@ -26,10 +26,13 @@
 namespace {
 
 constexpr int devices = 64;
+constexpr int device_that_fails = 63;  // joins no group
 constexpr auto patience = std::chrono::seconds{1};
 
 std::mutex memory_mutex;
 std::map<const char*, std::size_t> device_memory;  // bytes by where they begin
+
+thread_local int current_device = 0;
 
 // Of this thread's rank: a stream whose last operation never ends.
 thread_local bool stuck = false;
@@ -38,6 +41,7 @@ struct world {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::deque<std::vector<char>>> messages;
+  std::set<int> came;
   std::set<int> lost;
 };
 
@@ -91,7 +95,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device >= 0 && device < devices ? cudaSuccess : cudaErrorInvalidDevice;
+  if (device < 0 || device >= devices) return cudaErrorInvalidDevice;
+  current_device = device;
+  return cudaSuccess;
 }
 const char* cudaGetErrorString(cudaError_t) {
   return "an error";
@@ -147,15 +153,22 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   return ncclSuccess;
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t*) {
+  *comm = nullptr;
+  if (current_device == device_that_fails) return ncclSystemError;
   const std::scoped_lock lock(worlds_mutex);
   auto& group = worlds[std::string(id.internal, sizeof id.internal)];
   if (!group) group = std::make_shared<world>();
   *comm = new ncclComm{group, rank, ranks};
+  const std::scoped_lock coming(group->mutex);
+  group->came.insert(rank);
   return ncclInProgress;
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   *error = comm->peer_lost ? ncclRemoteError : ncclSuccess;
-  if (comm->looks_until_made > 0 && --comm->looks_until_made > 0) *error = ncclInProgress;
+  if (comm->looks_until_made == 0) return ncclSuccess;
+  const std::scoped_lock lock(comm->group->mutex);
+  const bool all_came = comm->group->came.size() == static_cast<std::size_t>(comm->ranks);
+  if (!all_came || --comm->looks_until_made > 0) *error = ncclInProgress;
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {

@@ -20,6 +20,7 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 namespace weft::collective {
@@ -28,6 +29,7 @@ struct nccl_group_options {
   group_options group = {};
   int device = 0;                                    // of this process
   duration join_timeout = std::chrono::seconds{30};  // until all ranks are there
+  std::stop_token stop = {};                         // ends joining sooner
 };
 
 // `unsupported` where weft was built without NCCL, or there is no CUDA device of this number.
@@ -40,9 +42,9 @@ inline constexpr std::size_t nccl_id_bytes = 132;
 result<std::string> make_nccl_group_id();
 
 // `unsupported` where there is no such device, `invalid_argument` for an id, rank or size that cannot be one,
-// `deadline_exceeded` and `unreachable` where not everybody came. A rank that is lost is noticed by NCCL's
-// network at once, else by the timeout. After any error the communicator is aborted; who is left makes a new
-// id and joins without the lost rank.
+// `deadline_exceeded` and `unreachable` where not everybody came, `cancelled` when it was stopped. A rank
+// that is lost is noticed by NCCL's network at once, else by the timeout. After any error the communicator is
+// aborted; who is left makes a new id and joins without the lost rank.
 result<std::unique_ptr<device_communicator>> join_nccl_group(const std::string& id, unsigned rank,
                                                              unsigned ranks,
                                                              const nccl_group_options& options = {});
