@@ -12,7 +12,7 @@
 #include <caf/typed_response_promise.hpp>
 #include <spdlog/spdlog.h>
 
-#include "../node_model.hpp"
+#include "../node/node_model.hpp"
 #include "resumed_listener.hpp"
 
 #include <algorithm>

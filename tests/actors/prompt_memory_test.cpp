@@ -6,7 +6,7 @@
 
 #include <doctest/doctest.h>
 
-#include "session_rows.hpp"
+#include "decode/session_rows.hpp"
 #include "small_models.hpp"
 
 #include <functional>

@@ -9,14 +9,14 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "../document_bands.hpp"
+#include "../manifests.hpp"
+#include "../row_judges.hpp"
+#include "../transfers.hpp"
 #include "decode_asking.hpp"
-#include "document_bands.hpp"
 #include "document_choice.hpp"
-#include "manifests.hpp"
-#include "row_judges.hpp"
 #include "session_rows.hpp"
 #include "sparse_plan.hpp"
-#include "transfers.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -4,7 +4,7 @@
 #include <weft/actors/local_messages.hpp>
 #include <weft/policies/keys.hpp>
 
-#include "manifests.hpp"
+#include "../manifests.hpp"
 
 #include <cstdint>
 #include <memory>

@@ -2,7 +2,7 @@
 
 #include <caf/send.hpp>
 
-#include "float_bytes.hpp"
+#include "../float_bytes.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -11,7 +11,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
-#include "manifests.hpp"
+#include "../manifests.hpp"
 #include "sparse_plan.hpp"
 
 #include <chrono>

@@ -5,7 +5,7 @@
 #include <weft/actors/cluster.hpp>
 #include <weft/actors/work.hpp>
 
-#include "manifests.hpp"
+#include "../manifests.hpp"
 
 #include <cstdint>
 #include <functional>

@@ -1,6 +1,6 @@
 #include "context_rankers.hpp"
 
-#include "float_bytes.hpp"
+#include "../float_bytes.hpp"
 
 #include <algorithm>
 #include <map>

@@ -8,10 +8,10 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 
+#include "../float_bytes.hpp"
+#include "../transfers.hpp"
 #include "context_rankers.hpp"
-#include "float_bytes.hpp"
 #include "slot_writer.hpp"
-#include "transfers.hpp"
 
 #include <algorithm>
 #include <deque>

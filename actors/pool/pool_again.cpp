@@ -1,6 +1,6 @@
 // Reading where it was read before: no question, no state machine, no strand; the header decides.
+#include "../transfers.hpp"
 #include "pool_state.hpp"
-#include "transfers.hpp"
 
 #include <algorithm>
 

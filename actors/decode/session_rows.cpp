@@ -2,7 +2,7 @@
 
 #include <weft/block/digest.hpp>
 
-#include "document_bands.hpp"
+#include "../document_bands.hpp"
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 
+#include "../transfers.hpp"
 #include "pool_state.hpp"
-#include "transfers.hpp"
 
 #include <algorithm>
 #include <variant>

@@ -2,9 +2,9 @@
 
 #include <caf/send.hpp>
 
+#include "../document_bands.hpp"
+#include "../transfers.hpp"
 #include "decode_asking.hpp"
-#include "document_bands.hpp"
-#include "transfers.hpp"
 
 #include <utility>
 

@@ -7,7 +7,7 @@
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
-#include "float_bytes.hpp"
+#include "../float_bytes.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -11,10 +11,10 @@
 #include <caf/actor_cast.hpp>
 #include <openssl/evp.h>
 
-#include "group/decode_group.hpp"
+#include "../group/decode_group.hpp"
+#include "../rescoring.hpp"
+#include "../tenants.hpp"
 #include "node_model.hpp"
-#include "rescoring.hpp"
-#include "tenants.hpp"
 #include <unistd.h>
 
 #include <array>

@@ -4,7 +4,7 @@
 #include <weft/actors/local_messages.hpp>
 #include <weft/actors/model_context.hpp>
 
-#include "manifests.hpp"
+#include "../manifests.hpp"
 
 #include <span>
 #include <vector>

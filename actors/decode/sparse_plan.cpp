@@ -2,7 +2,7 @@
 
 #include <weft/kernels/rope.hpp>
 
-#include "document_bands.hpp"
+#include "../document_bands.hpp"
 
 #include <algorithm>
 #include <utility>
