@@ -90,7 +90,7 @@ result<void> run_passes(const scored_context& context, pass_observer& observer) 
     for (const token_id token : tokens)
       batch.add(token, end + static_cast<std::int32_t>(batch.size()), 0);
     observer.start(chunk, static_cast<std::uint32_t>(tokens.size()));
-    const auto done = context.model->forward(batch, caches, {}, &observer);
+    auto done = context.model->forward(batch, caches, {}, &observer);
     context.cache->truncate(end);
     if (!done) return done;
   }
