@@ -85,6 +85,7 @@ result<const float*> column_counting::sum_lines(std::uint32_t layer, const kv_ca
                                                 const kernels::column_count& count) {
   const std::array ranges{count.counted[0], count.counted[1], count.beside};
   std::vector<std::uint32_t> run_rows;
+  run_rows.reserve(ranges.size());
   for (const kernels::row_range& range : ranges)
     run_rows.push_back(range.rows());
   plan_lines(run_rows, queries.rows * (shape_.query_heads / shape_.kv_heads));
