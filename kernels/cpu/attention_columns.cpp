@@ -174,7 +174,7 @@ class column_attention {
 template <class Use>
 void with_tiles(const attention_shape& shape, const Use& use) {
 #if WEFT_KERNELS_NATIVE_BF16
-  if (operand_dtype(shape.allowed, shape.kv_dtype) == dtype::bf16) return use(bf16_tiles());
+  if (dense_operand_dtype(shape.allowed, shape.kv_dtype) == dtype::bf16) return use(bf16_tiles());
 #endif
   switch (shape.kv_dtype) {
     case dtype::bf16:
@@ -266,7 +266,8 @@ class call_memory {
   void store_lines(thread_pool& pool) {
     auto* const store = &HWY_DYNAMIC_DISPATCH(store_column_query);
     const std::size_t line_bytes =
-        lines_.q_stride * (operand_dtype(shape_.allowed, shape_.kv_dtype) == dtype::bf16 ? 2 : sizeof(float));
+        lines_.q_stride *
+        (dense_operand_dtype(shape_.allowed, shape_.kv_dtype) == dtype::bf16 ? 2 : sizeof(float));
     pool.parallel_for(shape_.kv_heads, [&](std::size_t head, unsigned) {
       std::byte* const out = lines_.queries + head * lines_.query_bytes();
       std::fill(out + lines_.count * line_bytes, out + lines_.padded * line_bytes, std::byte{0});

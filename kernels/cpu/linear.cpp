@@ -344,7 +344,9 @@ void linear_input::pack_swiglu(const float* gate, const float* up, std::uint32_t
 
 linear::linear(std::span<const weight_part> parts, dtype weights_dtype, std::uint32_t inputs,
                products allowed, thread_pool& pool, std::span<const float> bias)
-    : inputs_(inputs), weights_dtype_(weights_dtype), input_dtype_(operand_dtype(allowed, weights_dtype)) {
+    : inputs_(inputs),
+      weights_dtype_(weights_dtype),
+      input_dtype_(dense_operand_dtype(allowed, weights_dtype)) {
   for (const weight_part& part : parts)
     outputs_ += part.outputs;
   check(inputs > 0 && outputs_ > 0, "linear: a weight matrix needs inputs and outputs");

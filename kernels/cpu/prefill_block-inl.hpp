@@ -415,7 +415,7 @@ class block_attention {
 template <class Use>
 void with_block(const prefill_block& block, const Use& use) {
 #if WEFT_KERNELS_NATIVE_BF16
-  if (operand_dtype(block.shape->allowed, block.shape->kv_dtype) == dtype::bf16)
+  if (dense_operand_dtype(block.shape->allowed, block.shape->kv_dtype) == dtype::bf16)
     return use(block_attention<bf16_tiles>(block));
 #endif
   switch (block.shape->kv_dtype) {

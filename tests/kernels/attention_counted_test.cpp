@@ -109,7 +109,7 @@ TEST_CASE("columns counted by narrow products are those that two passes find") {
     CAPTURE(seed);
     counted_case c(seed);
     c.shape.kv_dtype = dtype::bf16;
-    c.shape.allowed = products::automatic;
+    c.shape.allowed = products::bf16;
     for (auto* rows : {&c.keys, &c.values})
       for (auto& head : *rows)
         head = testing::stored_values(dtype::bf16, c.random.values(std::size_t{c.rows} * c.shape.head_dim));

@@ -27,7 +27,7 @@ problem random_problem(testing::random_source& random) {
           random.between(1, 700),
           random.between(1, 200),
           testing::all_dtypes[random.between(0, 2)],
-          random.coin() ? products::automatic : products::f32,
+          random.coin() ? products::bf16 : products::f32,
           random.coin()};
 }
 
@@ -44,7 +44,7 @@ struct filled_problem {
 
 // Sums of n products, each within the operands' rounding.
 double tolerance(const problem& p) {
-  const bool narrow = operand_dtype(p.allowed, p.type) == dtype::bf16;
+  const bool narrow = dense_operand_dtype(p.allowed, p.type) == dtype::bf16;
   return std::sqrt(static_cast<double>(p.inputs)) * (narrow ? 0.02 : 1e-5);
 }
 
@@ -91,7 +91,7 @@ TEST_CASE("products equal their definition on odd shapes") {
 TEST_CASE("a row's result is the same bits whatever the other rows and the threads are") {
   testing::on_every_target([] {
     for (const dtype type : testing::all_dtypes) {
-      for (const products allowed : {products::automatic, products::f32}) {
+      for (const products allowed : {products::automatic, products::f32, products::bf16}) {
         testing::random_source random(7);
         const problem p{130, 1111, 150, type, allowed, true};
         const filled_problem data(p, random);
@@ -144,6 +144,16 @@ TEST_CASE("packing SwiGLU at once gives the bytes of packing its result") {
       }
     }
   });
+}
+
+TEST_CASE("operands are narrow where the CPU has products of them and they were not asked to be wide") {
+  const dtype narrow = native_bf16_products() ? dtype::bf16 : dtype::f32;
+  CHECK(operand_dtype(products::automatic, dtype::bf16) == narrow);
+  CHECK(dense_operand_dtype(products::bf16, dtype::bf16) == narrow);
+  for (const dtype stored : {dtype::f32, dtype::f16})
+    CHECK(dense_operand_dtype(products::bf16, stored) == dtype::f32);
+  for (const auto operand : {operand_dtype, dense_operand_dtype})
+    CHECK(operand(products::f32, dtype::bf16) == dtype::f32);
 }
 
 TEST_CASE("weights are held once") {
