@@ -107,7 +107,7 @@ class host_stream final : public recording_stream {
     if (refused("a recording")) return;
     const auto& whole = dynamic_cast<const host_recording&>(recorded);
     give([&whole](const host_device& owner) {
-      for (host_work work : whole.work)  // a copy: kernels may change their arguments
+      for (host_work work : whole.work)  // NOLINT(performance-for-range-copy): kernels change their arguments
         work(owner);
     });
   }

@@ -19,7 +19,7 @@ active_sender::message_pointer active_sender::make(message_kind kind, const head
   }
   out->kind = kind;
   out->header = header;
-  out->owner = this;
+  out->owner_ = this;
   return out;
 }
 
@@ -40,7 +40,7 @@ void active_sender::send(ucp_ep_h to, message_pointer outgoing) {
 
 void active_sender::on_sent(void* request, ucs_status_t status, void* argument) {
   message_pointer sent{static_cast<message*>(argument)};
-  auto* owner = sent->owner;
+  auto* owner = sent->owner_;
   ucp_request_free(request);
   owner->finish(std::move(sent), status);
 }

@@ -27,7 +27,7 @@ class active_sender {
 
    private:
     friend class active_sender;
-    active_sender* owner = nullptr;
+    active_sender* owner_ = nullptr;
   };
   using message_pointer = std::unique_ptr<message>;
 

@@ -38,8 +38,7 @@ struct column_memory {
   }
 
   static std::size_t size_bytes(std::size_t head_dim, std::size_t group) {
-    return static_cast<std::size_t>(column_memory(head_dim, group, nullptr).end_ -
-                                    static_cast<std::byte*>(nullptr));
+    return reinterpret_cast<std::uintptr_t>(column_memory(head_dim, group, nullptr).end_);
   }
 
   std::byte* keys;

@@ -82,8 +82,7 @@ struct prefill_memory {
       : prefill_memory(*block.shape, block.lines(), block.scratch) {}
 
   static std::size_t size_bytes(const attention_shape& shape, std::size_t lines) {
-    return static_cast<std::size_t>(prefill_memory(shape, lines, nullptr).end_ -
-                                    static_cast<std::byte*>(nullptr));
+    return reinterpret_cast<std::uintptr_t>(prefill_memory(shape, lines, nullptr).end_);
   }
 
   // Elements; padded, so that the lines of a register tile do not share cache sets.

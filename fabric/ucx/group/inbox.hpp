@@ -47,7 +47,7 @@ class group_inbox {
     std::size_t arrived = 0;
   };
 
-  std::size_t index_of(unsigned from, std::uint64_t step) const { return from * 2 + step % 2; }
+  std::size_t index_of(unsigned from, std::uint64_t step) const { return std::size_t{from} * 2 + step % 2; }
   const slot& slot_of(unsigned from, std::uint64_t step) const { return slots_[index_of(from, step)]; }
 
   std::uint64_t group_;
