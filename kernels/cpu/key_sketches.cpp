@@ -226,15 +226,16 @@ void key_sketches::add_row(const float* key) {
   const std::uint32_t row = rows();
   if (row % tile_rows == 0) add_tile();
   std::uint64_t* const own = tiles_.data() + tiles_.size() - tile_words();
-  const auto levels = static_cast<std::int32_t>(1U << bits_);
+  const auto half = static_cast<std::int32_t>(1U << (bits_ - 1));  // of the levels
   const float distance = level_distances[bits_] * std::sqrt(squares / static_cast<float>(channels_));
   float product = 0;
   for (std::size_t c = 0; c < channels_; ++c) {
     const float steps = distance > 0 ? distances_[c] / distance : 0.0F;
     const float bounded =
-        std::clamp(std::floor(steps), static_cast<float>(-levels / 2), static_cast<float>(levels / 2 - 1));
-    const auto code = static_cast<std::uint32_t>(static_cast<std::int32_t>(bounded) + levels / 2);
-    product += distances_[c] * static_cast<float>(2 * static_cast<std::int32_t>(code) + 1 - levels);
+        std::clamp(std::floor(steps), static_cast<float>(-half), static_cast<float>(half - 1));
+    const auto step = static_cast<std::int32_t>(bounded);
+    const auto code = static_cast<std::uint32_t>(step + half);
+    product += distances_[c] * static_cast<float>(2 * step + 1);
     for (std::uint32_t bit = 0; bit < bits_; ++bit)
       if ((code >> (bits_ - 1 - bit) & 1U) != 0)
         own[c / 4 * bits_ + bit] |= std::uint64_t{1} << (4 * (row % tile_rows) + c % 4);

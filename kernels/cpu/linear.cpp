@@ -335,7 +335,7 @@ void linear_input::pack(const float* x, std::uint32_t rows, std::uint32_t inputs
 void linear_input::pack_swiglu(const float* gate, const float* up, std::uint32_t rows, std::uint32_t inputs,
                                std::size_t row_stride, dtype input_dtype, thread_pool& pool) {
   shape(rows, inputs, input_dtype);
-  parallel_for_rows(pool, rows, 2 * inputs * sizeof(float), [&](std::size_t row, unsigned worker) {
+  parallel_for_rows(pool, rows, 2 * sizeof(float) * inputs, [&](std::size_t row, unsigned worker) {
     auto* const gated = reinterpret_cast<float*>(pool.scratch(worker).reserve(inputs * sizeof(float)).data());
     swiglu_row(gate + row * row_stride, up + row * row_stride, gated, inputs);
     pack_row(row, gated);
