@@ -409,7 +409,7 @@ class piece_summer {
      item_.block_vectors, sums, tile_width);
     for (std::uint32_t line = 0; line < lines_; ++line)
       std::copy_n(sums + line * tile_width, blocks,
-                  sums_of(line) + tile * (tile_width / item_.block_vectors));
+                  sums_of(line) + std::size_t{tile} * (tile_width / item_.block_vectors));
   }
 
   void sum_products() const {

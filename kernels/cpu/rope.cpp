@@ -180,7 +180,7 @@ void rotate(float* x, std::size_t row_stride, std::uint32_t rows, std::uint32_t 
   if (rows > table.size()) throw std::invalid_argument("rotate: more rows than entries of the table");
   auto* const rotate_one = &HWY_DYNAMIC_DISPATCH(rotate_head);
   const std::size_t half = table.head_dim() / 2;
-  parallel_for_rows(pool, rows, heads * 2 * half * sizeof(float), [&](std::size_t row, unsigned) {
+  parallel_for_rows(pool, rows, 2 * sizeof(float) * heads * half, [&](std::size_t row, unsigned) {
     const auto entry = static_cast<std::uint32_t>(row);
     for (std::size_t head = 0; head < heads; ++head) {
       rotate_one(x + row * row_stride + head * 2 * half, table.cosines(entry), table.sines(entry), half);

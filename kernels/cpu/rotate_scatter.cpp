@@ -45,7 +45,7 @@ void rotate_keys(const scatter_rows& item) {
   for (std::uint32_t row = 0; row < item.rows; ++row) {
     const std::uint32_t entry = item.entries != nullptr ? item.entries[row] : row;
     rotate_row<Elements>(in + row * item.source_row_stride, table.cosines(entry), table.sines(entry), half,
-                         out + row * 2 * half);
+                         out + std::size_t{2} * row * half);
   }
 }
 
@@ -169,7 +169,7 @@ void rotate_scatter(std::span<const scatter_rows> items, dtype type, thread_pool
       rotate_keys(item, type);
       copy_values(item, size_bytes(type));
     } else {
-      const std::size_t wide_bytes = 2 * item.rotations->head_dim() * sizeof(float);
+      const std::size_t wide_bytes = 2 * sizeof(float) * item.rotations->head_dim();
       auto* const wide = reinterpret_cast<float*>(pool.scratch(worker).reserve(wide_bytes).data());
       recode_keys(item, type, wide);
       if (item.coding == item.coding_out)
