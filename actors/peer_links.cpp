@@ -1,4 +1,5 @@
 #include <weft/actors/peer_links.hpp>
+#include <weft/fabric/ucx_transport.hpp>
 
 #include <chrono>
 #include <utility>
@@ -131,7 +132,9 @@ peer_links::way peer_links::way_to(const id128& node) {
 }
 
 fabric_report peer_links::report() const {
-  fabric_report all{.peers = {}, .counters = transport_.counters()};
+  fabric_report all{.peers = {},
+                    .counters = transport_.counters(),
+                    .moves_cuda_memory = fabric::moves_cuda_memory(transport_)};
   const std::lock_guard lock{mutex_};
   for (const auto& status : transport_.peers()) {
     if (!status.alive || !now_) continue;

@@ -4,6 +4,7 @@
 #include <weft/actors/work.hpp>
 #include <weft/block/layout.hpp>
 #include <weft/engine/document.hpp>
+#include <weft/engine/document_blocks.hpp>
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
@@ -15,7 +16,6 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
-#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -175,66 +175,85 @@ result<void> note_band_ends(schema::manifest& m, std::span<const std::byte> byte
   return {};
 }
 
-result<block_to_write> stage_block(const work_parts& parts, ingest& job, std::uint32_t index) {
-  const auto& context = *parts.context;
-  const auto& rows = job.encoded->rows();
-  const auto shape = rows.block_shape(index, context.cut.block_tokens);
-  const auto bands = job.encoded->block_bands(index, context.cut.block_tokens);
-  auto place = parts.room->take(block::size_bytes(shape, bands));
-  if (!place) return tl::make_unexpected(place.error());
-  const block::identity id{.key = job.manifest.block_keys[index],
-                           .fingerprint = context.scope.fingerprint,
-                           .generation = 0,
-                           .incarnation = 0};
-  const auto source = rows.block_source(index, context.cut.block_tokens);
-  if (const auto done = block::write(place->bytes(), id, shape, bands, source); !done)
-    return tl::make_unexpected(done.error());
-  if (job.encoded->bands() != nullptr)
-    if (auto noted = note_band_ends(job.manifest, place->bytes()); !noted)
-      return tl::make_unexpected(noted.error());
-  job.manifest.creation.block_bytes += place->size_bytes();
-  return block_to_write{id.key, machines::item_kind::block,
-                        std::make_shared<const staged_bytes>(std::move(*place))};
-}
+// A block that is to be written, and what ranks it, beside it.
+struct waiting_block {
+  std::uint32_t index = 0;
+  std::vector<block::band_rows> bands = {};
+  staged_bytes place = {};
+  std::optional<block_to_write> reduced = {};
+};
 
-// What ranks the block, beside it, and what proves its layers one by one.
-result<std::vector<block_to_write>> stage_with_reduced(const work_parts& parts, ingest& job,
-                                                       std::uint32_t index) {
-  std::vector<block_to_write> staged;
-  const bool ranked = job.sparse && index < job.sparse->blocks;
-  if (ranked) {
+result<waiting_block> place_block(const work_parts& parts, const ingest& job, std::uint32_t index) {
+  const std::uint32_t block_tokens = parts.context->cut.block_tokens;
+  waiting_block block{.index = index, .bands = job.encoded->block_bands(index, block_tokens)};
+  if (job.sparse && index < job.sparse->blocks) {
     const id128& key = job.manifest.block_keys[index];
     auto reduced = stage_opaque(parts, policies::reduced_keys_key(key),
                                 reduced_keys(*job.sparse, job.encoded->rows(), index), reduced_keys_tag);
     if (!reduced) return tl::make_unexpected(reduced.error());
     reduced->placed_by = key;
-    staged.push_back(std::move(*reduced));
+    block.reduced = std::move(*reduced);
   }
-  auto block = stage_block(parts, job, index);
-  if (!block) return tl::make_unexpected(block.error());
-  if (ranked && !add_block(*job.sparse, block->bytes->bytes())) {
-    job.sparse.reset();  // rows that cannot be read layer by layer: nothing to rank them for
-    staged.clear();
+  auto place =
+      parts.room->take(block::size_bytes(job.encoded->rows().block_shape(index, block_tokens), block.bands));
+  if (!place) return tl::make_unexpected(place.error());
+  block.place = std::move(*place);
+  return block;
+}
+
+result<void> write_rows(const work_parts& parts, const ingest& job, std::span<waiting_block> blocks) {
+  const auto& context = *parts.context;
+  std::vector<engine::block_place> places;
+  for (waiting_block& block : blocks)
+    places.push_back({.index = block.index,
+                      .id = {.key = job.manifest.block_keys[block.index],
+                             .fingerprint = context.scope.fingerprint,
+                             .generation = 0,
+                             .incarnation = 0},
+                      .bands = std::move(block.bands),
+                      .out = block.place.bytes()});
+  return engine::write_blocks(job.encoded->rows(), context.cut.block_tokens, places);
+}
+
+// Notes what the manifest and the index of the document say of a block that was written.
+result<void> add_written(ingest& job, waiting_block block, std::vector<block_to_write>& wave) {
+  const std::span<const std::byte> bytes = block.place.bytes();
+  if (job.encoded->bands() != nullptr)
+    if (auto noted = note_band_ends(job.manifest, bytes); !noted) return noted;
+  job.manifest.creation.block_bytes += block.place.size_bytes();
+  // Rows that cannot be read layer by layer: nothing to rank them for.
+  if (block.reduced && job.sparse && !add_block(*job.sparse, bytes)) job.sparse.reset();
+  if (block.reduced && job.sparse) wave.push_back(std::move(*block.reduced));
+  wave.push_back({job.manifest.block_keys[block.index], machines::item_kind::block,
+                  std::make_shared<const staged_bytes>(std::move(block.place))});
+  return {};
+}
+
+// As many of the next blocks as staging has room for.
+result<std::vector<block_to_write>> stage_blocks(const work_parts& parts, ingest& job) {
+  const auto blocks = static_cast<std::uint32_t>(job.manifest.block_keys.size());
+  std::vector<waiting_block> waiting;
+  for (; job.next_block < blocks; ++job.next_block) {
+    auto placed = place_block(parts, job, job.next_block);
+    if (!placed && (waiting.empty() || placed.error().code != errc::out_of_space))
+      return tl::make_unexpected(placed.error());
+    if (!placed) break;
+    waiting.push_back(std::move(*placed));
   }
-  staged.push_back(std::move(*block));
-  return staged;
+  if (auto written = write_rows(parts, job, waiting); !written) return tl::make_unexpected(written.error());
+  std::vector<block_to_write> wave;
+  for (waiting_block& block : waiting)
+    if (auto added = add_written(job, std::move(block), wave); !added)
+      return tl::make_unexpected(added.error());
+  return wave;
 }
 
 // As many blocks as staging has room for, then the next ones, then the manifest.
 void write_blocks(self_pointer self, const ingest_ptr& job) {
-  auto& parts = self->state.parts;
-  std::vector<block_to_write> wave;
-  const auto blocks = static_cast<std::uint32_t>(job->manifest.block_keys.size());
-  while (job->next_block < blocks) {
-    auto staged = stage_with_reduced(parts, *job, job->next_block);
-    if (!staged && (wave.empty() || staged.error().code != errc::out_of_space))
-      return give_up(self, job, staged.error());
-    if (!staged) break;
-    std::ranges::move(*staged, std::back_inserter(wave));
-    ++job->next_block;
-  }
-  if (wave.empty()) return write_document(self, job);
-  write(self, job, std::move(wave), self->state.replicas, [self, job] { write_blocks(self, job); });
+  auto wave = stage_blocks(self->state.parts, *job);
+  if (!wave) return give_up(self, job, wave.error());
+  if (wave->empty()) return write_document(self, job);
+  write(self, job, std::move(*wave), self->state.replicas, [self, job] { write_blocks(self, job); });
 }
 
 // The scoring is part of what a document is called.

@@ -1,3 +1,4 @@
+#include <weft/block/band_places.hpp>
 #include <weft/block/layout.hpp>
 
 #include "checksum.hpp"
@@ -68,22 +69,6 @@ result<void> check_rows(const shape& s, std::span<const band_rows> bands) {
       first_row[band] += rows;
     }
   }
-  return {};
-}
-
-result<void> check_request(std::span<std::byte> out, const shape& s, std::span<const band_rows> bands) {
-  if (!in_limits(s)) return refuse("its shape is outside the limits of the format");
-  if (bands.empty() || bands.size() > max_bands)
-    return refuse(std::to_string(bands.size()) + " bands; 1 to " + std::to_string(max_bands) +
-                  " are possible");
-  for (std::size_t i = 0; i < bands.size(); ++i)
-    if (auto checked = check_band(s, bands[i], i); !checked) return checked;
-  if (auto checked = check_rows(s, bands); !checked) return checked;
-  if (out.size() != size_bytes(s, bands))
-    return refuse("it takes " + std::to_string(size_bytes(s, bands)) + " bytes, not " +
-                  std::to_string(out.size()));
-  if (reinterpret_cast<std::uintptr_t>(out.data()) % part_alignment_bytes != 0)
-    return refuse("its memory must be aligned to " + std::to_string(part_alignment_bytes) + " bytes");
   return {};
 }
 
@@ -190,15 +175,11 @@ void write_tensor(cursor& out, const row_gatherer& rows, const std::byte* tensor
   out.fill_part();
 }
 
-// Returns where each layer starts, in units of part_alignment_bytes.
-std::vector<std::uint32_t> write_band(std::span<std::byte> out, const shape& s, const band_rows& band,
-                                      const kv_source& source) {
+void write_band(std::span<std::byte> out, const shape& s, const band_rows& band, const kv_source& source) {
   cursor cursor{out};
   const row_gatherer rows(s, source, band.coding);
-  std::vector<std::uint32_t> starts;
   std::span<const std::uint16_t> remaining{band.positions};
   for (std::uint32_t layer = 0; layer < s.layers; ++layer) {
-    starts.push_back(static_cast<std::uint32_t>(cursor.used() / part_alignment_bytes));
     const auto counts = counts_of_layer(s, band, layer);
     const auto positions = remaining.first(sum(counts));
     remaining = remaining.subspan(positions.size());
@@ -208,13 +189,33 @@ std::vector<std::uint32_t> write_band(std::span<std::byte> out, const shape& s, 
     write_tensor(cursor, rows, source.k, layer, counts, positions);
     write_tensor(cursor, rows, source.v, layer, counts, positions);
   }
-  return starts;
+}
+
+std::uint64_t header_bytes_for(const shape& s, std::span<const band_rows> bands) {
+  return header_region_bytes(static_cast<std::uint32_t>(bands.size()), s.layers);
+}
+
+layer_place place_of(const shape& s, const band_rows& band, std::uint32_t layer, std::size_t begin) {
+  const layer_parts parts = parts_of_layer(s, sum(counts_of_layer(s, band, layer)), band.coding);
+  layer_place place;
+  place.index = begin;
+  place.k = place.index + parts.index_bytes;
+  place.k_scales = place.k + parts.codes_bytes;
+  place.v = place.k_scales + parts.scales_bytes;
+  place.v_scales = place.v + parts.codes_bytes;
+  place.end = place.v_scales + parts.scales_bytes;
+  return place;
 }
 
 void store_layer_starts(std::span<std::byte> out, std::size_t bands, std::size_t band,
-                        std::span<const std::uint32_t> starts) {
-  const std::size_t offset = fixed_header_bytes + bands * band_entry_bytes + band * starts.size_bytes();
-  std::memcpy(out.subspan(offset, starts.size_bytes()).data(), starts.data(), starts.size_bytes());
+                        const band_place& place) {
+  const std::size_t table_bytes = place.layers.size() * layer_start_bytes;
+  std::byte* to = out.data() + fixed_header_bytes + bands * band_entry_bytes + band * table_bytes;
+  for (const layer_place& layer : place.layers) {
+    const auto start = static_cast<std::uint32_t>((layer.index - place.range.offset) / part_alignment_bytes);
+    std::memcpy(to, &start, sizeof start);
+    to += sizeof start;
+  }
 }
 
 }  // namespace
@@ -238,29 +239,71 @@ std::size_t size_bytes(const shape& s, std::span<const band_rows> bands) {
   return bytes;
 }
 
-result<void> write(std::span<std::byte> out, const identity& id, const shape& s,
-                   std::span<const band_rows> bands, const kv_source& source) {
-  if (auto checked = check_request(out, s, bands); !checked) return checked;
-  const std::uint64_t header_bytes = header_region_bytes(static_cast<std::uint32_t>(bands.size()), s.layers);
+result<void> check_place(std::span<const std::byte> out, const shape& s, std::span<const band_rows> bands) {
+  if (!in_limits(s)) return refuse("its shape is outside the limits of the format");
+  if (bands.empty() || bands.size() > max_bands)
+    return refuse(std::to_string(bands.size()) + " bands; 1 to " + std::to_string(max_bands) +
+                  " are possible");
+  for (std::size_t i = 0; i < bands.size(); ++i)
+    if (auto checked = check_band(s, bands[i], i); !checked) return checked;
+  if (auto checked = check_rows(s, bands); !checked) return checked;
+  if (out.size() != size_bytes(s, bands))
+    return refuse("it takes " + std::to_string(size_bytes(s, bands)) + " bytes, not " +
+                  std::to_string(out.size()));
+  if (reinterpret_cast<std::uintptr_t>(out.data()) % part_alignment_bytes != 0)
+    return refuse("its memory must be aligned to " + std::to_string(part_alignment_bytes) + " bytes");
+  return {};
+}
+
+std::vector<band_place> places_of(const shape& s, std::span<const band_rows> bands) {
+  std::vector<band_place> places;
+  std::size_t offset = header_bytes_for(s, bands);
+  for (const band_rows& band : bands) {
+    band_place& place = places.emplace_back();
+    place.range.offset = offset;
+    for (std::uint32_t layer = 0; layer < s.layers; ++layer) {
+      place.layers.push_back(place_of(s, band, layer, offset));
+      offset = place.layers.back().end;
+    }
+    place.range.bytes = offset - place.range.offset;
+  }
+  return places;
+}
+
+void write_header(std::span<std::byte> out, const identity& id, const shape& s,
+                  std::span<const band_rows> bands, std::span<const std::uint64_t> checksums) {
+  const std::uint64_t header_bytes = header_bytes_for(s, bands);
   std::fill_n(out.begin(), header_bytes, std::byte{0});
   store_header(out, {.header_bytes = static_cast<std::uint32_t>(header_bytes),
                      .id = id,
                      .dimensions = s,
                      .kind = block_kind::rows,
                      .bands = static_cast<std::uint16_t>(bands.size())});
-  std::uint64_t offset = header_bytes;
+  const auto places = places_of(s, bands);
   for (std::uint32_t band = 0; band < bands.size(); ++band) {
-    const auto bytes = out.subspan(offset, band_bytes(s, bands[band]));
-    store_layer_starts(out, bands.size(), band, write_band(bytes, s, bands[band], source));
+    store_layer_starts(out, bands.size(), band, places[band]);
     store_band(out, band,
-               {.offset = offset,
-                .bytes = bytes.size(),
-                .checksum = checksum_of(bytes),
+               {.offset = places[band].range.offset,
+                .bytes = places[band].range.bytes,
+                .checksum = checksums[band],
                 .min_score = bands[band].min_score,
                 .coding = bands[band].coding});
-    offset += bytes.size();
   }
   seal_header(out, header_bytes);
+}
+
+result<void> write(std::span<std::byte> out, const identity& id, const shape& s,
+                   std::span<const band_rows> bands, const kv_source& source) {
+  if (auto checked = check_place(out, s, bands); !checked) return checked;
+  std::vector<std::uint64_t> checksums;
+  std::uint64_t offset = header_bytes_for(s, bands);
+  for (const band_rows& band : bands) {
+    const auto bytes = out.subspan(offset, band_bytes(s, band));
+    write_band(bytes, s, band, source);
+    checksums.push_back(checksum_of(bytes));
+    offset += bytes.size();
+  }
+  write_header(out, id, s, bands, checksums);
   return {};
 }
 

@@ -67,7 +67,7 @@ result<banded_document> encode_banded(runner& model, row_scorer& scorer, const r
   const scoring_request request{
       .policy = wanted.policy, .tokens = tokens, .repeat = &plan.prompt, .chunks = plan.chunks(0, count)};
   kv_cache cache(model.cache_shape(), scoring_capacity_rows(request));
-  encoded_document rows(model.cache_shape(), count);
+  encoded_document rows(model, count);
   const auto writer = document_observer(rows);
   const auto scores = scorer.score(cache, request, writer.get());
   if (!scores) return tl::unexpected(scores.error());

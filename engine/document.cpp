@@ -1,5 +1,7 @@
 #include <weft/engine/document.hpp>
 
+#include "device/device_document.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -22,6 +24,10 @@ class document_writer final : public forward_observer {
     copy(document_.k() + at, k, rows);
     copy(document_.v() + at, v, rows);
   }
+  void layer_kv_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
+                      const std::byte* v, device::stream& behind) override {
+    if (auto* const there = document_.there()) there->take(layer, first_row, rows, k, v, behind);
+  }
 
  private:
   void copy(std::byte* out, const std::byte* in, std::uint32_t rows) const {
@@ -40,6 +46,13 @@ class document_writer final : public forward_observer {
 
 encoded_document::encoded_document(const kv_shape& shape, std::uint32_t tokens)
     : shape_(shape), tokens_(tokens), memory_(std::size_t{2} * shape.layers * layer_bytes()) {}
+
+encoded_document::encoded_document(const runner& model, std::uint32_t tokens)
+    : encoded_document(model.cache_shape(), tokens) {
+  device_ = model.device();
+  if (!device_) return;
+  if (auto made = device_document::make(device_, shape_, tokens)) there_ = std::move(*made);
+}
 
 std::size_t encoded_document::row_bytes() const {
   return shape_.head_dim * kernels::size_bytes(shape_.dtype);
@@ -83,7 +96,7 @@ result<void> check_document(const runner& model, std::span<const token_id> token
 result<encoded_document> encode_document(runner& model, std::span<const token_id> tokens) {
   if (auto checked = check_document(model, tokens); !checked) return tl::unexpected(checked.error());
   const auto count = static_cast<std::uint32_t>(tokens.size());
-  encoded_document document(model.cache_shape(), count);
+  encoded_document document(model, count);
   kv_cache cache(model.cache_shape(), count);
   row_batch rows;
   for (std::uint32_t i = 0; i < count; ++i)

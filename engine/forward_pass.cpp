@@ -144,6 +144,7 @@ result<void> forward_pass::write_rows(std::uint32_t layer, const row_chunk& chun
     const auto keys = on_->show_keys(rows);
     if (!keys) return tl::unexpected(keys.error());
     observer->layer_kv(layer, chunk.first_row, rows, keys->k, keys->v);
+    on_->show_keys_there(layer, chunk, *observer);
   }
   if (observer != nullptr) observer->before_rows(layer, chunk.first_row);
   if (auto written = on_->write_cache(layer, chunk, shown.queries); !written) return written;

@@ -74,6 +74,9 @@ class pass_operations {
   virtual result<const float*> show_input(std::uint32_t layer, std::uint32_t rows) = 0;
   virtual void round_keys_and_values(std::uint32_t rows) = 0;
   virtual result<shown_keys> show_keys(std::uint32_t rows) = 0;
+  // Shows an observer where they lie on a device.
+  virtual void show_keys_there(std::uint32_t /*layer*/, const row_chunk& /*chunk*/,
+                               forward_observer& /*observer*/) {}
   // Into the caches; queries are rotated. `watched`: an observer looks at the caches before they are written
   // to again.
   virtual result<void> write_cache(std::uint32_t layer, const row_chunk& chunk, bool watched) = 0;

@@ -198,6 +198,10 @@ kernels::thread_pool& runner::threads() {
   return state_->pool;
 }
 
+const std::shared_ptr<const compute_device>& runner::device() const {
+  return state_->options.device;
+}
+
 block_stage* runner::stage() {
   return state_->pass->stage();
 }

@@ -77,7 +77,10 @@ result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config
   auto made = fabric::make_ucx_transport(options);
   if (!made) return tl::make_unexpected(made.error());
   std::shared_ptr<fabric::transport> transport = std::move(*made);
-  return for_device ? pinned(config, std::move(transport)) : transport;
+  if (!for_device) return transport;
+  spdlog::info("{}: UCX {} CUDA memory; blocks come to the device through the pinned arena", config.name,
+               fabric::moves_cuda_memory(*transport) ? "moves" : "does not move");
+  return pinned(config, std::move(transport));
 }
 
 std::filesystem::path address_file(const node_config& config, const std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <weft/actors/node_actor.hpp>
 #include <weft/engine/step_recordings.hpp>
+#include <weft/engine/written_blocks.hpp>
 
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -64,6 +65,7 @@ void add(node_report& report, const fabric_report& fabric) {
   add(report, "fabric.bytes_pushed", fabric.counters.bytes_out);
   add(report, "fabric.fetches", fabric.counters.fetches);
   add(report, "fabric.failed_fetches", fabric.counters.failed_fetches);
+  add(report, "fabric.moves_cuda_memory", fabric.moves_cuda_memory ? 1 : 0);
 }
 
 void add(node_report& report, const pool_report& pool) {
@@ -119,6 +121,9 @@ void add(node_report& report, const engine::compute_device& device) {
   add(report, "device.steps_recorded", steps.recorded);
   add(report, "device.steps_launched", steps.launched);
   add(report, "device.steps_refused", steps.refused);
+  const engine::written_blocks& blocks = engine::blocks_of(device);
+  add(report, "device.blocks_written", blocks.there);
+  add(report, "device.blocks_left_to_host", blocks.here);
 }
 
 void add(node_report& report, const mailbox_meter& meter) {

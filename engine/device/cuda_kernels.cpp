@@ -1,7 +1,10 @@
 #include <weft/kernels/cuda/activations.hpp>
 #include <weft/kernels/cuda/attention_decode.hpp>
 #include <weft/kernels/cuda/attention_prefill.hpp>
+#include <weft/kernels/cuda/band_rows.hpp>
+#include <weft/kernels/cuda/checksums.hpp>
 #include <weft/kernels/cuda/rotate_scatter.hpp>
+#include <weft/kernels/cuda/row_encoding.hpp>
 
 #include "device_kernels.hpp"
 #include "open_cuda.hpp"
@@ -132,6 +135,23 @@ class cuda_kernels final : public device_kernels {
                          kernels::column_statistic statistic, device::stream& on) override {
     note(on, kernels::cuda::attention_columns(shape, work, statistic, device::cuda_handle(on)),
          "columns of attention");
+  }
+  void fill_parts(const kernels::cuda::filled_part* items, std::uint32_t count, device::stream& on) override {
+    note(on, kernels::cuda::fill_parts(items, count, device::cuda_handle(on)), "filling parts of blocks");
+  }
+  void gather_band_rows(const kernels::cuda::band_rows* items, std::uint32_t count, std::uint32_t row_bytes,
+                        device::stream& on) override {
+    note(on, kernels::cuda::gather_band_rows(items, count, row_bytes, device::cuda_handle(on)),
+         "copying the rows of bands");
+  }
+  void encode_rows(const kernels::cuda::rows_to_encode* items, std::uint32_t count, std::uint32_t most_rows,
+                   std::uint32_t head_dim, kernels::dtype type, device::stream& on) override {
+    note(on, kernels::cuda::encode_rows(items, count, most_rows, head_dim, type, device::cuda_handle(on)),
+         "encoding rows");
+  }
+  void checksums(const kernels::cuda::checked_part* parts, std::uint32_t count, std::uint64_t* out,
+                 device::stream& on) override {
+    note(on, kernels::cuda::checksums(parts, count, out, device::cuda_handle(on)), "checksums of bands");
   }
 
  private:

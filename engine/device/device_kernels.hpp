@@ -4,9 +4,11 @@
 
 #include <weft/device/device.hpp>
 #include <weft/engine/step_recordings.hpp>
+#include <weft/engine/written_blocks.hpp>
 #include <weft/kernels/attention_columns.hpp>
 #include <weft/kernels/attention_prefill.hpp>
 #include <weft/kernels/cuda/activation_work.hpp>
+#include <weft/kernels/cuda/block_work.hpp>
 #include <weft/kernels/cuda/decode_work.hpp>
 #include <weft/kernels/cuda/prefill_work.hpp>
 #include <weft/kernels/cuda/scatter_rows.hpp>
@@ -30,12 +32,13 @@ struct product_work {
   bool add = false;
 };
 
-// One thread at a time, and one stream: products share memory.
+// What a pass runs: one thread at a time, and one stream, since products share memory.
 class device_kernels {
  public:
   virtual ~device_kernels() = default;
 
   step_recordings recordings;
+  written_blocks blocks;
 
   // What the device runs at once: what plans are made for.
   virtual std::uint32_t warps_at_once() const = 0;
@@ -66,6 +69,18 @@ class device_kernels {
   virtual void attention_columns(const kernels::attention_shape& shape,
                                  const kernels::cuda::column_work& work, kernels::column_statistic statistic,
                                  device::stream& on) = 0;
+
+  // What blocks are written with: any thread, each with streams of its own. Items are device memory's.
+  virtual void fill_parts(const kernels::cuda::filled_part* items, std::uint32_t count,
+                          device::stream& on) = 0;
+  virtual void gather_band_rows(const kernels::cuda::band_rows* items, std::uint32_t count,
+                                std::uint32_t row_bytes, device::stream& on) = 0;
+  // None of the items has more than `most_rows` rows.
+  virtual void encode_rows(const kernels::cuda::rows_to_encode* items, std::uint32_t count,
+                           std::uint32_t most_rows, std::uint32_t head_dim, kernels::dtype type,
+                           device::stream& on) = 0;
+  virtual void checksums(const kernels::cuda::checked_part* parts, std::uint32_t count, std::uint64_t* out,
+                         device::stream& on) = 0;
 };
 
 }  // namespace weft::engine

@@ -256,6 +256,12 @@ result<shown_keys> device_operations::show_keys(std::uint32_t) {
   return shown_keys{here, here + keys_bytes_};
 }
 
+void device_operations::show_keys_there(std::uint32_t layer, const row_chunk& chunk,
+                                        forward_observer& observer) {
+  observer.layer_kv_there(layer, chunk.first_row, static_cast<std::uint32_t>(chunk.tokens.size()), keys_,
+                          keys_ + keys_bytes_, *stream_);
+}
+
 result<shown_queries> device_operations::shown_of(const float* queries, std::uint32_t rows) {
   queries_here_.resize(std::size_t{rows} * qkv_width_);
   if (auto done = download(queries_here_.data(), queries, queries_here_.size() * sizeof(float)); !done)

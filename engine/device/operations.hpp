@@ -48,6 +48,7 @@ class device_operations final : public pass_operations {
   result<const float*> show_input(std::uint32_t layer, std::uint32_t rows) override;
   void round_keys_and_values(std::uint32_t rows) override;
   result<shown_keys> show_keys(std::uint32_t rows) override;
+  void show_keys_there(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) override;
   result<void> write_cache(std::uint32_t layer, const row_chunk& chunk, bool watched) override;
   result<shown_queries> show_queries(std::uint32_t rows) override;
   result<void> count_columns(std::uint32_t layer, const row_chunk& chunk,

@@ -77,6 +77,11 @@ class both final : public forward_observer {
     for (forward_observer* observer : observers_)
       if (observer != nullptr) observer->layer_kv(layer, first_row, rows, k, v);
   }
+  void layer_kv_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
+                      const std::byte* v, device::stream& behind) override {
+    for (forward_observer* observer : observers_)
+      if (observer != nullptr) observer->layer_kv_there(layer, first_row, rows, k, v, behind);
+  }
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override {
     for (forward_observer* observer : observers_)

@@ -58,6 +58,10 @@ class cuda_stream final : public recording_stream {
     if (refused("a copy from the device")) return;
     note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle()), "a copy from the device");
   }
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes) override {
+    if (refused("a copy on the device")) return;
+    note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, handle()), "a copy on the device");
+  }
   // An event that is destroyed is still waited for.
   void after(stream& other) override {
     if (refused("another stream")) return;

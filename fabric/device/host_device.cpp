@@ -56,7 +56,7 @@ class host_stream final : public recording_stream {
     if (refused("a copy to the device")) return;
     give([=](const host_device& owner) {
       owner.begin(&stream_counts::uploads, &stream_counts::upload_bytes, bytes);
-      copy(owner.at(to, bytes), of_host(from), bytes);
+      copy_bytes(owner.at(to, bytes), of_host(from), bytes);
     });
   }
   void download(void* to, const std::byte* from, std::size_t bytes) override {
@@ -64,7 +64,14 @@ class host_stream final : public recording_stream {
     give([=](const host_device& owner) {
       owner.begin(&stream_counts::downloads, &stream_counts::download_bytes, bytes);
       of_host(to);
-      copy(to, owner.at(from, bytes), bytes);
+      copy_bytes(to, owner.at(from, bytes), bytes);
+    });
+  }
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes) override {
+    if (refused("a copy on the device")) return;
+    give([=](const host_device& owner) {
+      owner.begin(&stream_counts::copies, nullptr, bytes);
+      copy_bytes(owner.at(to, bytes), owner.at(from, bytes), bytes);
     });
   }
   void after(stream& other) override {
@@ -143,7 +150,7 @@ class host_stream final : public recording_stream {
     if (is_of_device(address)) throw std::out_of_range("the device's address where the host's was wanted");
     return address;
   }
-  static void copy(void* to, const void* from, std::size_t bytes) {
+  static void copy_bytes(void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) std::memcpy(to, from, bytes);
   }
 

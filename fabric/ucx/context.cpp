@@ -92,4 +92,11 @@ result<ucx_context> make_ucx_context(const ucx_context_options& options) {
   return ucx_context{context, ucp_cleanup};
 }
 
+bool moves_cuda_memory(const ucx_context& context) {
+  ucp_context_attr_t attributes{};
+  attributes.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES;
+  return ucp_context_query(context.get(), &attributes) == UCS_OK &&
+         (attributes.memory_types & UCS_BIT(UCS_MEMORY_TYPE_CUDA)) != 0;
+}
+
 }  // namespace weft::fabric

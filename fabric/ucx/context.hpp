@@ -23,4 +23,7 @@ struct ucx_context_options {
 
 result<ucx_context> make_ucx_context(const ucx_context_options& options);
 
+// Whether the memory of CUDA devices is among the kinds that the context's transports move.
+bool moves_cuda_memory(const ucx_context& context);
+
 }  // namespace weft::fabric

@@ -22,8 +22,10 @@ time_point deadline_after(duration timeout) {
 class ucx_transport final : public transport {
  public:
   ucx_transport(std::string address, std::unique_ptr<handler_table> handlers,
-                std::unique_ptr<node_statistics> statistics, std::unique_ptr<progress_loop> loop)
+                std::unique_ptr<node_statistics> statistics, std::unique_ptr<progress_loop> loop,
+                bool moves_cuda)
       : address_(std::move(address)),
+        moves_cuda_(moves_cuda),
         handlers_(std::move(handlers)),
         statistics_(std::move(statistics)),
         loop_(std::move(loop)),
@@ -70,6 +72,8 @@ class ucx_transport final : public transport {
   }
   void on_peer_down(peer_down_handler handler) override { handlers_->set_peer_down(std::move(handler)); }
 
+  bool moves_cuda() const { return moves_cuda_; }
+
   std::vector<peer_status> peers() const override { return statistics_->peers(); }
   transport_counters counters() const override { return statistics_->counters(); }
 
@@ -91,6 +95,7 @@ class ucx_transport final : public transport {
   }
 
   std::string address_;
+  bool moves_cuda_;
   std::unique_ptr<handler_table> handlers_;
   std::unique_ptr<node_statistics> statistics_;
   std::unique_ptr<progress_loop> loop_;
@@ -155,7 +160,7 @@ result<std::unique_ptr<transport>> start(const ucx_options& options, const std::
                                                                .chunk_bytes = options.chunk_bytes});
   if (auto prepared = loop->prepare(); !prepared) return tl::unexpected{prepared.error()};
   return std::make_unique<ucx_transport>(std::move(*encoded), std::move(handlers), std::move(statistics),
-                                         std::move(loop));
+                                         std::move(loop), moves_cuda_memory(*context));
 }
 
 }  // namespace
@@ -165,6 +170,11 @@ result<std::unique_ptr<transport>> make_ucx_transport(const ucx_options& options
   auto host = resolve_own_host(options.host);
   if (!host) return tl::unexpected{host.error()};
   return start(options, *host);
+}
+
+bool moves_cuda_memory(const transport& t) {
+  const auto* const known = dynamic_cast<const ucx_transport*>(&t);
+  return known != nullptr && known->moves_cuda();
 }
 
 }  // namespace weft::fabric

@@ -81,12 +81,14 @@ node_environment on_a_device(std::size_t memory_bytes) {
 namespace {
 
 // What a counter of the node's status says once it has answered a question.
-std::function<std::int64_t(const std::string&)> counters_after_an_answer(running_node& running) {
+std::function<std::int64_t(const std::string&)> counters_after_an_answer(running_node& running,
+                                                                         const scoring_wish& scoring = {}) {
   caf::scoped_actor self{running.system()};
   document_summary vault;
   self->request(running.here().gateway(), patience, encode_atom_v, std::string{"a name"},
                 text_ptr{std::make_shared<const std::string>(
-                    "Report of Koreth. The access code for the vault at Koreth is 4821.")})
+                    "Report of Koreth. The access code for the vault at Koreth is 4821.")},
+                scoring)
       .receive([&](const document_summary& s) { vault = s; },
                [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ingest"))); });
   question asked;
@@ -116,6 +118,18 @@ TEST_CASE("a node's model runs on its device, and its status shows the memory an
   CHECK(counted("device.steps_recorded") > 0);
   CHECK(counted("device.steps_launched") >= counted("device.steps_recorded"));
   CHECK(counted("device.steps_refused") == 0);
+  CHECK(counted("device.blocks_written") > 0);
+  CHECK(counted("device.blocks_left_to_host") == 0);
+  CHECK((counted("fabric.moves_cuda_memory") == 0 || counted("fabric.moves_cuda_memory") == 1));
+}
+
+TEST_CASE("a document is scored, cut and written in bands by the device of a node") {
+  running_node running(on_a_device(std::size_t{64} << 20U));
+  const auto counted = counters_after_an_answer(
+      running, {.importance = "kvzip", .band_millionths = {500'000, 1'000'000}, .band_codecs = {0, 1}});
+  CHECK(counted("device.blocks_written") > 0);
+  CHECK(counted("device.blocks_left_to_host") == 0);
+  CHECK(counted("storage.banded_blocks") == counted("device.blocks_written"));
 }
 
 TEST_CASE("a node of a group runs its part of the model on its device") {

@@ -63,6 +63,7 @@ TEST_CASE("the transport that UCX selected decides the path") {
     connect_pair(pair);
     CHECK(pair.here().peers()[0].transport == "tcp");
     CHECK(pair.here().peers()[0].way == path::push);
+    CHECK(!moves_cuda_memory(pair.here()));  // whatever UCX was built with
   }
   {
     shared_memory_pair pair;

@@ -6,6 +6,7 @@
 #include "cuda/activations_body.hpp"
 #include "device_kernels.hpp"
 #include "host_attention.hpp"
+#include "host_blocks.hpp"
 #include "reference/host_warp.hpp"
 
 #include <algorithm>
@@ -196,6 +197,22 @@ class host_kernels final : public device_kernels {
   void attention_columns(const kernels::attention_shape& shape, const column_work& work,
                          kernels::column_statistic statistic, device::stream& on) override {
     run_on_host(on, [=](const host_device& device) { reduce_columns(device, shape, work, statistic); });
+  }
+  void fill_parts(const filled_part* items, std::uint32_t count, device::stream& on) override {
+    run_on_host(on, [=](const host_device& device) { fill(device, items, count); });
+  }
+  void gather_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t row_bytes,
+                        device::stream& on) override {
+    run_on_host(on, [=](const host_device& device) { gather(device, items, count, row_bytes); });
+  }
+  void encode_rows(const rows_to_encode* items, std::uint32_t count, std::uint32_t most_rows,
+                   std::uint32_t head_dim, dtype type, device::stream& on) override {
+    run_on_host(on,
+                [=](const host_device& device) { encode(device, items, count, most_rows, head_dim, type); });
+  }
+  void checksums(const checked_part* parts, std::uint32_t count, std::uint64_t* out,
+                 device::stream& on) override {
+    run_on_host(on, [=](const host_device& device) { sum_parts(device, parts, count, out); });
   }
 };
 

@@ -35,6 +35,12 @@ inline void check_copies(device& d) {
   CHECK(std::equal(back.begin(), back.begin() + 100, pinned.data()));
   CHECK(std::all_of(back.begin() + 100, back.begin() + 110, [](std::byte b) { return b == std::byte{7}; }));
   CHECK(std::equal(back.begin() + 110, back.end(), pinned.data() + 110));
+  stream->copy(there.data() + 500, there.data() + 90, 30);
+  stream->download(back.data(), there.data() + 500, 30);
+  REQUIRE(stream->wait());
+  CHECK(std::equal(back.begin(), back.begin() + 10, pinned.data() + 90));
+  CHECK(std::all_of(back.begin() + 10, back.begin() + 20, [](std::byte b) { return b == std::byte{7}; }));
+  CHECK(std::equal(back.begin() + 20, back.begin() + 30, pinned.data() + 110));
 }
 
 // One stream goes on behind another, which nobody waits for.
@@ -85,6 +91,7 @@ inline void check_recordings(device& d) {
   };
   CHECK(refused([&] { stream->upload(there.data(), here, 16); }));
   CHECK(refused([&] { stream->download(here, there.data(), 16); }));
+  CHECK(refused([&] { stream->copy(there.data(), there.data() + 8, 8); }));
   CHECK(refused([&] { CHECK(!stream->wait()); }));
   CHECK(refused([&] { CHECK(!d.allocate(16, "bytes of a test")); }));
   CHECK(stream->wait());

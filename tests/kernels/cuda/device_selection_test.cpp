@@ -105,5 +105,29 @@ TEST_CASE("the rows of a band are gathered on the device in their order") {
   }
 }
 
+TEST_CASE("parts are filled on the device with numbers and zeros") {
+  if (!has_device()) return;
+  constexpr std::uint32_t count = 777;
+  constexpr std::uint32_t zero_bytes = 61;
+  shared_array<std::uint16_t> numbers(count);
+  shared_array<std::byte> out(2 * count + zero_bytes + 1), zeros(7);
+  for (std::uint32_t i = 0; i < count; ++i)
+    numbers[i] = static_cast<std::uint16_t>(i * 31);
+  std::fill_n(out.data(), out.size(), std::byte{0xA5});
+  std::fill_n(zeros.data(), zeros.size(), std::byte{0xA5});
+  shared_array<cuda::filled_part> items(2);
+  items[0] = {numbers.data(), count, zero_bytes, out.data()};
+  items[1] = {nullptr, 0, 5, zeros.data() + 1};
+  REQUIRE(cuda::fill_parts(items.data(), 2, nullptr) == cudaSuccess);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  CHECK(std::memcmp(out.data(), numbers.data(), 2 * count) == 0);
+  const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+  CHECK(std::all_of(out.data() + 2 * count, out.data() + out.size() - 1, is_zero));
+  CHECK(out[out.size() - 1] == std::byte{0xA5});
+  CHECK(zeros[0] == std::byte{0xA5});
+  CHECK(std::all_of(zeros.data() + 1, zeros.data() + 6, is_zero));
+  CHECK(zeros[6] == std::byte{0xA5});
+}
+
 }  // namespace
 }  // namespace weft::kernels

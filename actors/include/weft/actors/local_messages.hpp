@@ -88,6 +88,7 @@ struct fetch_outcome {
 struct fabric_report {
   std::vector<peer_report> peers;
   fabric::transport_counters counters;
+  bool moves_cuda_memory = false;
 };
 
 // -- pool --

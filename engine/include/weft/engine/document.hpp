@@ -4,6 +4,7 @@
 
 #include <weft/base/error.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/engine/compute_device.hpp>
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/runner.hpp>
 #include <weft/kernels/aligned_buffer.hpp>
@@ -15,9 +16,14 @@
 
 namespace weft::engine {
 
+class device_document;
+
 class encoded_document {
  public:
   encoded_document(const kv_shape& shape, std::uint32_t tokens);
+  // Of this model, which is to compute it: where that runs on a device, its rows stay there, too, if there is
+  // room.
+  encoded_document(const runner& model, std::uint32_t tokens);
 
   const kv_shape& shape() const { return shape_; }
   std::uint32_t tokens() const { return tokens_; }
@@ -35,6 +41,10 @@ class encoded_document {
   // Blocks are cut from the first token on; the last one may be shorter.
   std::uint32_t blocks(std::uint32_t block_tokens) const;
   block::shape block_shape(std::uint32_t block, std::uint32_t block_tokens) const;
+  // The device that computed the rows, and the rows there; null where there are none.
+  const compute_device* computed_on() const { return device_.get(); }
+  device_document* there() const { return there_.get(); }
+
   // Refers to this document's memory.
   block::kv_source block_source(std::uint32_t block, std::uint32_t block_tokens) const;
 
@@ -42,6 +52,8 @@ class encoded_document {
   kv_shape shape_;
   std::uint32_t tokens_;
   kernels::aligned_buffer memory_;
+  std::shared_ptr<const compute_device> device_;
+  std::shared_ptr<device_document> there_;
 };
 
 // Writes what a forward pass over a document's tokens computes into `document`, which must outlive it.

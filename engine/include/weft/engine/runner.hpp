@@ -95,6 +95,10 @@ class forward_observer {
   // [row][kv_head][head_dim].
   virtual void layer_kv(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                         const std::byte* /*k*/, const std::byte* /*v*/) {}
+  // The same on a device that computed them, in its memory, for what is put behind the stream during the
+  // call.
+  virtual void layer_kv_there(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                              const std::byte* /*k*/, const std::byte* /*v*/, device::stream& /*behind*/) {}
   // Queries after RoPE, [row][query_head][head_dim], rows `row_stride` floats apart. The rows' keys and
   // values are in their caches by now; whatever this call does to the caches, the layer's attention will see.
   virtual void layer_queries(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
@@ -103,7 +107,8 @@ class forward_observer {
   // Whether `columns_to_count` is to be asked. Rows that are counted do not run as a decode step.
   virtual bool counts_columns() const { return false; }
   // Of which of a cache's rows the layer's attention is to be counted, for these rows of the batch: asked for
-  // right before the layer attends, and behind the last layer's queries. Null: none.
+  // right before the layer attends, and behind the last layer's queries; what was counted is there when the
+  // pass is through. Null: none.
   virtual const kernels::column_count* columns_to_count(std::uint32_t /*layer*/, std::uint32_t /*first_row*/,
                                                         std::uint32_t /*rows*/) {
     return nullptr;
@@ -163,6 +168,8 @@ class runner {
   std::span<const float> rope_frequencies() const;
   kernels::thread_pool& threads();
 
+  // Where the model runs; null on the CPU.
+  const std::shared_ptr<const compute_device>& device() const;
   // What brings rows of blocks to the device that the model runs on, or null on the CPU. Between calls of
   // `forward`, and for an observer before its rows.
   block_stage* stage();

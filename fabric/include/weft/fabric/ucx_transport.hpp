@@ -39,4 +39,7 @@ struct ucx_options {
 // comes. Fails with invalid_argument (host, chunk size), out_of_space (arena), io (port in use) or internal.
 result<std::unique_ptr<transport>> make_ucx_transport(const ucx_options& options);
 
+// Whether this is a transport of UCX's that says that it moves the memory of CUDA devices, too.
+bool moves_cuda_memory(const transport& t);
+
 }  // namespace weft::fabric

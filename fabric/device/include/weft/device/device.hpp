@@ -57,6 +57,7 @@ class stream {
   virtual ~stream() = default;
   virtual void upload(std::byte* to, const void* from, std::size_t bytes) = 0;
   virtual void download(void* to, const std::byte* from, std::size_t bytes) = 0;
+  virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;  // both on the device
   // What is given to this stream from now on comes behind what the other one, of the same device, was given
   // so far, and fails where that failed. The other one lives until this one was waited for.
   virtual void after(stream& other) = 0;

@@ -18,11 +18,12 @@ struct stream_counts {
   std::uint64_t upload_bytes = 0;
   std::uint64_t downloads = 0;
   std::uint64_t download_bytes = 0;
+  std::uint64_t copies = 0;  // on the device
   std::uint64_t kernels = 0;
   std::uint64_t waits = 0;
 
   // Copies and kernels.
-  std::uint64_t works() const { return uploads + downloads + kernels; }
+  std::uint64_t works() const { return uploads + downloads + copies + kernels; }
 };
 
 enum class failing : std::uint8_t {

@@ -1,6 +1,8 @@
 // Rows of one band put together, on a GPU: what a block of several bands is written from.
 #pragma once
 
+#include <weft/kernels/cuda/block_work.hpp>
+
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -8,24 +10,8 @@
 
 namespace weft::kernels::cuda {
 
-// The rows of one (layer, KV head) of one block, and where those of one band go. Pointers are the device's;
-// rows and outputs begin at multiples of 16, 4 or 2 bytes, as `row_bytes` is one.
-struct band_rows {
-  const std::uint8_t* bands = nullptr;  // of each row
-  std::uint32_t rows = 0;               // up to 65,535
-  std::uint8_t band = 0;
-  const std::byte* k = nullptr;  // raw rows, `row_stride_bytes` apart
-  const std::byte* v = nullptr;
-  std::size_t row_stride_bytes = 0;
-  // Room for as many rows as the band has here (count_band_rows). Null keys and values: positions alone are
-  // wanted, as where rows are encoded from where they lie (row_encoding.hpp).
-  std::byte* k_out = nullptr;  // [row][row_bytes]
-  std::byte* v_out = nullptr;
-  std::uint16_t* positions = nullptr;
-};
-
 // counts[i]: rows of items[i]'s band. Reads only `bands`, `rows` and `band`. Runs behind `stream`, as the
-// other one: they allocate nothing and do not wait, so a graph can capture them.
+// others: they allocate nothing and do not wait, so a graph can capture them.
 cudaError_t count_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t* counts,
                             cudaStream_t stream);
 
@@ -33,5 +19,8 @@ cudaError_t count_band_rows(const band_rows* items, std::uint32_t count, std::ui
 // cudaErrorInvalidValue; where it is one of 16 or 4, so is `row_stride_bytes`.
 cudaError_t gather_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t row_bytes,
                              cudaStream_t stream);
+
+// A warp for each item; none of them overlap.
+cudaError_t fill_parts(const filled_part* items, std::uint32_t count, cudaStream_t stream);
 
 }  // namespace weft::kernels::cuda

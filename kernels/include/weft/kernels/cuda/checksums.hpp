@@ -1,18 +1,14 @@
 // Checksums of parts of blocks, on a GPU: XXH3 with 64 bits and seed 0, as the block format has them.
 #pragma once
 
+#include <weft/kernels/cuda/block_work.hpp>
+
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
 
 namespace weft::kernels::cuda {
-
-// In device memory, from a multiple of 8 bytes on. Bands and header regions are multiples of 8 bytes long.
-struct checked_part {
-  const std::byte* data = nullptr;
-  std::uint64_t words = 0;  // of 8 bytes
-};
 
 // out[i] is that of parts[i]; both lie in device memory. A warp each: one part is read at what one warp
 // reads, so many of them are to be checked at once. Runs behind `stream`; allocates nothing and does not

@@ -1,8 +1,8 @@
 // encode_rows of row_codec.hpp of this folder's parent, on a GPU.
 #pragma once
 
+#include <weft/kernels/cuda/block_work.hpp>
 #include <weft/kernels/dtype.hpp>
-#include <weft/kernels/row_codec.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -10,17 +10,6 @@
 #include <cstdint>
 
 namespace weft::kernels::cuda {
-
-// The keys, or the values, of one (layer, KV head). Pointers are the device's.
-struct rows_to_encode {
-  const std::byte* rows = nullptr;         // elements of the raw type
-  std::size_t row_stride = 0;              // elements
-  const std::uint16_t* indices = nullptr;  // [count] which of them; null: the first `count`
-  std::uint32_t count = 0;
-  row_codec coding = row_codec::int8;  // raw: nothing is done
-  std::byte* codes = nullptr;          // [count][code_bytes]
-  std::uint16_t* scales = nullptr;     // [count][scales_per_row]
-};
 
 // The bytes are those of the CPU's form. `items`: `count` of them in device memory, none with more than
 // `most_rows` rows. cudaErrorInvalidValue for a head_dim of 0 or above 4096. Runs behind `stream`; allocates
