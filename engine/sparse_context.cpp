@@ -1,6 +1,8 @@
 #include <weft/engine/sparse_context.hpp>
 #include <weft/kernels/convert.hpp>
 
+#include "own_scorer.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -30,6 +32,12 @@ struct row_range {
 row_range rows_of_block(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
                         const retrieval::context_block& block, std::uint32_t block_tokens) {
   const std::span<const std::int32_t> positions(cache.positions(layer, head), cache.rows(layer, head));
+  // Where no row before it is missing, the row of a position has its number.
+  const auto start = static_cast<std::uint32_t>(block.start_position);
+  const std::uint32_t end = start + block_tokens;
+  if (end <= positions.size() && positions[start] == block.start_position &&
+      positions[end - 1] == block.start_position + static_cast<std::int32_t>(block_tokens) - 1)
+    return {start, end};
   const auto first = std::ranges::lower_bound(positions, block.start_position);
   const auto last = std::ranges::lower_bound(first, positions.end(),
                                              block.start_position + static_cast<std::int32_t>(block_tokens));
@@ -86,33 +94,6 @@ void cached_blocks::begin(std::span<const block_load> loads) {
       std::memcpy(to.v, whole_.v(load.layer, head) + first * row_bytes, to.rows * row_bytes);
     }
 }
-
-// Ranks what it was given, at once.
-class sparse_context::own_scorer final : public block_scorer {
- public:
-  own_scorer(std::unique_ptr<retrieval::block_ranker> ranker, runner& model, std::size_t blocks)
-      : ranker_(std::move(ranker)), model_(model), blocks_(blocks), scores_(model.config().layers * blocks) {}
-
-  retrieval::block_ranker& ranker() { return *ranker_; }
-
-  void submit(std::span<const layer_group> asked) override {
-    for (const auto& [layer, group] : asked) {
-      ranker_->score(layer, group, shard_, model_.threads());
-      retrieval::merge_shards({&shard_, 1}, std::span(scores_).subspan(layer * blocks_, blocks_));
-    }
-  }
-  bool collect(std::uint32_t layer, std::span<float> scores) override {
-    std::ranges::copy(std::span(scores_).subspan(layer * blocks_, blocks_), scores.begin());
-    return true;
-  }
-
- private:
-  std::unique_ptr<retrieval::block_ranker> ranker_;
-  runner& model_;
-  std::size_t blocks_;
-  retrieval::shard_scores shard_;
-  std::vector<float> scores_;  // [layer][block]
-};
 
 sparse_context::sparse_context(runner& model, const retrieval::options& options,
                                std::span<const retrieval::context_document> documents,
@@ -191,7 +172,7 @@ std::span<slot_head> sparse_context::slot(std::uint32_t layer, std::uint32_t num
 }
 
 std::size_t sparse_context::allocated_bytes() const {
-  return slot_memory_.size_bytes() + (own_ ? own_->ranker().allocated_bytes() : 0);
+  return slot_memory_.size_bytes() + (own_ ? own_->allocated_bytes() : 0);
 }
 
 kv_cache sparse_context::resident_rows(kv_cache& whole, std::uint32_t answer_rows) const {
@@ -242,6 +223,7 @@ result<kv_cache> sparse_context::start(kv_cache& whole, std::uint32_t answer_row
                                             "; sparse decoding starts from a whole prompt");
   reset(source);
   if (auto chosen = choose_first(prompt); !chosen) return tl::unexpected(chosen.error());
+  model_.threads().wake();  // for the first step
   return resident_rows(whole, answer_rows);
 }
 

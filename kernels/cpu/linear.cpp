@@ -290,6 +290,9 @@ struct row_cut {
   std::size_t each;
 };
 
+// Of a tile, for each row: what a thread has multiplied before another one has begun.
+constexpr std::size_t bytes_of_one_thread = std::size_t{32} << 10;
+
 // The grid of tasks is tiles times blocks of rows. Blocks are small enough that the part of their input one
 // pass reads stays in the second-level cache beside the tile's, and that all threads end together, also where
 // other processes slow one of them down.
@@ -399,7 +402,7 @@ void linear::apply_first(std::uint32_t outputs, const linear_input& x, float* y,
   const std::size_t bytes_per_tile = tile_bytes(weights_dtype_, inputs_);
   const row_cut rows = cut_rows(x.rows(), tiles, pool.threads());
   auto* const multiply = &HWY_DYNAMIC_DISPATCH(multiply_tile);
-  pool.parallel_for(tiles * rows.blocks, [&](std::size_t index, unsigned) {
+  const auto multiply_part = [&](std::size_t index, unsigned) {
     const std::size_t tile = index / rows.blocks;
     const std::size_t row = index % rows.blocks * rows.each;
     tile_product p{};
@@ -417,7 +420,11 @@ void linear::apply_first(std::uint32_t outputs, const linear_input& x, float* y,
     p.add = mode == write_mode::add;
     p.from_zero = !p.add && p.bias == nullptr;
     multiply(p);
-  });
+  };
+  const std::size_t parts = tiles * rows.blocks;
+  if (tiles * bytes_per_tile * x.rows() > bytes_of_one_thread) return pool.parallel_for(parts, multiply_part);
+  for (std::size_t index = 0; index < parts; ++index)
+    multiply_part(index, 0);
 }
 
 }  // namespace weft::kernels

@@ -130,6 +130,9 @@ HWY_EXPORT(recode_values);
 
 namespace {
 
+// What a thread has done before another one has begun.
+constexpr std::size_t values_of_one_thread = 2048;
+
 void copy_values(const scatter_rows& item, std::size_t element_bytes) {
   const std::size_t head_dim = item.rotations->head_dim();
   const std::size_t row_bytes = head_dim * element_bytes;
@@ -162,7 +165,7 @@ void rotate_scatter(std::span<const scatter_rows> items, dtype type, thread_pool
   auto* const rotate_keys = &HWY_DYNAMIC_DISPATCH(rotate_keys_of);
   auto* const recode_keys = &HWY_DYNAMIC_DISPATCH(recode_keys);
   auto* const recode_values = &HWY_DYNAMIC_DISPATCH(recode_values);
-  pool.parallel_for(items.size(), [&](std::size_t index, unsigned worker) {
+  const auto scatter = [&](std::size_t index, unsigned worker) {
     const scatter_rows& item = items[index];
     if (item.rows == 0) return;
     if (item.coding == row_codec::raw && item.coding_out == row_codec::raw) {
@@ -178,7 +181,13 @@ void rotate_scatter(std::span<const scatter_rows> items, dtype type, thread_pool
         recode_values(item, type, wide);
     }
     if (item.positions_out != nullptr) write_positions(item);
-  });
+  };
+  std::size_t values = 0;
+  for (const scatter_rows& item : items)
+    if (item.rows > 0) values += std::size_t{item.rows} * item.rotations->head_dim();
+  if (values > values_of_one_thread) return pool.parallel_for(items.size(), scatter);
+  for (std::size_t index = 0; index < items.size(); ++index)
+    scatter(index, 0);
 }
 
 }  // namespace weft::kernels

@@ -34,12 +34,17 @@ unsigned usable_cpus() {
   return std::max(1U, std::thread::hardware_concurrency());
 }
 
+// Where a task beside the regions is.
+enum class beside : std::uint8_t { nothing, offered, begun, done };
+
 }  // namespace
 
 // A region is open while its number is in `open`. A worker registers in `active` before it looks at `open`,
 // and the caller closes the region before it looks at `active`; with sequentially consistent order one of the
 // two always sees the other. So the caller waits only for workers that took part, never for one that the
 // scheduler has not woken yet.
+//
+// A task beside the regions is done by whoever brings it from `offered` to `begun`, a worker or the caller.
 struct thread_pool::state {
   alignas(destructive_bytes) std::atomic<std::uint32_t> announced{0};  // number of the latest region
   std::atomic<bool> stopping{false};
@@ -50,6 +55,9 @@ struct thread_pool::state {
   std::size_t count = 0;
   task_function task = nullptr;
   void* context = nullptr;
+  alignas(destructive_bytes) std::atomic<beside> beside_regions{beside::nothing};
+  void (*beside_task)(void*) = nullptr;
+  void* beside_context = nullptr;
   std::vector<workspace> scratch;
   std::vector<std::thread> workers;
 
@@ -58,6 +66,15 @@ struct thread_pool::state {
          index = next.fetch_add(1, std::memory_order_relaxed)) {
       task(context, index, worker);
     }
+  }
+
+  // Whether this thread was the one to do it.
+  bool do_beside() {
+    beside expected = beside::offered;
+    if (!beside_regions.compare_exchange_strong(expected, beside::begun)) return false;
+    beside_task(beside_context);
+    beside_regions.store(beside::done);
+    return true;
   }
 
   void take_part(unsigned worker) {
@@ -83,6 +100,7 @@ struct thread_pool::state {
     while (true) {
       seen = wait_for_region_after(seen);
       if (stopping.load()) return;
+      if (beside_regions.load(std::memory_order_relaxed) == beside::offered) do_beside();
       take_part(worker);
     }
   }
@@ -132,6 +150,29 @@ void thread_pool::run(std::size_t count, task_function task, void* context) {
   state_->open.store(0);
   while (state_->active.load() != 0)
     pause_cpu();
+}
+
+bool thread_pool::give_away(void (*task)(void*), void* context) {
+  if (state_->workers.empty() || state_->beside_regions.load() != beside::nothing) {
+    task(context);
+    return false;
+  }
+  state_->beside_task = task;
+  state_->beside_context = context;
+  state_->beside_regions.store(beside::offered);
+  state_->announce();
+  return true;
+}
+
+void thread_pool::wake() {
+  state_->announce();
+}
+
+void thread_pool::finish_beside() {
+  if (!state_->do_beside())
+    while (state_->beside_regions.load() != beside::done)
+      pause_cpu();
+  state_->beside_regions.store(beside::nothing);
 }
 
 }  // namespace weft::kernels

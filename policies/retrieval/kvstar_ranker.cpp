@@ -61,7 +61,12 @@ class kvstar_ranker final : public block_ranker {
   float factor() const;
   void prune_queries(const query_group& group, std::uint32_t kv_head, std::span<const std::uint32_t> channels,
                      float* out) const;
+  struct part {
+    std::uint32_t kv_head, document;
+  };
   void list_parts(std::uint32_t layer, const query_group& group);
+  template <class Task>
+  void for_lines_of(const part& of, std::uint32_t steps, Task&& task) const;
   void join_parts(std::uint32_t steps, shard_scores& out) const;
 
   options chosen_;
@@ -71,9 +76,6 @@ class kvstar_ranker final : public block_ranker {
   std::vector<std::uint32_t> first_held_;  // by document, into context_.held; one more at the end
   std::vector<document_vectors> vectors_;  // [layer][kv_head][document]
 
-  struct part {
-    std::uint32_t kv_head, document;
-  };
   std::vector<part> parts_;
   std::vector<kernels::softmax_blocks> items_;
   std::vector<float> queries_, sums_;
@@ -186,31 +188,38 @@ void kvstar_ranker::list_parts(std::uint32_t layer, const query_group& group) {
   }
 }
 
+// Calls `task` with each line of a part and its number among all lines.
+template <class Task>
+void kvstar_ranker::for_lines_of(const part& of, std::uint32_t steps, Task&& task) const {
+  const std::uint32_t heads = context_.shape.query_heads / context_.shape.kv_heads;
+  std::uint32_t line = 0;
+  for (std::uint32_t step = 0; step < steps; ++step) {
+    const std::size_t first = std::size_t{step} * context_.shape.query_heads + of.kv_head * heads;
+    for (std::uint32_t head = 0; head < heads; ++head)
+      task(line++, first + head);
+  }
+}
+
 // The documents of a line are parts of one softmax.
 void kvstar_ranker::join_parts(std::uint32_t steps, shard_scores& out) const {
-  const std::uint32_t heads = context_.shape.query_heads / context_.shape.kv_heads;
   const std::size_t blocks = context_.held.size();
-  const auto line_of = [&](const part& p, std::uint32_t line) {
-    return std::size_t{line / heads} * context_.shape.query_heads + p.kv_head * heads + line % heads;
-  };
   out.blocks = context_.held;
   out.sums.resize(std::size_t{steps} * context_.shape.query_heads * blocks);
   out.totals.assign(std::size_t{steps} * context_.shape.query_heads, {});
   for (std::size_t i = 0; i < parts_.size(); ++i)
-    for (std::uint32_t line = 0; line < items_[i].lines; ++line) {
-      float& maximum = out.totals[line_of(parts_[i], line)].maximum;
+    for_lines_of(parts_[i], steps, [&](std::uint32_t line, std::size_t to) {
+      float& maximum = out.totals[to].maximum;
       maximum = std::max(maximum, items_[i].totals[line].maximum);
-    }
+    });
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const std::uint32_t first = first_held_[parts_[i].document];
     const std::uint32_t count = held_blocks(parts_[i].document);
-    for (std::uint32_t line = 0; line < items_[i].lines; ++line) {
-      const std::size_t to = line_of(parts_[i], line);
+    for_lines_of(parts_[i], steps, [&](std::uint32_t line, std::size_t to) {
       const float scale = std::exp2(items_[i].totals[line].maximum - out.totals[to].maximum);
       out.totals[to].sum += items_[i].totals[line].sum * scale;
       for (std::uint32_t block = 0; block < count; ++block)
         out.sums[to * blocks + first + block] = items_[i].sums[std::size_t{line} * count + block] * scale;
-    }
+    });
   }
 }
 

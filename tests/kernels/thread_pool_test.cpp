@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 namespace weft::kernels {
@@ -70,6 +71,65 @@ TEST_CASE("a worker's scratch memory grows and stays") {
   CHECK(pool.scratch(1).reserve(500).data() == first);
   CHECK(pool.scratch(0).reserve(1000).data() != first);
   CHECK(pool.scratch(1).reserve(100000).size() == 100000);
+}
+
+TEST_CASE("a task beside regions is called once, and is done when it is finished") {
+  for (const unsigned threads : {1U, 2U, 4U}) {
+    thread_pool pool(threads);
+    for (std::size_t round = 0; round < 3000; ++round) {
+      std::size_t done = 0;
+      auto task = [&] { done += round + 1; };
+      const bool away = pool.begin_beside(task);
+      CHECK(away == (threads > 1));
+      std::vector<std::size_t> values(round % 7);
+      pool.parallel_for(values.size(), [&](std::size_t index, unsigned) { values[index] = index + 1; });
+      for (std::size_t i = 0; i < values.size(); ++i)
+        REQUIRE(values[i] == i + 1);
+      if (away) pool.finish_beside();
+      REQUIRE(done == round + 1);
+    }
+  }
+}
+
+TEST_CASE("waking workers changes nothing but the time") {
+  thread_pool pool(3);
+  for (int round = 0; round < 100; ++round) {
+    pool.wake();
+    std::atomic<int> sum{0};
+    pool.parallel_for(round % 5, [&](std::size_t, unsigned) { ++sum; });
+    REQUIRE(sum == round % 5);
+  }
+}
+
+TEST_CASE("regions do not wait for a task beside them") {
+  thread_pool pool(2);
+  std::atomic<bool> go_on{false};
+  bool done = false;
+  auto task = [&] {
+    while (!go_on.load())
+      std::this_thread::yield();
+    done = true;
+  };
+  REQUIRE(pool.begin_beside(task));
+  std::atomic<int> sum{0};
+  pool.parallel_for(100, [&](std::size_t, unsigned) { ++sum; });
+  CHECK(sum == 100);
+  go_on = true;
+  pool.finish_beside();
+  CHECK(done);
+}
+
+TEST_CASE("a second task beside regions is called at once") {
+  thread_pool pool(3);
+  int first = 0;
+  int second = 0;
+  auto count_first = [&] { ++first; };
+  auto count_second = [&] { ++second; };
+  REQUIRE(pool.begin_beside(count_first));
+  CHECK_FALSE(pool.begin_beside(count_second));
+  CHECK(second == 1);
+  pool.finish_beside();
+  CHECK(first == 1);
 }
 
 }  // namespace

@@ -40,9 +40,24 @@ class thread_pool {
         const_cast<void*>(static_cast<const void*>(std::addressof(task))));
   }
 
+  // Has `task()` called once, by a worker, while the caller goes on and opens regions, which wait for that
+  // worker no more than for one that sleeps. False: it was called here, since there is no worker or another
+  // task is with one. True: `finish_beside` must be called before the next one is given away, and until then
+  // the task stays where it is. Such a task opens no regions and uses no scratch memory of this pool.
+  template <class Task>
+  bool begin_beside(Task& task) {
+    return give_away([](void* context) { (*static_cast<Task*>(context))(); }, &task);
+  }
+  // Returns when the task has been called; calls it where no worker has begun.
+  void finish_beside();
+
+  // Regions will follow within a moment: workers that sleep wake up beside what the caller does until then.
+  void wake();
+
  private:
   using task_function = void (*)(void* context, std::size_t index, unsigned worker);
   void run(std::size_t count, task_function task, void* context);
+  bool give_away(void (*task)(void*), void* context);
 
   struct state;
   std::unique_ptr<state> state_;
