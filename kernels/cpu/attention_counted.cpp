@@ -36,10 +36,13 @@ void check(const attention_shape& shape, std::span<const prefill_kv_head> heads,
     throw std::invalid_argument("attention_counted: one row list per KV head, whole groups of query heads");
   if (shape.head_dim == 0 || shape.head_dim % 2 != 0 || shape.head_dim > max_head_dim)
     throw std::invalid_argument("attention_counted: head_dim must be even and at most 512");
-  for (const prefill_kv_head& head : heads)
+  for (const prefill_kv_head& head : heads) {
+    if (head.before != nullptr)
+      throw std::invalid_argument("attention_counted: rows of a head lie in one place");
     for (const row_range& range : {count.counted[0], count.counted[1], count.beside})
       if (range.begin > range.end || range.end > head.rows)
         throw std::invalid_argument("attention_counted: a range ends behind the rows");
+  }
 }
 
 // The scratch memory of a call, by worker.

@@ -147,6 +147,17 @@ TEST_CASE("counts do not depend on the number of threads") {
   CHECK(first == second);
 }
 
+TEST_CASE("rows in two places are refused") {
+  thread_pool pool(1);
+  const counted_case c(6);
+  const auto elsewhere = c.heads(0, c.rows);
+  auto heads = elsewhere;
+  heads.front().before = &elsewhere.front();
+  workspace scratch;
+  CHECK_THROWS_AS(attention_counted(c.shape, c.queries(), heads, c.count(nullptr), nullptr, 0, scratch, pool),
+                  std::invalid_argument);
+}
+
 TEST_CASE("a range that ends behind the rows is refused") {
   thread_pool pool(1);
   const counted_case c(6);

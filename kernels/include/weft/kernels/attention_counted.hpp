@@ -30,7 +30,8 @@ struct column_count {
   std::size_t stride = 0;
 };
 
-// As `attention_prefill`; `out` null: counts only. The result does not depend on the number of threads.
+// As `attention_prefill`, of rows in one place (`before` is null); `out` null: counts only. The result does
+// not depend on the number of threads.
 void attention_counted(const attention_shape& shape, const prefill_queries& queries,
                        std::span<const prefill_kv_head> heads, const column_count& count, float* out,
                        std::size_t out_stride, workspace& scratch, thread_pool& pool);
