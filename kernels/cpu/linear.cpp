@@ -421,10 +421,8 @@ void linear::apply_first(std::uint32_t outputs, const linear_input& x, float* y,
     p.from_zero = !p.add && p.bias == nullptr;
     multiply(p);
   };
-  const std::size_t parts = tiles * rows.blocks;
-  if (tiles * bytes_per_tile * x.rows() > bytes_of_one_thread) return pool.parallel_for(parts, multiply_part);
-  for (std::size_t index = 0; index < parts; ++index)
-    multiply_part(index, 0);
+  parallel_for_enough(pool, tiles * rows.blocks, tiles * bytes_per_tile * x.rows(), bytes_of_one_thread,
+                      multiply_part);
 }
 
 }  // namespace weft::kernels

@@ -1,6 +1,8 @@
 #include <weft/kernels/products.hpp>
 #include <weft/kernels/rotate_scatter.hpp>
 
+#include "cpu/row_tasks.hpp"
+
 #include <cstring>
 
 #undef HWY_TARGET_INCLUDE
@@ -185,9 +187,7 @@ void rotate_scatter(std::span<const scatter_rows> items, dtype type, thread_pool
   std::size_t values = 0;
   for (const scatter_rows& item : items)
     if (item.rows > 0) values += std::size_t{item.rows} * item.rotations->head_dim();
-  if (values > values_of_one_thread) return pool.parallel_for(items.size(), scatter);
-  for (std::size_t index = 0; index < items.size(); ++index)
-    scatter(index, 0);
+  parallel_for_enough(pool, items.size(), values, values_of_one_thread, scatter);
 }
 
 }  // namespace weft::kernels

@@ -1,4 +1,4 @@
-// Rows of a matrix as parallel tasks.
+// Work as parallel tasks that are worth another thread.
 #pragma once
 
 #include <weft/kernels/thread_pool.hpp>
@@ -19,6 +19,16 @@ void parallel_for_rows(thread_pool& pool, std::size_t rows, std::size_t row_byte
     for (std::size_t row = index * each; row < end; ++row)
       task(row, worker);
   });
+}
+
+// As the pool's `parallel_for` where there is more than `enough` of `work`, in whatever it is counted; else
+// the calling thread does all of it before another one would have begun.
+template <class Task>
+void parallel_for_enough(thread_pool& pool, std::size_t count, std::size_t work, std::size_t enough,
+                         Task&& task) {
+  if (work > enough) return pool.parallel_for(count, task);
+  for (std::size_t index = 0; index < count; ++index)
+    task(index, 0);
 }
 
 }  // namespace weft::kernels
