@@ -1,5 +1,7 @@
 #include "device_document.hpp"
 
+#include "device_alignment.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -10,11 +12,6 @@ namespace {
 // Enough for a warp of checksums on each multiprocessor, of blocks of several bands.
 constexpr std::size_t most_image_bytes = std::size_t{32} << 20U;
 constexpr std::size_t part_of_free = 32;  // for each of both lanes
-constexpr std::size_t image_alignment_bytes = 256;
-
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + image_alignment_bytes - 1) / image_alignment_bytes * image_alignment_bytes;
-}
 
 std::size_t bands_of(std::span<const block_place> blocks) {
   std::size_t bands = 0;
@@ -28,7 +25,7 @@ std::size_t next_blocks(std::span<const block_place> blocks, std::size_t most_by
   std::size_t bytes = 0;
   std::size_t count = 0;
   while (count < blocks.size() && (count == 0 || bytes + blocks[count].out.size() <= most_bytes))
-    bytes += aligned(blocks[count++].out.size());
+    bytes += aligned_on_device(blocks[count++].out.size());
   return count;
 }
 
@@ -130,7 +127,7 @@ result<void> device_document::begin(lane& on, std::uint32_t block_tokens,
                                     std::span<const block_place> blocks) {
   std::size_t bytes = 0;
   for (const block_place& block : blocks)
-    bytes += aligned(block.out.size());
+    bytes += aligned_on_device(block.out.size());
   const auto memory = reserve(on, bytes, bands_of(blocks));
   if (!memory) return tl::unexpected(memory.error());
   on.lists.reset();
@@ -144,7 +141,7 @@ result<void> device_document::begin(lane& on, std::uint32_t block_tokens,
                    .layer_bytes = tokens_ * token_bytes_,
                    .token_bytes = token_bytes_},
                   image, on.lists);
-    image += aligned(block.out.size());
+    image += aligned_on_device(block.out.size());
   }
   if (auto run = assembly_.run(shape_of(blocks.front(), block_tokens), memory->sums, on.lists, *on_->kernels,
                                *on.stream);
@@ -157,7 +154,7 @@ result<void> device_document::begin(lane& on, std::uint32_t block_tokens,
     const std::size_t first =
         block::places_of(shape_of(block, block_tokens), block.bands).front().range.offset;
     on.stream->download(block.out.data() + first, image + first, block.out.size() - first);
-    image += aligned(block.out.size());
+    image += aligned_on_device(block.out.size());
   }
   on.blocks = blocks;
   return {};

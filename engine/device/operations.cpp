@@ -1,20 +1,13 @@
 #include "operations.hpp"
 
 #include "cache_mirror.hpp"
+#include "device_alignment.hpp"
 #include "device_kernels.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace weft::engine {
-
-namespace {
-
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
-}  // namespace
 
 result<std::unique_ptr<device_operations>> device_operations::make(
     const model_config& config, const model_weights& weights, const kv_shape& shape,
@@ -74,7 +67,7 @@ result<void> device_operations::prepare(std::span<const row_group> groups, std::
 result<void> device_operations::reserve(std::uint32_t rows) {
   if (rows <= reserved_rows_) return {};
   (void)stream_->wait();  // for a pass that failed
-  const auto floats = [rows](std::size_t width) { return aligned(rows * width * sizeof(float)); };
+  const auto floats = [rows](std::size_t width) { return aligned_on_device(rows * width * sizeof(float)); };
   const std::size_t widest =
       std::max({config_.hidden_size, query_width_, config_.intermediate_size, qkv_width_});
   const std::size_t keys_bytes = std::size_t{rows} * key_width_ * kernels::size_bytes(shape_.dtype);
@@ -85,7 +78,7 @@ result<void> device_operations::reserve(std::uint32_t rows) {
                                floats(query_width_),
                                floats(std::size_t{2} * config_.intermediate_size),
                                floats(widest),
-                               aligned(2 * keys_bytes),
+                               aligned_on_device(2 * keys_bytes),
                                floats(config_.head_dim)};
   std::size_t bytes = 0;
   for (const std::size_t size : sizes)

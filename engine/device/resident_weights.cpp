@@ -2,6 +2,8 @@
 
 #include <weft/kernels/convert.hpp>
 
+#include "device_alignment.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -11,23 +13,19 @@ namespace {
 
 constexpr std::size_t piece_bytes = std::size_t{16} << 20U;
 
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
 kernels::dtype type_of(const kernels::linear& matrix, kernels::products allowed) {
   return allowed == kernels::products::f32 ? kernels::dtype::f32 : matrix.weights_dtype();
 }
 
 std::size_t bytes_of(const kernels::linear& matrix, kernels::products allowed) {
   const std::size_t bias = matrix.bias().empty() ? 0 : matrix.outputs() * sizeof(float);
-  return aligned(std::size_t{matrix.outputs()} * matrix.inputs() *
-                 kernels::size_bytes(type_of(matrix, allowed))) +
-         aligned(bias);
+  return aligned_on_device(std::size_t{matrix.outputs()} * matrix.inputs() *
+                           kernels::size_bytes(type_of(matrix, allowed))) +
+         aligned_on_device(bias);
 }
 
 std::size_t bytes_of(std::span<const float> vector) {
-  return aligned(vector.size_bytes());
+  return aligned_on_device(vector.size_bytes());
 }
 
 // Puts one thing behind the other into device memory, through pinned memory.
@@ -47,7 +45,7 @@ class uploader {
   result<resident_matrix> matrix(const kernels::linear& from) {
     resident_matrix made{.type = type_of(from, allowed_), .outputs = from.outputs(), .inputs = from.inputs()};
     const std::size_t row_bytes = made.inputs * kernels::size_bytes(made.type);
-    auto* const at = std::exchange(to_, to_ + aligned(made.outputs * row_bytes));
+    auto* const at = std::exchange(to_, to_ + aligned_on_device(made.outputs * row_bytes));
     const auto rows_at_once =
         static_cast<std::uint32_t>(std::max<std::size_t>(pinned_.size_bytes() / row_bytes, 1));
     row_.resize(made.inputs);

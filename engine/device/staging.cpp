@@ -1,5 +1,7 @@
 #include "staging.hpp"
 
+#include "device_alignment.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -9,10 +11,6 @@ namespace {
 
 constexpr std::size_t least_piece_bytes = std::size_t{1} << 20U;
 
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
 }  // namespace
 
 staging::staging(std::shared_ptr<device::device> owner, device::stream& stream)
@@ -20,11 +18,11 @@ staging::staging(std::shared_ptr<device::device> owner, device::stream& stream)
 
 std::byte* staging::add_bytes(std::span<const std::byte> bytes) {
   if (bytes.empty()) return nullptr;
-  piece* const to = piece_for(aligned(bytes.size()));
+  piece* const to = piece_for(aligned_on_device(bytes.size()));
   if (to == nullptr) return nullptr;
   const std::size_t at = to->used_bytes;
   std::memcpy(to->pinned.data() + at, bytes.data(), bytes.size());
-  to->used_bytes += aligned(bytes.size());
+  to->used_bytes += aligned_on_device(bytes.size());
   return to->there.data() + at;
 }
 
