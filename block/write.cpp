@@ -191,10 +191,6 @@ void write_band(std::span<std::byte> out, const shape& s, const band_rows& band,
   }
 }
 
-std::uint64_t header_bytes_for(const shape& s, std::span<const band_rows> bands) {
-  return header_region_bytes(static_cast<std::uint32_t>(bands.size()), s.layers);
-}
-
 layer_place place_of(const shape& s, const band_rows& band, std::uint32_t layer, std::size_t begin) {
   const layer_parts parts = parts_of_layer(s, sum(counts_of_layer(s, band, layer)), band.coding);
   layer_place place;
@@ -231,8 +227,12 @@ band_rows all_rows(const shape& s) {
   return band;
 }
 
+std::size_t header_bytes(const shape& s, std::span<const band_rows> bands) {
+  return header_region_bytes(static_cast<std::uint32_t>(bands.size()), s.layers);
+}
+
 std::size_t size_bytes(const shape& s, std::span<const band_rows> bands) {
-  std::uint64_t bytes = header_region_bytes(static_cast<std::uint32_t>(bands.size()), s.layers);
+  std::size_t bytes = header_bytes(s, bands);
   if (s.kv_heads == 0) return bytes;
   for (const band_rows& band : bands)
     bytes += band_bytes(s, band);
@@ -257,7 +257,7 @@ result<void> check_place(std::span<const std::byte> out, const shape& s, std::sp
 
 std::vector<band_place> places_of(const shape& s, std::span<const band_rows> bands) {
   std::vector<band_place> places;
-  std::size_t offset = header_bytes_for(s, bands);
+  std::size_t offset = header_bytes(s, bands);
   for (const band_rows& band : bands) {
     band_place& place = places.emplace_back();
     place.range.offset = offset;
@@ -272,9 +272,9 @@ std::vector<band_place> places_of(const shape& s, std::span<const band_rows> ban
 
 void write_header(std::span<std::byte> out, const identity& id, const shape& s,
                   std::span<const band_rows> bands, std::span<const std::uint64_t> checksums) {
-  const std::uint64_t header_bytes = header_bytes_for(s, bands);
-  std::fill_n(out.begin(), header_bytes, std::byte{0});
-  store_header(out, {.header_bytes = static_cast<std::uint32_t>(header_bytes),
+  const std::size_t own_bytes = header_bytes(s, bands);
+  std::fill_n(out.begin(), own_bytes, std::byte{0});
+  store_header(out, {.header_bytes = static_cast<std::uint32_t>(own_bytes),
                      .id = id,
                      .dimensions = s,
                      .kind = block_kind::rows,
@@ -289,14 +289,14 @@ void write_header(std::span<std::byte> out, const identity& id, const shape& s,
                 .min_score = bands[band].min_score,
                 .coding = bands[band].coding});
   }
-  seal_header(out, header_bytes);
+  seal_header(out, own_bytes);
 }
 
 result<void> write(std::span<std::byte> out, const identity& id, const shape& s,
                    std::span<const band_rows> bands, const kv_source& source) {
   if (auto checked = check_place(out, s, bands); !checked) return checked;
   std::vector<std::uint64_t> checksums;
-  std::uint64_t offset = header_bytes_for(s, bands);
+  std::size_t offset = header_bytes(s, bands);
   for (const band_rows& band : bands) {
     const auto bytes = out.subspan(offset, band_bytes(s, band));
     write_band(bytes, s, band, source);

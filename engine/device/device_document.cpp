@@ -151,8 +151,7 @@ result<void> device_document::begin(lane& on, std::uint32_t block_tokens,
                       assembly_.bands() * sizeof(std::uint64_t));
   image = memory->images;
   for (const block_place& block : blocks) {
-    const std::size_t first =
-        block::places_of(shape_of(block, block_tokens), block.bands).front().range.offset;
+    const std::size_t first = block::header_bytes(shape_of(block, block_tokens), block.bands);
     on.stream->download(block.out.data() + first, image + first, block.out.size() - first);
     image += aligned_on_device(block.out.size());
   }

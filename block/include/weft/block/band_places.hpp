@@ -30,11 +30,14 @@ struct band_place {
 // Whether `write` would take the bands and their place: its errors.
 result<void> check_place(std::span<const std::byte> out, const shape& s, std::span<const band_rows> bands);
 
+// Of everything before the bands.
+std::size_t header_bytes(const shape& s, std::span<const band_rows> bands);
+
 // Of bands that `check_place` took.
 std::vector<band_place> places_of(const shape& s, std::span<const band_rows> bands);
 
-// Everything before the bands, which are in their places or will be, with these checksums (XXH3-64 of each
-// band's range). Of bands that `check_place` took.
+// The `header_bytes` before the bands, which are in their places or will be, with these checksums (XXH3-64 of
+// each band's range). Of bands that `check_place` took.
 void write_header(std::span<std::byte> out, const identity& id, const shape& s,
                   std::span<const band_rows> bands, std::span<const std::uint64_t> checksums);
 
