@@ -3,6 +3,7 @@
 #include <weft/kernels/row_codec.hpp>
 
 #include "cuda/attention_decode_body.hpp"
+#include "host_arguments.hpp"
 #include "reference/column_run.hpp"
 #include "reference/host_warp.hpp"
 #include "reference/prefill_task.hpp"
@@ -22,10 +23,6 @@ using kernels::dtype;
 using kernels::reference::host_warp;
 using kernels::reference::reduce_run;
 using kernels::reference::run_prefill_task;
-
-std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
-  return rows == 0 ? 0 : (rows - 1) * stride + width;
-}
 
 // A run with the host's addresses.
 template <class Run>
@@ -145,12 +142,9 @@ void run_tasks(const attention_shape& shape, const prefill_work& work, const fou
     const attention_task& task = here.tasks[i];
     const prefill_run& run = here.runs[task.head][task.run];
     float* const partial = here.scratch + std::size_t{i} * tile_lines * floats;
-    if (shape.head_dim <= 64)
-      run_prefill_task<Elements, 64, Values>(here.queries, shape, run, task, partial);
-    else if (shape.head_dim <= 128)
-      run_prefill_task<Elements, 128, Values>(here.queries, shape, run, task, partial);
-    else
-      run_prefill_task<Elements, 256, Values>(here.queries, shape, run, task, partial);
+    for_channels(shape.head_dim, [&]<std::uint32_t Channels>() {
+      run_prefill_task<Elements, Channels, Values>(here.queries, shape, run, task, partial);
+    });
   }
 }
 
@@ -208,15 +202,9 @@ void reduce(const device::host_device& on, const attention_shape& shape, const c
     if (run.rows > work.most_rows) throw std::invalid_argument("a run has more rows than was said");
     float* const to = on.at(work.out + head * work.out_stride, run.rows);
     const row_lines<kernels::prefill_queries> lines{queries, head, shape.head_dim, queries.rows, weights};
-    const auto reduce_rows = [&]<std::uint32_t Channels>() {
+    for_channels(shape.head_dim, [&]<std::uint32_t Channels>() {
       reduce_run<Elements, Channels, Sums>(lines, run, log_sums + head, shape.query_heads, shape.scale, to);
-    };
-    if (shape.head_dim <= 64)
-      reduce_rows.template operator()<64>();
-    else if (shape.head_dim <= 128)
-      reduce_rows.template operator()<128>();
-    else
-      reduce_rows.template operator()<256>();
+    });
   }
 }
 

@@ -4,6 +4,7 @@
 #include "cuda/fill_parts_body.hpp"
 #include "cuda/row_encoding_body.hpp"
 #include "cuda/row_selection_body.hpp"
+#include "host_arguments.hpp"
 #include "reference/host_warp.hpp"
 
 #include <algorithm>
@@ -17,10 +18,6 @@ using kernels::dtype;
 using kernels::reference::host_warp;
 
 namespace {
-
-std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
-  return rows == 0 ? 0 : (rows - 1) * stride + width;
-}
 
 template <class Elements>
 void encode_item(const rows_to_encode& item, std::uint32_t head_dim) {
@@ -73,12 +70,7 @@ void encode(const host_device& on, const rows_to_encode* items, std::uint32_t co
     item.rows = on.at(item.rows, span_of(last + 1, item.row_stride, head_dim) * kernels::size_bytes(type));
     item.codes = on.at(item.codes, item.count * kernels::code_bytes(item.coding, type, head_dim));
     item.scales = on.at(item.scales, item.count * kernels::scales_per_row(item.coding, head_dim));
-    if (type == dtype::bf16)
-      encode_item<bf16_elements>(item, head_dim);
-    else if (type == dtype::f16)
-      encode_item<f16_elements>(item, head_dim);
-    else
-      encode_item<f32_elements>(item, head_dim);
+    for_elements(type, [&]<class Elements>() { encode_item<Elements>(item, head_dim); });
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "cuda/activations_body.hpp"
 #include "device_kernels.hpp"
+#include "host_arguments.hpp"
 #include "host_attention.hpp"
 #include "host_blocks.hpp"
 #include "reference/host_warp.hpp"
@@ -20,21 +21,6 @@ namespace {
 using namespace kernels::cuda;
 using device::host_device;
 using kernels::dtype;
-
-std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t width) {
-  return rows == 0 ? 0 : (rows - 1) * stride + width;
-}
-
-// `run` with the element type as a template argument.
-template <class Run>
-void for_elements(dtype type, const Run& run) {
-  if (type == dtype::bf16)
-    run.template operator()<bf16_elements>();
-  else if (type == dtype::f16)
-    run.template operator()<f16_elements>();
-  else
-    run.template operator()<f32_elements>();
-}
 
 template <class Body>
 void each_value(std::uint32_t rows, std::uint32_t columns, const Body& body) {
