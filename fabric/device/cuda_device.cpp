@@ -7,6 +7,9 @@ namespace weft::device {
 
 namespace {
 
+// Of compute capabilities: bf16 on tensor cores.
+constexpr int least_major = 8;
+
 result<void> check(cudaError_t status, std::string_view what) {
   if (status == cudaSuccess) return {};
   const errc code = status == cudaErrorMemoryAllocation ? errc::out_of_space : errc::internal;
@@ -41,6 +44,9 @@ struct cuda_recording final : recording {
 
 class cuda_stream final : public recording_stream {
  public:
+  // This thread's, if one records.
+  static thread_local cuda_stream* recording_here;
+
   cuda_stream(int number, unique_stream made) : number_(number), handle_(std::move(made)) {}
   // Memory that the stream still uses may be released right behind it.
   ~cuda_stream() override {
@@ -86,9 +92,11 @@ class cuda_stream final : public recording_stream {
     failed_before_ = std::exchange(failed_, {});
     note(cudaStreamBeginCapture(handle(), cudaStreamCaptureModeThreadLocal), "the begin of a recording");
     recording_ = true;
+    recording_here = this;
   }
   result<std::unique_ptr<recording>> end_recording() override {
     recording_ = false;
+    recording_here = nullptr;
     cudaGraph_t captured = nullptr;
     note(cudaStreamEndCapture(handle(), &captured), "a recording");
     const std::unique_ptr<CUgraph_st, graph_deleter> graph(captured);
@@ -112,13 +120,9 @@ class cuda_stream final : public recording_stream {
     return handle_.get();
   }
   void note(cudaError_t status, std::string_view what) {
-    if (status != cudaSuccess)
-      keep(check(status, std::string(what) + " of CUDA device " + std::to_string(number_)));
-  }
-
- private:
-  void keep(result<void> failed) {
-    if (failed_) failed_ = std::move(failed);
+    if (status == cudaSuccess) return;
+    keep(check(status, std::string(what) + " of CUDA device " + std::to_string(number_)));
+    cudaGetLastError();  // or the next launch would report it
   }
   // Whether this records, and so cannot take it.
   bool refused(const std::string& what) {
@@ -128,12 +132,24 @@ class cuda_stream final : public recording_stream {
     return recording_;
   }
 
+ private:
+  void keep(result<void> failed) {
+    if (failed_) failed_ = std::move(failed);
+  }
+
   int number_;
   unique_stream handle_;
   bool recording_ = false;
   result<void> failed_;
   result<void> failed_before_;  // the recording began
 };
+
+thread_local cuda_stream* cuda_stream::recording_here = nullptr;
+
+bool refused_by_recording(const std::string& what) {
+  cuda_stream* const recording = cuda_stream::recording_here;
+  return recording != nullptr && recording->refused(what);
+}
 
 class cuda_device final : public device {
  public:
@@ -158,7 +174,7 @@ class cuda_device final : public device {
 
  private:
   std::byte* take(place where, std::size_t bytes) override {
-    if (!make_current(number_)) return nullptr;
+    if (refused_by_recording("memory that is taken") || !make_current(number_)) return nullptr;
     void* data = nullptr;
     const cudaError_t status =
         where == place::device ? cudaMalloc(&data, bytes) : cudaMallocHost(&data, bytes);
@@ -166,11 +182,17 @@ class cuda_device final : public device {
     cudaGetLastError();  // or the next launch would report it
     return nullptr;
   }
+  // What a recording refuses is given back all the same.
   void release(place where, std::byte* data) noexcept override {
+    auto mode = cudaStreamCaptureModeRelaxed;
+    const bool refused = refused_by_recording("memory that is given back");
+    if (refused) cudaThreadExchangeStreamCaptureMode(&mode);
+    (void)make_current(number_);  // or the first device's context would be made for a thread without one
     if (where == place::device)
       cudaFree(data);
     else
       cudaFreeHost(data);
+    if (refused) cudaThreadExchangeStreamCaptureMode(&mode);
   }
 
   int number_;
@@ -194,6 +216,11 @@ result<std::shared_ptr<device>> open_cuda(unsigned number) {
           check(cudaGetDeviceProperties(&properties, index), "asking CUDA device " + std::to_string(number));
       !asked)
     return tl::unexpected(asked.error());
+  if (properties.major < least_major)
+    return fail(errc::unsupported, "CUDA device " + std::to_string(number) + " (" + properties.name +
+                                       ") has compute capability " + std::to_string(properties.major) + "." +
+                                       std::to_string(properties.minor) +
+                                       ", and the kernels need 8.0; take the CPU");
   return std::make_shared<cuda_device>(index, properties.name);
 }
 
@@ -204,7 +231,12 @@ result<pinned_range> pin(std::span<std::byte> bytes) {
     cudaGetLastError();  // or the next launch would report it
     return tl::unexpected(done.error());
   }
-  return pinned_range(bytes.data(), [](const void* data) { cudaHostUnregister(const_cast<void*>(data)); });
+  int number = 0;
+  cudaGetDevice(&number);
+  return pinned_range(bytes.data(), [number](const void* data) {
+    cudaSetDevice(number);
+    cudaHostUnregister(const_cast<void*>(data));
+  });
 }
 
 CUstream_st* cuda_handle(stream& s) {

@@ -263,9 +263,12 @@ void host_device::release(place where, std::byte* data) noexcept {
   ::operator delete(data, alignment);
 }
 
-const std::byte* host_device::find(const std::byte* address, std::size_t bytes) const {
+const std::byte* host_device::find(const std::byte* address, std::size_t bytes, std::size_t alignment) const {
   if (bytes == 0) return nullptr;
   if (!is_of_device(address)) throw std::out_of_range("the host's address where the device's was wanted");
+  if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0)
+    throw std::invalid_argument("an address of the device that is no multiple of " +
+                                std::to_string(alignment));
   const std::byte* const data = moved(address, std::uintptr_t{0} - apart);
   const std::scoped_lock lock(state_->mutex);
   auto piece = state_->pieces.upper_bound(data);

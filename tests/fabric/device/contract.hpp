@@ -94,6 +94,8 @@ inline void check_recordings(device& d) {
   CHECK(refused([&] { stream->copy(there.data(), there.data() + 8, 8); }));
   CHECK(refused([&] { CHECK(!stream->wait()); }));
   CHECK(refused([&] { CHECK(!d.allocate(16, "bytes of a test")); }));
+  auto given_back = value_of(d.allocate(16, "bytes of a test"));
+  CHECK(refused([&] { given_back = memory(); }));
   CHECK(stream->wait());
   recorder(*stream).begin_recording();
   const auto empty = value_of(recorder(*stream).end_recording());

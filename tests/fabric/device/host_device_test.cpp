@@ -186,6 +186,21 @@ TEST_CASE("one side's address is not the other's") {
   CHECK(stream->wait());
 }
 
+TEST_CASE("a kernel reads no address that is not aligned to what lies there") {
+  const auto d = host_device::make(some_bytes);
+  const auto stream = value_of(d->make_stream());
+  const auto there = value_of(d->allocate(64, "bytes of a test"));
+  const auto refused = [&](auto* address, auto... alignment) {
+    run_on_host(*stream, [=](const host_device& device) { device.at(address, 1, alignment...); });
+    return !stream->wait();
+  };
+  CHECK(!refused(there.data() + 1));
+  CHECK(refused(reinterpret_cast<float*>(there.data() + 2)));
+  CHECK(!refused(reinterpret_cast<float*>(there.data() + 4)));
+  CHECK(refused(there.data() + 8, 16U));
+  CHECK(!refused(there.data() + 16, 16U));
+}
+
 TEST_CASE("what fails in a stream is told once, and nothing is done behind it") {
   const auto d = host_device::make(some_bytes);
   const auto stream = value_of(d->make_stream());

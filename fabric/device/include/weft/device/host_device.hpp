@@ -48,18 +48,19 @@ class host_device final : public device {
   void fail_no_more();
 
   // Where the bytes at an address of the device lie. `std::out_of_range` unless all of them are in one piece
-  // of its memory.
+  // of its memory; `std::invalid_argument` unless the address is a multiple of `alignment`, as a GPU's loads
+  // want it.
   template <class T>
-  T* at(T* address, std::size_t count = 1) const {
-    return reinterpret_cast<T*>(
-        const_cast<std::byte*>(find(reinterpret_cast<const std::byte*>(address), count * sizeof(T))));
+  T* at(T* address, std::size_t count = 1, std::size_t alignment = alignof(T)) const {
+    return reinterpret_cast<T*>(const_cast<std::byte*>(
+        find(reinterpret_cast<const std::byte*>(address), count * sizeof(T), alignment)));
   }
 
  private:
   explicit host_device(std::size_t total_bytes);
   std::byte* take(place where, std::size_t bytes) override;
   void release(place where, std::byte* data) noexcept override;
-  const std::byte* find(const std::byte* address, std::size_t bytes) const;
+  const std::byte* find(const std::byte* address, std::size_t bytes, std::size_t alignment) const;
 
   friend class host_stream;
   // One more copy or kernel: counts it, or throws where it is to fail.
