@@ -15,6 +15,12 @@ constexpr std::size_t span_of(std::size_t rows, std::size_t stride, std::size_t 
   return rows == 0 ? 0 : (rows - 1) * stride + width;
 }
 
+// What rows begin at a multiple of where `bytes` of each are moved by as wide a move as they divide into.
+constexpr std::size_t move_bytes(std::size_t bytes, std::size_t element_bytes) {
+  constexpr std::size_t widest = 16;
+  return bytes % widest == 0 ? widest : element_bytes;
+}
+
 // `run` with the element type as a template argument.
 template <class Run>
 void for_elements(kernels::dtype type, const Run& run) {

@@ -24,14 +24,19 @@ using kernels::reference::host_warp;
 using kernels::reference::reduce_run;
 using kernels::reference::run_prefill_task;
 
+// Lanes load 8 channels at once, but for int4 codes.
+std::size_t alignment_of(kernels::row_codec coding) {
+  return coding == kernels::row_codec::raw ? 16 : coding == kernels::row_codec::int8 ? 8 : 1;
+}
+
 // A run with the host's addresses.
 template <class Run>
 Run found(const device::host_device& on, const Run& run, const attention_shape& shape) {
   const std::size_t bytes = run.rows * kernels::code_bytes(run.coding, shape.kv_dtype, shape.head_dim);
   const std::size_t scales = run.rows * kernels::scales_per_row(run.coding, shape.head_dim);
   Run here = run;
-  here.k = on.at(run.k, bytes);
-  here.v = on.at(run.v, bytes);
+  here.k = on.at(run.k, bytes, alignment_of(run.coding));
+  here.v = on.at(run.v, bytes, alignment_of(run.coding));
   here.k_scales = on.at(run.k_scales, scales);
   here.v_scales = on.at(run.v_scales, scales);
   return here;

@@ -4,6 +4,7 @@
 #include <weft/kernels/linear.hpp>
 
 #include "cuda/activations_body.hpp"
+#include "device_alignment.hpp"
 #include "device_kernels.hpp"
 #include "host_arguments.hpp"
 #include "host_attention.hpp"
@@ -29,19 +30,20 @@ void each_value(std::uint32_t rows, std::uint32_t columns, const Body& body) {
       body(row, column);
 }
 
-// By the CPU's kernel, in f32.
+// By the CPU's kernel, in f32. cuBLASLt chooses what it does for addresses as `cudaMalloc` gives them.
 void multiply(const host_device& on, const product_work& work) {
   kernels::thread_pool pool(1);
+  constexpr std::size_t alignment = device_alignment_bytes;
   const std::size_t bytes = kernels::size_bytes(work.type);
   const std::size_t width = work.inputs;
-  const kernels::weight_part part{on.at(work.weights, work.outputs * width * bytes), work.outputs};
+  const kernels::weight_part part{on.at(work.weights, work.outputs * width * bytes, alignment), work.outputs};
   const kernels::linear matrix({&part, 1}, work.type, work.inputs, kernels::products::f32, pool);
   std::vector<float> x(work.rows * width);
-  kernels::to_f32(work.type, on.at(work.x, x.size() * bytes), x.data(), x.size());
+  kernels::to_f32(work.type, on.at(work.x, x.size() * bytes, alignment), x.data(), x.size());
   kernels::linear_input packed;
   packed.pack(x.data(), work.rows, work.inputs, width, matrix.input_dtype(), pool);
-  matrix.apply(packed, on.at(work.y, span_of(work.rows, work.y_stride, work.outputs)), work.y_stride, pool,
-               work.add ? kernels::write_mode::add : kernels::write_mode::overwrite);
+  matrix.apply(packed, on.at(work.y, span_of(work.rows, work.y_stride, work.outputs), alignment),
+               work.y_stride, pool, work.add ? kernels::write_mode::add : kernels::write_mode::overwrite);
 }
 
 template <class Elements>
@@ -146,8 +148,11 @@ class host_kernels final : public device_kernels {
         const std::size_t source = raw ? span_of(item.rows, item.source_row_stride, head_dim) * bytes
                                        : item.rows * kernels::code_bytes(item.coding, type, head_dim);
         const std::size_t scales = item.rows * kernels::scales_per_row(item.coding, head_dim);
-        item.k = device.at(item.k, source);
-        item.v = device.at(item.v, source);
+        const std::size_t moved = move_bytes(head_dim / 2 * bytes, bytes);
+        if (raw && item.source_row_stride * bytes % moved != 0)
+          throw std::invalid_argument("rows of a source that are not moved whole");
+        item.k = device.at(item.k, source, raw ? moved : 1);
+        item.v = device.at(item.v, source, raw ? moved : 1);
         if (scales > 0) {
           item.k_scales = device.at(item.k_scales, scales);
           item.v_scales = device.at(item.v_scales, scales);
@@ -158,8 +163,8 @@ class host_kernels final : public device_kernels {
           entries = std::size_t{*std::max_element(item.entries, item.entries + item.rows)} + 1;
         }
         item.rotations = device.at(item.rotations, entries * head_dim);
-        item.k_out = device.at(item.k_out, std::size_t{item.rows} * head_dim * bytes);
-        item.v_out = device.at(item.v_out, std::size_t{item.rows} * head_dim * bytes);
+        item.k_out = device.at(item.k_out, std::size_t{item.rows} * head_dim * bytes, moved);
+        item.v_out = device.at(item.v_out, std::size_t{item.rows} * head_dim * bytes, moved);
         for_elements(type, [&]<class Elements>() {
           each_value(item.rows, head_dim / 2, [&](auto row, auto part) {
             rotate_stored_part<Elements, 1>(item, row, part, head_dim);
