@@ -65,12 +65,15 @@ result<void> nccl_communicator::on_device(std::span<std::byte> bytes, copies wan
   const auto copy = [&](void* to, const void* from, cudaMemcpyKind kind) {
     return check(cudaMemcpyAsync(to, from, bytes.size(), kind, stream_.get()), "copying for a group");
   };
-  if (wanted != copies::out)
+  // A copy of memory that is not pinned waits for the stream: not before NCCL has ended in time.
+  const auto ended = [&] { return connection_.wait_for(stream_.get(), deadline_); };
+  if (wanted != copies::out) {
+    if (auto before = ended(); !before) return before;
     if (auto copied = copy(staged_.get(), bytes.data(), cudaMemcpyHostToDevice); !copied) return copied;
+  }
   if (auto done = body(staged_.get()); !done) return done;
   if (wanted == copies::in) return {};
-  // A copy to memory that is not pinned waits for the stream: not before NCCL has ended in time.
-  if (auto ended = connection_.wait_for(stream_.get(), deadline_); !ended) return ended;
+  if (auto all = ended(); !all) return all;
   return copy(bytes.data(), staged_.get(), cudaMemcpyDeviceToHost);
 }
 

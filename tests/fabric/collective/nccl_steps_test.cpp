@@ -40,6 +40,19 @@ TEST_CASE("who is left makes a group without the lost rank") {
   check_sums<nccl_groups>(2);
 }
 
+TEST_CASE("a copy of the host's memory does not wait behind an operation that never ends") {
+  auto group = nccl_groups::make(2, {.timeout = std::chrono::seconds{20}, .piece_bytes = 4096});
+  group[1].reset();
+  group.pop_back();
+  std::atomic<int> wrong = 0;
+  on_all(group, [&](communicator& here) {
+    std::vector<std::byte> bytes(50'000);
+    const auto lost = here.broadcast(bytes, 0);
+    if (lost || lost.error().code != errc::unreachable) ++wrong;
+  });
+  CHECK(wrong == 0);
+}
+
 namespace {
 
 // Groups of threads with sums over NCCL besides, but for a rank that has no device.

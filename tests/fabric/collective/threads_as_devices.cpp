@@ -66,6 +66,7 @@ std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
 
 void send(ncclComm& comm, int to, const void* data, std::size_t bytes) {
   const std::scoped_lock lock(comm.group->mutex);
+  if (comm.group->lost.count(to) != 0) stuck = comm.peer_lost = true;
   const auto* const first = static_cast<const char*>(data);
   comm.group->messages[{comm.rank, to}].emplace_back(first, first + bytes);
   comm.group->changed.notify_all();
@@ -138,6 +139,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  if (stuck) std::abort();  // memory that is not pinned: it would wait for ever
   if (bytes > 0) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
