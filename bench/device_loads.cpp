@@ -180,7 +180,9 @@ result<report> run_device_loads(const device_loads_options& options) {
   for (auto& owner : owners) {
     auto pool = remote_blocks::connect(owner, arena_bytes);
     if (!pool) return tl::unexpected(pool.error());
-    const auto pinned = device::pin(pool->arena());  // not on the likeness of a device
+    const auto pinned = device::pin(pool->arena());
+    // The likeness of a device needs no pinned memory.
+    if (!pinned && !options.open) return tl::unexpected(pinned.error());
     for (const std::uint32_t tokens : options.tokens)
       if (auto done = run.measure(*pool, tokens, &owner == &owners.front()); !done)
         return tl::unexpected(done.error());

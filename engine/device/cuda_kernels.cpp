@@ -198,7 +198,7 @@ class cuda_kernels final : public device_kernels {
         cublasLtMatmulAlgoGetHeuristic(blas_.get(), operation, made.weights.get(), made.x.get(), made.y.get(),
                                        made.y.get(), wished, 1, &found, &count);
     made.algorithm = found.algo;
-    return status == CUBLAS_STATUS_SUCCESS && count > 0;
+    return status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
   }
 
   static constexpr std::size_t most_plans = 4096;

@@ -183,11 +183,11 @@ class piece_sums {
       float products[lines_together];
       multiply_stored(item_.keys, first_ + i, memory_.staged, products);
       for (std::uint32_t line = 0; line < lines_together; ++line)
-        memory_.products[line * vectors_ + i] = products[line];
+        memory_.products[std::size_t{line} * vectors_ + i] = products[line];
     }
   }
   WEFT_BOTH_SIDES void find_maxima(std::uint32_t thread) const {
-    const float* const products = memory_.products + thread / parts * vectors_;
+    const float* const products = memory_.products + std::size_t{thread / parts} * vectors_;
     float maximum = least_product;
     for (std::uint32_t i = thread % parts; i < vectors_; i += parts)
       maximum = products[i] > maximum ? products[i] : maximum;
@@ -203,7 +203,7 @@ class piece_sums {
     const std::uint32_t all_blocks = blocks_of(item_.keys.vectors, item_.block_vectors);
     const std::uint32_t pieces = pieces_of(item_.keys.vectors, item_.block_vectors);
     const std::size_t row = task_.first_line + line;
-    const float* const products = memory_.products + line * vectors_;
+    const float* const products = memory_.products + std::size_t{line} * vectors_;
     float* const sums = item_.sums + row * all_blocks + first_ / item_.block_vectors;
     for (std::uint32_t block = thread % parts; block * item_.block_vectors < vectors_; block += parts) {
       const std::uint32_t begin = block * item_.block_vectors;
