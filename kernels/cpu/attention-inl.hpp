@@ -87,7 +87,8 @@ template <class Elements>
 struct f32_tiles {
   using steps = f32_steps;
   using weight = float;
-  static constexpr bool quick_exponential = false;
+  // Of what comes out of 16 bits.
+  static constexpr bool quick_exponential = sizeof(typename Elements::storage) < sizeof(float);
 
   static HWY_INLINE void widen_row(const std::byte* in, std::size_t row, std::size_t head_dim, float* out) {
     const auto* source = reinterpret_cast<const typename Elements::storage*>(in) + row * head_dim;
@@ -307,11 +308,11 @@ HWY_INLINE f32_vector weigh_subtiles(const float* scores, const subtile_list& su
   return sum;
 }
 
-// out = out * factor + weights * values, per line; out: [lines][columns].
+// out = out * factor + weights * values, per line, of a tile of `rows` rows; out: [lines][columns].
 template <class Tiles, int lines>
 HWY_INLINE void add_values(const typename Tiles::weight* weights, std::size_t weights_stride,
-                           const subtile_list& subtiles, const std::byte* values, std::size_t subtile_bytes,
-                           std::size_t columns, const float* factors, float* out) {
+                           std::size_t rows, const subtile_list& subtiles, const std::byte* values,
+                           std::size_t subtile_bytes, std::size_t columns, const float* factors, float* out) {
   using steps = typename Tiles::steps;
   for (std::size_t column = 0; column < columns; column += group_columns) {
     accumulators acc[lines];
@@ -323,9 +324,11 @@ HWY_INLINE void add_values(const typename Tiles::weight* weights, std::size_t we
     }
     for (std::size_t i = 0; i < subtiles.count; ++i) {
       const std::size_t subtile = subtiles.index[i];
+      const std::size_t present = std::min(tile_columns, rows - subtile * tile_columns);
       multiply_steps<steps, lines, 0>(weights + subtile * tile_columns, weights_stride,
                                       values + subtile * subtile_bytes + column * steps::column_bytes,
-                                      columns * steps::column_bytes, tile_columns / steps::values, acc);
+                                      columns * steps::column_bytes,
+                                      (present + steps::values - 1) / steps::values, acc);
     }
     for (int line = 0; line < lines; ++line) {
       for (int v = 0; v < tile_vectors; ++v) {

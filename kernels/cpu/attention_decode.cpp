@@ -116,8 +116,8 @@ class piece_attention {
       piece_.result.maxima[line + i] = state.maximum;
       piece_.result.weights[line + i] = state.sum;
     }
-    add_values<Tiles, lines>(weights(), tile_keys, tile, memory_.values, value_bytes_, columns_, factors,
-                             piece_.result.sums + line * columns_);
+    add_values<Tiles, lines>(weights(), tile_keys, rows, tile, memory_.values, value_bytes_, columns_,
+                             factors, piece_.result.sums + line * columns_);
   }
 
   const decode_piece& piece_;

@@ -24,6 +24,7 @@ namespace weft::kernels::HWY_NAMESPACE {
 
 // One tile of keys as it lies in the block's scratch memory.
 struct key_tile {
+  std::size_t rows = 0;
   std::size_t subtiles = 0;  // with a row in them
   std::size_t packed = 0;    // those up to the last one that some line sees
   row_bounds bounds[subtiles_per_tile];
@@ -81,9 +82,9 @@ class block_attention {
   void count_and_attend() {
     load_queries();
     const column_count& count = *block_.counting->count;
+    add_rows(count.beside);
     for (std::size_t line = 0; line < block_.lines(); line += block_.counting->lines) {
       lines_ = {line, std::min(line + block_.counting->lines, block_.lines())};
-      add_rows(count.beside);
       std::size_t column = 0;
       for (const row_range& range : count.counted) {
         keep_scores_from(column);
@@ -219,7 +220,8 @@ class block_attention {
   key_tile load_tile(std::size_t first, std::size_t end, const row_bounds& lines) {
     const prefill_kv_head& source = *source_;
     key_tile tile;
-    tile.subtiles = (end - first + tile_columns - 1) / tile_columns;
+    tile.rows = end - first;
+    tile.subtiles = (tile.rows + tile_columns - 1) / tile_columns;
     for (std::size_t i = 0; i < tile.subtiles; ++i) {
       const std::size_t begin = first + i * tile_columns;
       const std::size_t count = std::min<std::size_t>(tile_columns, end - begin);
@@ -255,7 +257,7 @@ class block_attention {
     std::copy_n(source_->segments + first, count, segments);
     std::fill(positions + count, positions + tile_columns, std::numeric_limits<std::int32_t>::max());
     std::fill(segments + count, segments + tile_columns, segments[0]);
-    return bounds_of(positions, segments, tile_columns);
+    return bounds_of(positions, segments, count);
   }
 
   void attend(std::size_t line, const key_tile& tile) {
@@ -290,25 +292,26 @@ class block_attention {
       whole = whole && sights[i] == visibility::all;
     }
     float factors[lines];
-    if (whole && weigh_scored<lines>(line, tile.subtiles)) {
+    if (whole && weigh_scored<lines>(line, tile.rows)) {
       std::fill_n(factors, lines, 1.0F);
     } else {
       const score_rows to = kept_.scores == nullptr ? score_rows{memory_.scores, tile_keys} : kept;
-      score_lines<lines>(line, tile.subtiles, sights, to);
+      score_lines<lines>(line, tile, sights, to);
       if (seen.count == 0) return;
       for (int i = 0; i < lines; ++i)
         factors[i] = weigh(line + i, to.scores + i * to.stride, seen, weights() + i * tile_keys);
     }
     if (block_.out == nullptr) return;
-    add_values<Tiles, lines>(weights(), tile_keys, seen, memory_.values, value_bytes_, columns_, factors,
-                             memory_.sums + line * columns_);
+    add_values<Tiles, lines>(weights(), tile_keys, tile.rows, seen, memory_.values, value_bytes_, columns_,
+                             factors, memory_.sums + line * columns_);
   }
 
   // Scores and weights of whole subtiles relative to the bases that the lines have; false if one of the lines
   // needs another: then nothing was added.
   template <int lines>
-  HWY_INLINE bool weigh_scored(std::size_t line, std::size_t subtiles) {
+  HWY_INLINE bool weigh_scored(std::size_t line, std::size_t rows) {
     const f32_tag tag;
+    const std::size_t subtiles = (rows + tile_columns - 1) / tile_columns;
     const float* const bases = memory_.bases + line;
     for (int i = 0; i < lines; ++i)
       if (bases[i] < nothing_seen) return false;
@@ -322,6 +325,7 @@ class block_attention {
                                 memory_.keys + column / tile_columns * key_bytes_ +
                                     column % tile_columns * Tiles::steps::column_bytes,
                                 head_dim_, acc);
+      if (rows < column + group_columns) hide_behind<lines>(rows - std::min(rows, column), acc);
       if (kept_.scores != nullptr)
         for (int i = 0; i < lines; ++i)
           store_scores(acc[i], kept_.scores + (line + i - lines_.begin) * kept_.stride + column);
@@ -338,8 +342,8 @@ class block_attention {
   }
 
   template <int lines>
-  void score_lines(std::size_t line, std::size_t subtiles, const visibility* sights, const score_rows& to) {
-    for (std::size_t i = 0; i < subtiles; ++i) {
+  void score_lines(std::size_t line, const key_tile& tile, const visibility* sights, const score_rows& to) {
+    for (std::size_t i = 0; i < tile.subtiles; ++i) {
       const std::size_t column = i * tile_columns;
       float* const scores = to.scores + column;
       if (sights[i] == visibility::none) {
@@ -348,7 +352,8 @@ class block_attention {
       }
       score_keys<Tiles, lines>(queries() + line * q_stride_, q_stride_, memory_.keys + i * key_bytes_,
                                head_dim_, scores, to.stride);
-      if (sights[i] == visibility::some)
+      const bool partial = tile.rows < (i + 1) * tile_columns;
+      if (sights[i] == visibility::some || partial)
         hide_keys<lines>(memory_.positions + line, memory_.segments + line, memory_.key_positions + column,
                          memory_.key_segments + column, scores, to.stride);
     }
@@ -374,6 +379,18 @@ class block_attention {
     const f32_vector sums = weigh_subtiles<Tiles>(scores, seen, subtracted, weights);
     hn::StoreU(hn::MulAdd(hn::LoadU(tag, totals(line)), factor, sums), tag, totals(line));
     return hn::GetLane(factor);
+  }
+
+  // Columns of a group from `rows` on.
+  template <int lines>
+  static HWY_INLINE void hide_behind(std::size_t rows, accumulators* acc) {
+    const f32_tag tag;
+    for (int v = 0; v < tile_vectors; ++v) {
+      const std::size_t first = v * lanes;
+      const auto present = hn::FirstN(tag, rows > first ? rows - first : 0);
+      for (int i = 0; i < lines; ++i)
+        acc[i][v] = hn::IfThenElse(present, acc[i][v], hn::Set(tag, hidden_score));
+    }
   }
 
   static bool within_bound(f32_vector sums) {
