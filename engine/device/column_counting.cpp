@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -50,6 +49,7 @@ column_counting::column_counting(const kernels::attention_shape& shape, std::sha
 void column_counting::begin() {
   scratch_.settle();
   sums_.settle();
+  columns_.settle();
   planned_runs_.clear();
   found_.clear();
   if (pinned_.size() > 1) pinned_.erase(pinned_.begin(), pinned_.end() - 1);
@@ -118,10 +118,13 @@ result<void> column_counting::find_columns(std::uint32_t layer, const kv_cache& 
   const std::size_t columns = std::size_t{count.counted[0].rows()} + count.counted[1].rows();
   if (columns == 0) return {};
   const std::size_t floats = shape_.query_heads * columns;
-  unseen_.resize(floats, -std::numeric_limits<float>::infinity());
-  float* const found = lists_.add(std::span(unseen_).first(floats));
-  kernels::cuda::column_work work{
-      .queries = queries, .log_sums = log_sums, .out = found, .out_stride = columns};
+  const auto there = columns_.reserve(*owner_, floats * sizeof(float), "columns of a prompt's attention");
+  if (!there) return tl::unexpected(there.error());
+  kernels::cuda::column_work work{.queries = queries,
+                                  .log_sums = log_sums,
+                                  .out = reinterpret_cast<float*>(*there),
+                                  .out_stride = columns,
+                                  .replaces = true};
   if (!count.log_weights.empty())
     work.log_weights = lists_.add(count.log_weights.subspan(count.first_query, queries.rows));
   std::array<const kernels::cuda::prefill_run*, 2> runs{};
@@ -137,12 +140,11 @@ result<void> column_counting::find_columns(std::uint32_t layer, const kv_cache& 
   for (std::size_t i = 0; i < runs.size(); ++i) {
     work.runs = runs[i];
     work.most_rows = count.counted[i].rows();
-    if (work.most_rows > 0)
-      kernels_.attention_columns(shape_, work, kernels::column_statistic::largest_log, stream_);
+    if (work.most_rows > 0) kernels_.attention_columns(shape_, work, count.statistic, stream_);
     work.out += work.most_rows;
   }
-  stream_.download(*here, reinterpret_cast<const std::byte*>(found), floats * sizeof(float));
-  found_.push_back({*here, count.counted, count.largest, count.stride});
+  stream_.download(*here, *there, floats * sizeof(float));
+  found_.push_back({*here, count.counted, count.statistic, count.found, count.stride});
   return {};
 }
 
@@ -163,9 +165,9 @@ void column_counting::bring_home() {
     const float* from = found.here;
     for (std::uint32_t head = 0; head < shape_.query_heads; ++head)
       for (const kernels::row_range& range : found.counted) {
-        float* const to = found.largest + head * found.stride + range.begin;
-        for (std::uint32_t i = 0; i < range.rows(); ++i)
-          to[i] = std::max(to[i], *from++);
+        float* const to = found.out + head * found.stride + range.begin;
+        for (std::uint32_t i = 0; i < range.rows(); ++i, ++from)
+          to[i] = found.statistic == kernels::column_statistic::sum ? to[i] + *from : std::max(to[i], *from);
       }
   }
   found_.clear();

@@ -25,7 +25,7 @@ class column_counting {
   // The stream was waited for. What was counted and not brought home is forgotten.
   void begin();
 
-  // For the group's rows of `queries`, whose pointers are the device's. Of `count`, `largest` alone has to
+  // For the group's rows of `queries`, whose pointers are the device's. Of `count`, `found` alone has to
   // live until `bring_home`.
   result<void> count(std::uint32_t layer, const kv_cache& cache, const kernels::prefill_queries& queries,
                      const kernels::column_count& count);
@@ -38,7 +38,8 @@ class column_counting {
   struct found_columns {
     const float* here = nullptr;  // [query_head][columns of both ranges]
     std::array<kernels::row_range, 2> counted;
-    float* largest = nullptr;
+    kernels::column_statistic statistic = kernels::column_statistic::largest_log;
+    float* out = nullptr;
     std::size_t stride = 0;
   };
 
@@ -56,14 +57,13 @@ class column_counting {
   device::stream& stream_;
   staging& lists_;
 
-  growing_memory scratch_, sums_;
+  growing_memory scratch_, sums_, columns_;
   kernels::cuda::attention_plan plan_;
   kernels::cuda::prefill_work sums_work_;
   std::vector<std::uint32_t> planned_runs_;
   std::uint32_t planned_lines_ = 0;
   std::vector<kernels::cuda::prefill_run> runs_;
   std::vector<kernels::cuda::prefill_head> heads_;
-  std::vector<float> unseen_;
 
   std::vector<device::memory> pinned_;  // the last one is filled, the others are full
   std::size_t pinned_floats_ = 0;       // of the last one

@@ -33,29 +33,23 @@ class attention_scorer final : public context_scorer {
     window_ = policy_ == importance_policy::h2o      ? tokens
               : policy_ == importance_policy::snapkv ? std::min(context.request->options.window, tokens)
                                                      : std::min(1U, tokens);
-    positions_.resize(tokens);
-    for (std::uint32_t i = 0; i < tokens; ++i)
-      positions_[i] = static_cast<std::int32_t>(i);
   }
 
-  shown_parts sees(std::uint32_t) const override { return {.queries = true}; }
-  void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
-                     std::size_t row_stride) override {
+  shown_parts sees(std::uint32_t) const override { return {}; }
+  bool counts_columns() const override { return true; }
+  const kernels::column_count* columns_to_count(std::uint32_t layer, std::uint32_t first_row,
+                                                std::uint32_t rows) override {
+    const std::uint32_t end = first_row + rows;
     const std::uint32_t first = std::max(first_row, context_.tokens() - window_);
-    if (first >= first_row + rows) return;
-    const kernels::prefill_queries queries{.q = q + (first - first_row) * row_stride,
-                                           .row_stride = row_stride,
-                                           .rows = first_row + rows - first,
-                                           .positions = positions_.data() + first,
-                                           .segments = context_.segments.data() + first};
-    const auto keys = layer_rows(*context_.cache, layer, 0, first_row + rows);
-    const kernels::attention_shape& shape = context_.model->attention();
-    log_sums_.resize(std::size_t{queries.rows} * shape.query_heads);
-    kernels::thread_pool& pool = context_.model->threads();
-    kernels::attention_log_sums(shape, queries, keys, false, log_sums_, scratch_, pool);
-    kernels::attention_columns(shape, queries, keys, log_sums_, kernels::column_statistic::sum,
-                               sums_.data() + std::size_t{layer} * shape.query_heads * context_.tokens(),
-                               context_.tokens(), scratch_, pool);
+    if (first >= end) return nullptr;
+    count_ = {
+        .counted = {{{0, end}, {end, end}}},
+        .beside = {end, end},
+        .first_query = first - first_row,
+        .statistic = kernels::column_statistic::sum,
+        .found = sums_.data() + std::size_t{layer} * context_.model->config().query_heads * context_.tokens(),
+        .stride = context_.tokens()};
+    return &count_;
   }
 
   result<policies::score_table> finish() override {
@@ -121,10 +115,8 @@ class attention_scorer final : public context_scorer {
   const scored_context& context_;
   importance_policy policy_;
   std::uint32_t window_ = 0;  // last rows whose attention counts
-  std::vector<std::int32_t> positions_;
-  std::vector<float> sums_;  // [layer][query_head][token]
-  std::vector<float> log_sums_;
-  kernels::workspace scratch_;
+  std::vector<float> sums_;   // [layer][query_head][token]
+  kernels::column_count count_;
 };
 
 }  // namespace

@@ -65,7 +65,7 @@ class pass_observer final : public forward_observer {
         .beside = {tokens, tokens + first_row + rows},
         .first_query = left_out,
         .log_weights = weighed_ ? std::span<const float>(log_norms_) : std::span<const float>{},
-        .largest = largest_.data() + std::size_t{layer} * context_.model->config().query_heads * tokens,
+        .found = largest_.data() + std::size_t{layer} * context_.model->config().query_heads * tokens,
         .stride = tokens};
     return &count_;
   }

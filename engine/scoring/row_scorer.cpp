@@ -87,6 +87,12 @@ class both final : public forward_observer {
     for (forward_observer* observer : observers_)
       if (observer != nullptr) observer->layer_queries(layer, first_row, rows, q, row_stride);
   }
+  // The first one's: who sees a pass beside a policy counts nothing.
+  bool counts_columns() const override { return observers_[0] != nullptr && observers_[0]->counts_columns(); }
+  const kernels::column_count* columns_to_count(std::uint32_t layer, std::uint32_t first_row,
+                                                std::uint32_t rows) override {
+    return observers_[0]->columns_to_count(layer, first_row, rows);
+  }
 
  private:
   forward_observer* observers_[2];

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/attention_counted.cpp"
@@ -39,6 +40,8 @@ void check(const attention_shape& shape, std::span<const prefill_kv_head> heads,
   for (const prefill_kv_head& head : heads) {
     if (head.before != nullptr)
       throw std::invalid_argument("attention_counted: rows of a head lie in one place");
+    if (head.coding != row_codec::raw && count.statistic == column_statistic::sum)
+      throw std::invalid_argument("attention_counted: shares of rows in a codec are not summed");
     for (const row_range& range : {count.counted[0], count.counted[1], count.beside})
       if (range.begin > range.end || range.end > head.rows)
         throw std::invalid_argument("attention_counted: a range ends behind the rows");
@@ -81,7 +84,7 @@ class call_memory {
     constexpr float ln_2 = 0.693147181F;
     std::size_t column = 0;
     for (const row_range& range : count_.counted) {
-      float* const out = count_.largest + query_head * count_.stride + range.begin;
+      float* const out = count_.found + query_head * count_.stride + range.begin;
       for (unsigned worker = 0; worker < workers_; ++worker) {
         const float* const found = largest(worker, query_head) + column;
         for (std::size_t i = 0; i < range.rows(); ++i)
@@ -106,6 +109,46 @@ class call_memory {
   std::byte* begin_;
 };
 
+std::vector<prefill_kv_head> rows_of(std::span<const prefill_kv_head> heads, const attention_shape& shape,
+                                     const row_range& range) {
+  std::vector<prefill_kv_head> rows(heads.begin(), heads.end());
+  const std::size_t first_byte = range.begin * shape.head_dim * size_bytes(shape.kv_dtype);
+  for (prefill_kv_head& head : rows) {
+    head.k += first_byte;
+    head.v += first_byte;
+    head.positions += range.begin;
+    head.segments += range.begin;
+    head.rows = range.rows();
+  }
+  return rows;
+}
+
+// By two passes over the rows.
+void add_shares(const attention_shape& shape, const prefill_queries& queries,
+                std::span<const prefill_kv_head> heads, const column_count& count, workspace& scratch,
+                thread_pool& pool) {
+  if (count.first_query >= queries.rows) return;
+  const prefill_queries counted{.q = queries.q + count.first_query * queries.row_stride,
+                                .row_stride = queries.row_stride,
+                                .rows = queries.rows - count.first_query,
+                                .positions = queries.positions + count.first_query,
+                                .segments = queries.segments + count.first_query};
+  std::vector<float> log_sums(std::size_t{counted.rows} * shape.query_heads);
+  bool merge = false;
+  for (const row_range& range : {count.counted[0], count.counted[1], count.beside}) {
+    if (range.rows() == 0) continue;
+    attention_log_sums(shape, counted, rows_of(heads, shape, range), merge, log_sums, scratch, pool);
+    merge = true;
+  }
+  if (!count.log_weights.empty())
+    for (std::size_t line = 0; line < log_sums.size(); ++line)
+      log_sums[line] += count.log_weights[count.first_query + line / shape.query_heads];
+  for (const row_range& range : count.counted)
+    if (range.rows() > 0)
+      attention_columns(shape, counted, rows_of(heads, shape, range), log_sums, column_statistic::sum,
+                        count.found + range.begin, count.stride, scratch, pool);
+}
+
 }  // namespace
 
 void attention_counted(const attention_shape& shape, const prefill_queries& queries,
@@ -113,6 +156,10 @@ void attention_counted(const attention_shape& shape, const prefill_queries& quer
                        std::size_t out_stride, workspace& scratch, thread_pool& pool) {
   check(shape, heads, count);
   if (queries.rows == 0) return;
+  if (count.statistic == column_statistic::sum) {
+    if (out != nullptr) attention_prefill(shape, queries, heads, out, out_stride, scratch, pool);
+    return add_shares(shape, queries, heads, count, scratch, pool);
+  }
   const std::size_t group = shape.query_heads / shape.kv_heads;
   const std::size_t each = rows_per_block(shape, queries.rows, pool.threads());
   const std::size_t blocks = (queries.rows + each - 1) / each;

@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(tile_threads)
   columns.store(memory.columns[own_warp]);
   __syncthreads();
   if (threadIdx.x < count)
-    put_column<Sums>(memory, threadIdx.x, work.out + head * work.out_stride + first + threadIdx.x);
+    put_column<Sums>(memory, threadIdx.x, work.replaces,
+                     work.out + head * work.out_stride + first + threadIdx.x);
 }
 
 template <class Elements, bool Sums>

@@ -127,9 +127,10 @@ class tile_columns {
   each_lanes<float> found_[columns][2];
 };
 
-// One thread: what the warps found for a row, put to what is there.
+// One thread: what the warps found for a row, put to what is there or in its place.
 template <bool Sums, std::uint32_t Channels>
-WEFT_BOTH_SIDES void put_column(const column_memory<Channels>& memory, std::uint32_t row, float* out) {
+WEFT_BOTH_SIDES void put_column(const column_memory<Channels>& memory, std::uint32_t row, bool replaces,
+                                float* out) {
   float found = memory.columns[0][row];
   for (std::uint32_t warp = 1; warp < tile_warps; ++warp) {
     const float other = memory.columns[warp][row];
@@ -138,10 +139,12 @@ WEFT_BOTH_SIDES void put_column(const column_memory<Channels>& memory, std::uint
     else
       found = other > found ? other : found;
   }
-  if constexpr (Sums)
-    *out += found;
-  else if (found > nothing_seen && found * ln_2 > *out)
-    *out = found * ln_2;
+  if constexpr (Sums) {
+    *out = replaces ? found : *out + found;
+  } else {
+    const float before = replaces ? -__builtin_huge_valf() : *out;
+    *out = found > nothing_seen && found * ln_2 > before ? found * ln_2 : before;
+  }
 }
 
 }  // namespace weft::kernels::cuda

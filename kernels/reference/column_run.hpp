@@ -10,10 +10,10 @@
 
 namespace weft::kernels::reference {
 
-// log_sums[line * heads], of this query head. `out`: of the run's first row.
+// log_sums[line * heads], of this query head. `out`: of the run's first row, with what is there or not.
 template <class Elements, std::uint32_t Channels, bool Sums, class Lines, class Run>
 void reduce_run(const Lines& lines, const Run& run, const float* log_sums, std::uint32_t heads, float scale,
-                float* out) {
+                float* out, bool replaces = false) {
   using tile_type = cuda::row_tile<Channels, false>;
   const host_warp warp;
   const auto memory = std::make_unique<cuda::column_memory<Channels>>();
@@ -29,7 +29,7 @@ void reduce_run(const Lines& lines, const Run& run, const float* log_sums, std::
       own.store(memory->columns[w]);
     }
     for (std::uint32_t row = 0; row < count; ++row)
-      cuda::put_column<Sums>(*memory, row, out + first + row);
+      cuda::put_column<Sums>(*memory, row, replaces, out + first + row);
   }
 }
 

@@ -29,20 +29,22 @@ struct counted_case : column_case {
     stride = rows + random.between(0, 3);
   }
 
-  column_count count(float* largest) const {
+  column_count count(float* found, column_statistic statistic = column_statistic::largest_log) const {
     return {.counted = {ranges[0], ranges[1]},
             .beside = ranges[2],
             .first_query = first_query,
             .log_weights = weights,
-            .largest = largest,
+            .statistic = statistic,
+            .found = found,
             .stride = stride};
   }
 
   std::size_t row_floats() const { return column_case::stride; }
 
-  // Largest logarithms as `attention_counted` gives them, starting from `before`.
-  std::vector<double> expected(float before) const {
-    std::vector<double> largest(shape.query_heads * stride, before);
+  // Largest logarithms, or sums, as `attention_counted` gives them, starting from `before`.
+  std::vector<double> expected(float before,
+                               column_statistic statistic = column_statistic::largest_log) const {
+    std::vector<double> found(shape.query_heads * stride, before);
     for (std::uint32_t head = 0; head < shape.query_heads; ++head) {
       const auto z = logits(head);
       for (std::uint32_t query = first_query; query < z.size(); ++query) {
@@ -52,11 +54,12 @@ struct counted_case : column_case {
         const double sum = reference::log_sum(seen) + weights[query];
         for (const row_range& range : {ranges[0], ranges[1]})
           for (std::uint32_t row = range.begin; row < range.end; ++row)
-            if (!std::isinf(z[query][row]))
-              largest[head * stride + row] = std::max(largest[head * stride + row], z[query][row] - sum);
+            if (double& to = found[head * stride + row]; !std::isinf(z[query][row]))
+              to = statistic == column_statistic::sum ? to + std::exp(z[query][row] - sum)
+                                                      : std::max(to, z[query][row] - sum);
       }
     }
-    return largest;
+    return found;
   }
 
   std::vector<row_range> ranges;
@@ -103,6 +106,27 @@ TEST_CASE("attention that counts columns gives what attention gives, and what co
   });
 }
 
+TEST_CASE("shares are summed, with attention and without") {
+  thread_pool pool(2);
+  for (std::uint32_t seed = 0; seed < 25; ++seed) {
+    CAPTURE(seed);
+    const counted_case c(seed);
+    const auto heads = c.heads(0, c.rows);
+    workspace scratch;
+    constexpr float before = 2.0F;
+    std::vector<float> out(c.queries().rows * c.row_floats(), 7.0F), plain = out;
+    std::vector<float> sums(c.shape.query_heads * c.stride, before), alone = sums;
+    attention_counted(c.shape, c.queries(), heads, c.count(sums.data(), column_statistic::sum), out.data(),
+                      c.row_floats(), scratch, pool);
+    attention_prefill(c.shape, c.queries(), heads, plain.data(), c.row_floats(), scratch, pool);
+    CHECK(out == plain);
+    CHECK(worst_of(sums, c.expected(before, column_statistic::sum)) < 1e-4);
+    attention_counted(c.shape, c.queries(), heads, c.count(alone.data(), column_statistic::sum), nullptr, 0,
+                      scratch, pool);
+    CHECK(alone == sums);
+  }
+}
+
 TEST_CASE("columns counted by narrow products are those that two passes find") {
   thread_pool pool(2);
   for (std::uint32_t seed = 50; seed < 60; ++seed) {
@@ -120,7 +144,7 @@ TEST_CASE("columns counted by narrow products are those that two passes find") {
     workspace scratch;
     std::vector<float> once(std::size_t{c.shape.query_heads} * c.rows, -INFINITY), twice = once;
     std::vector<float> out(c.queries().rows * c.row_floats(), 7.0F), plain = out;
-    count.largest = once.data();
+    count.found = once.data();
     attention_counted(c.shape, c.queries(), heads, count, out.data(), c.row_floats(), scratch, pool);
     attention_prefill(c.shape, c.queries(), heads, plain.data(), c.row_floats(), scratch, pool);
     std::vector<float> sums(std::size_t{c.queries().rows} * c.shape.query_heads);

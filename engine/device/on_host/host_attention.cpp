@@ -208,7 +208,8 @@ void reduce(const device::host_device& on, const attention_shape& shape, const c
     float* const to = on.at(work.out + head * work.out_stride, run.rows);
     const row_lines<kernels::prefill_queries> lines{queries, head, shape.head_dim, queries.rows, weights};
     for_channels(shape.head_dim, [&]<std::uint32_t Channels>() {
-      reduce_run<Elements, Channels, Sums>(lines, run, log_sums + head, shape.query_heads, shape.scale, to);
+      reduce_run<Elements, Channels, Sums>(lines, run, log_sums + head, shape.query_heads, shape.scale, to,
+                                           work.replaces);
     });
   }
 }

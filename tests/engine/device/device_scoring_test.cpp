@@ -83,7 +83,7 @@ struct counting final : forward_observer {
     now = count;
     const std::size_t cache = first_row == 0 ? 0 : 1;
     if (!count.log_weights.empty()) now.log_weights = count.log_weights.first(rows);
-    now.largest = largest[cache].data() + std::size_t{layer} * heads * all;
+    now.found = largest[cache].data() + std::size_t{layer} * heads * all;
     now.stride = all;
     return &now;
   }
@@ -122,6 +122,32 @@ TEST_CASE("kvzip and kvzip_plus score alike on a device") {
           // Queries are rounded to the rows' type.
           CHECK(likeness_of_kept(expected, found) >= (type == dtype::f16 ? 0.99 : 0.98));
         }
+    }
+}
+
+TEST_CASE("h2o, snapkv and tova score alike on a device") {
+  if (!device_under_test()) return;
+  for (const auto* const fixture : {"llama", "qwen3"})
+    for (const auto type : {dtype::f32, dtype::f16, dtype::bf16}) {
+      CAPTURE(std::string(fixture));
+      auto cpu = load_fixture(fixture, options_for(type, nullptr));
+      auto there = load_fixture(fixture, options_for(type, device_under_test()));
+      scored_document document(250);
+      std::vector<std::int32_t> segments(document.tokens.size(), 1);
+      std::fill(segments.begin(), segments.begin() + 20, 0);
+      std::fill(segments.begin() + 120, segments.end(), 2);
+      document.request.segments = segments;
+      for (const auto policy : {importance_policy::h2o, importance_policy::snapkv, importance_policy::tova}) {
+        CAPTURE(weft::policies::name_of(policy));
+        document.request.policy = policy;
+        document.request.options.window = 80;  // begins within a part of the pass
+        const auto expected = document.scores(cpu);
+        const auto found = document.scores(there);
+        const float largest = *std::ranges::max_element(expected.values);
+        REQUIRE(largest > 0);
+        CHECK(distance(expected.values, found.values) <= tolerance * largest);
+        CHECK(likeness_of_kept(expected, found) >= (type == dtype::bf16 ? 0.98 : 0.99));
+      }
     }
 }
 

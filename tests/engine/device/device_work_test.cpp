@@ -76,6 +76,15 @@ struct counted {
 
   kv_cache cache() const { return {cpu.cache_shape(), room}; }
 
+  // Of the text's rows, which nobody observes.
+  stream_counts computing() {
+    kv_cache alone(there.cache_shape(), static_cast<std::uint32_t>(text.size()));
+    row_batch batch;
+    add_rows(batch, text, 0, 1);
+    kv_cache* const caches[] = {&alone};
+    return counts_of([&] { REQUIRE(there.forward(batch, caches, {})); });
+  }
+
   std::vector<token_id> opening = some_tokens(3, 1), text = some_tokens(40, 2), question = some_tokens(5, 4);
   std::shared_ptr<const compute_device> on = host_compute_device(std::size_t{64} << 20U);
   runner cpu, there;
@@ -132,12 +141,26 @@ TEST_CASE("passes that count attention bring back new rows and what they counted
       std::size_t{shape.layers} * c.there.config().query_heads * tokens * sizeof(float);
   CHECK(counts.downloads == 3 * shape.layers);
   CHECK(counts.download_bytes == (tokens + repeated) * row_bytes + columns_bytes);
-  kv_cache alone(c.there.cache_shape(), tokens);
-  row_batch batch;
-  add_rows(batch, c.text, 0, 1);
-  kv_cache* const caches[] = {&alone};
-  const auto computing = c.counts_of([&] { REQUIRE(c.there.forward(batch, caches, {})); });
-  CHECK(counts.waits == 2 * computing.waits);
+  CHECK(counts.waits == 2 * c.computing().waits);
+}
+
+TEST_CASE("scores of attention come back with the rows that give it, and nothing waits for them") {
+  counted c;
+  using weft::policies::importance_policy;
+  c.computing();  // memory grows
+  for (const auto policy : {importance_policy::h2o, importance_policy::snapkv, importance_policy::tova}) {
+    const scoring_request request{.policy = policy, .tokens = c.text};
+    kv_cache cache(c.there.cache_shape(), scoring_capacity_rows(request));
+    row_scorer scorer(c.there);
+    const auto counts = c.counts_of([&] { REQUIRE(scorer.score(cache, request)); });
+    const auto shape = c.there.cache_shape();
+    const std::size_t row_bytes = 2 * std::size_t{shape.layers} * shape.kv_heads * shape.row_bytes();
+    const std::size_t columns_bytes =
+        std::size_t{shape.layers} * c.there.config().query_heads * sizeof(float);
+    CHECK(counts.downloads == 2 * shape.layers);
+    CHECK(counts.download_bytes == c.text.size() * (row_bytes + columns_bytes));
+    CHECK(counts.waits == c.computing().waits);
+  }
 }
 
 TEST_CASE("a pass uploads nothing of documents that came to the device out of blocks") {

@@ -50,6 +50,7 @@ struct column_work {
   float* out = nullptr;
   std::size_t out_stride = 0;
   const float* log_weights = nullptr;  // [row], added to the row's log_sums; null: nothing is
+  bool replaces = false;               // what is in `out`, which then need not be anything
 };
 
 }  // namespace weft::kernels::cuda
