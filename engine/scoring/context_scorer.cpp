@@ -13,20 +13,6 @@ std::uint32_t scored_context::group() const {
   return model->config().query_heads / model->config().kv_heads;
 }
 
-std::vector<kernels::prefill_kv_head> layer_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t begin,
-                                                 std::uint32_t end) {
-  const std::size_t offset =
-      std::size_t{begin} * cache.shape().head_dim * kernels::size_bytes(cache.shape().dtype);
-  std::vector<kernels::prefill_kv_head> heads;
-  for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
-    heads.push_back({.k = cache.k(layer, head) + offset,
-                     .v = cache.v(layer, head) + offset,
-                     .rows = end - begin,
-                     .positions = cache.positions(layer, head) + begin,
-                     .segments = cache.segments(layer, head) + begin});
-  return heads;
-}
-
 std::vector<float> values_of(const scored_context& context, std::uint32_t layer, std::uint32_t kv_head) {
   const kv_shape& shape = context.cache->shape();
   std::vector<float> values(std::size_t{context.tokens()} * shape.head_dim);

@@ -3,7 +3,6 @@
 
 #include <weft/engine/scoring.hpp>
 #include <weft/engine/surrogate.hpp>
-#include <weft/kernels/attention_columns.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -28,10 +27,6 @@ class context_scorer : public forward_observer {
   // Called when the context lies in its cache, row i of every head being token i.
   virtual result<policies::score_table> finish() = 0;
 };
-
-// Rows [begin, end) of a layer, for each KV head.
-std::vector<kernels::prefill_kv_head> layer_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t begin,
-                                                 std::uint32_t end);
 
 // Values [token][head_dim] of one (layer, KV head) of the context in f32, and the same of its rotated keys.
 std::vector<float> values_of(const scored_context& context, std::uint32_t layer, std::uint32_t kv_head);
