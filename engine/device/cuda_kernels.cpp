@@ -10,6 +10,7 @@
 #include "open_cuda.hpp"
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,6 +20,10 @@
 namespace weft::engine {
 
 namespace {
+
+// Of the warps that a multiprocessor has, those that registers leave room for in a decode step's attention:
+// of 24 for groups of one query head, 8 for groups of eight, what is in between.
+constexpr int decode_warps = 16;
 
 // Products share it, one stream a device.
 constexpr std::size_t workspace_bytes = std::size_t{32} << 20U;
@@ -65,8 +70,8 @@ class cuda_kernels final : public device_kernels {
       : blas_(std::move(blas)),
         workspace_(std::move(workspace)),
         blocks_(static_cast<std::uint32_t>(properties.multiProcessorCount)),
-        warps_(blocks_ *
-               static_cast<std::uint32_t>(properties.maxThreadsPerMultiProcessor / properties.warpSize)) {}
+        warps_(blocks_ * static_cast<std::uint32_t>(std::min(
+                             decode_warps, properties.maxThreadsPerMultiProcessor / properties.warpSize))) {}
 
   std::uint32_t warps_at_once() const override { return warps_; }
   std::uint32_t blocks_at_once() const override { return 2 * blocks_; }
