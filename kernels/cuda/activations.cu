@@ -1,6 +1,8 @@
 #include <weft/kernels/cuda/activations.hpp>
 
 #include "cuda/activations_body.hpp"
+#include "cuda/block_memory.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 #include <algorithm>
@@ -31,7 +33,7 @@ __global__ void __launch_bounds__(block_threads) norm_short(norm_work work, std:
 
 template <class Elements>
 __global__ void __launch_bounds__(block_threads) norm_long(norm_work work, std::size_t vectors) {
-  __shared__ float parts[block_warps];
+  WEFT_SHARED(float[block_warps], parts);
   const device_warp warp;
   for (std::size_t i = blockIdx.x; i < vectors; i += gridDim.x) {
     const float* const x = norm_input(work, i);
@@ -54,11 +56,8 @@ cudaError_t launch_norm(const norm_work& work, cudaStream_t stream) {
   const bool is_long = work.columns > longest_of_warp;
   const std::size_t blocks = is_long ? vectors : (vectors + block_warps - 1) / block_warps;
   const auto launched = static_cast<unsigned>(std::min(blocks, most_blocks));
-  if (is_long)
-    norm_long<Elements><<<launched, block_threads, 0, stream>>>(work, vectors);
-  else
-    norm_short<Elements><<<launched, block_threads, 0, stream>>>(work, vectors);
-  return cudaGetLastError();
+  if (is_long) return launch_kernel<norm_long<Elements>>({launched, block_threads}, stream, work, vectors);
+  return launch_kernel<norm_short<Elements>>({launched, block_threads}, stream, work, vectors);
 }
 
 // `body(work, row, column)` for all of them.
@@ -76,8 +75,7 @@ cudaError_t launch_values(const Work& work, std::uint32_t columns, const Body& b
   if (values == 0) return cudaSuccess;
   const auto blocks =
       static_cast<unsigned>(std::min((values + block_threads - 1) / block_threads, most_blocks));
-  each_value<<<blocks, block_threads, 0, stream>>>(work, values, columns, body);
-  return cudaGetLastError();
+  return launch_kernel<each_value<Work, Body>>({blocks, block_threads}, stream, work, values, columns, body);
 }
 
 struct bias_body {
@@ -174,8 +172,7 @@ cudaError_t label_rows(const label_item* items, std::uint32_t count, std::uint32
   if (places == 0) return cudaSuccess;
   const auto blocks =
       static_cast<unsigned>(std::min((places + block_threads - 1) / block_threads, most_blocks));
-  label_items<<<blocks, block_threads, 0, stream>>>(items, count, most_rows);
-  return cudaGetLastError();
+  return launch_kernel<label_items>({blocks, block_threads}, stream, items, count, most_rows);
 }
 
 }  // namespace weft::kernels::cuda

@@ -1,6 +1,8 @@
 #include <weft/kernels/cuda/attention_prefill.hpp>
 
 #include "cuda/attention_columns_body.hpp"
+#include "cuda/block_memory.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 namespace weft::kernels::cuda {
@@ -14,7 +16,7 @@ template <class Elements, std::uint32_t Channels, bool Sums>
 __global__ void __launch_bounds__(tile_threads)
     reduce_tiles(column_work work, std::uint32_t group, std::uint32_t head_dim, float factor) {
   using tile_type = row_tile<Channels, false>;
-  __shared__ column_memory<Channels> memory;
+  WEFT_SHARED(column_memory<Channels>, memory);
   const std::uint32_t head = blockIdx.y;
   const prefill_run run = work.runs[head / group];
   const std::uint64_t first = std::uint64_t{blockIdx.x} * tile_type::rows;
@@ -39,16 +41,17 @@ __global__ void __launch_bounds__(tile_threads)
 template <class Elements, bool Sums>
 cudaError_t launch(const attention_shape& shape, const column_work& work, cudaStream_t stream) {
   const std::uint32_t rows = shape.head_dim <= 128 ? row_tile<128, false>::rows : row_tile<256, false>::rows;
-  const dim3 grid((work.most_rows - 1) / rows + 1, shape.query_heads);
+  const launch_shape blocks{dim3((work.most_rows - 1) / rows + 1, shape.query_heads), tile_threads};
   const std::uint32_t group = shape.query_heads / shape.kv_heads;
   const float factor = shape.scale * log2_e;
   if (shape.head_dim <= 64)
-    reduce_tiles<Elements, 64, Sums><<<grid, tile_threads, 0, stream>>>(work, group, shape.head_dim, factor);
-  else if (shape.head_dim <= 128)
-    reduce_tiles<Elements, 128, Sums><<<grid, tile_threads, 0, stream>>>(work, group, shape.head_dim, factor);
-  else
-    reduce_tiles<Elements, 256, Sums><<<grid, tile_threads, 0, stream>>>(work, group, shape.head_dim, factor);
-  return cudaGetLastError();
+    return launch_kernel<reduce_tiles<Elements, 64, Sums>>(blocks, stream, work, group, shape.head_dim,
+                                                           factor);
+  if (shape.head_dim <= 128)
+    return launch_kernel<reduce_tiles<Elements, 128, Sums>>(blocks, stream, work, group, shape.head_dim,
+                                                            factor);
+  return launch_kernel<reduce_tiles<Elements, 256, Sums>>(blocks, stream, work, group, shape.head_dim,
+                                                          factor);
 }
 
 template <class Elements>

@@ -1,6 +1,7 @@
 #include <weft/kernels/cuda/attention_decode.hpp>
 
 #include "cuda/attention_decode_body.hpp"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 #include <algorithm>
@@ -38,12 +39,12 @@ template <class Elements, int Group>
 cudaError_t launch(const attention_shape& shape, const decode_work& work, cudaStream_t stream) {
   const std::uint32_t blocks = (work.piece_count + block_warps - 1) / block_warps;
   if (blocks > 0) {
-    attend_pieces<Elements, Group>
-        <<<blocks, block_threads, 0, stream>>>(work, shape.scale * log2_e, shape.head_dim);
-    if (const auto error = cudaGetLastError(); error != cudaSuccess) return error;
+    const auto error = launch_kernel<attend_pieces<Elements, Group>>({blocks, block_threads}, stream, work,
+                                                                     shape.scale * log2_e, shape.head_dim);
+    if (error != cudaSuccess) return error;
   }
-  merge_pieces<<<work.head_count, block_threads, 0, stream>>>(work, Group, shape.head_dim);
-  return cudaGetLastError();
+  return launch_kernel<merge_pieces>({work.head_count, block_threads}, stream, work, std::uint32_t{Group},
+                                     shape.head_dim);
 }
 
 template <class Elements>

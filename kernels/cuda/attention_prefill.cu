@@ -2,6 +2,8 @@
 
 #include "cuda/attention_decode_body.hpp"
 #include "cuda/attention_prefill_body.hpp"
+#include "cuda/block_memory.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 namespace weft::kernels::cuda {
@@ -18,7 +20,7 @@ template <class Elements, std::uint32_t Channels, bool Values>
 __global__ void __launch_bounds__(tile_threads)
     attend_tasks(prefill_work work, lines_of_heads heads, float factor) {
   using tile_type = row_tile<Channels, Values>;
-  __shared__ tile_type tile;
+  WEFT_SHARED(tile_type, tile);
   const attention_task task = work.tasks[blockIdx.x];
   const prefill_run run = work.heads[task.head].runs[task.run];
   const head_lines<prefill_queries> lines{work.queries, task.head * heads.group, heads.group, heads.head_dim,
@@ -81,13 +83,12 @@ template <class Elements, bool Values>
 cudaError_t launch_tasks(const prefill_work& work, const lines_of_heads& heads, float factor,
                          cudaStream_t stream) {
   if (work.task_count == 0) return cudaSuccess;
+  const launch_shape blocks{work.task_count, tile_threads};
   if (heads.head_dim <= 64)
-    attend_tasks<Elements, 64, Values><<<work.task_count, tile_threads, 0, stream>>>(work, heads, factor);
-  else if (heads.head_dim <= 128)
-    attend_tasks<Elements, 128, Values><<<work.task_count, tile_threads, 0, stream>>>(work, heads, factor);
-  else
-    attend_tasks<Elements, 256, Values><<<work.task_count, tile_threads, 0, stream>>>(work, heads, factor);
-  return cudaGetLastError();
+    return launch_kernel<attend_tasks<Elements, 64, Values>>(blocks, stream, work, heads, factor);
+  if (heads.head_dim <= 128)
+    return launch_kernel<attend_tasks<Elements, 128, Values>>(blocks, stream, work, heads, factor);
+  return launch_kernel<attend_tasks<Elements, 256, Values>>(blocks, stream, work, heads, factor);
 }
 
 bool fits(const attention_shape& shape) {
@@ -111,9 +112,8 @@ cudaError_t attention_prefill(const attention_shape& shape, const prefill_work& 
   if (!fits(shape)) return cudaErrorInvalidValue;
   if (const auto error = attend<true>(shape, work, stream); error != cudaSuccess) return error;
   const lines_of_heads heads{shape.query_heads, shape.query_heads / shape.kv_heads, shape.head_dim};
-  if (work.merge_count > 0)
-    merge_values<<<work.merge_count, tile_threads, 0, stream>>>(work, heads, out, out_stride);
-  return cudaGetLastError();
+  if (work.merge_count == 0) return cudaSuccess;
+  return launch_kernel<merge_values>({work.merge_count, tile_threads}, stream, work, heads, out, out_stride);
 }
 
 cudaError_t attention_log_sums(const attention_shape& shape, const prefill_work& work, bool merge, float* out,
@@ -121,8 +121,8 @@ cudaError_t attention_log_sums(const attention_shape& shape, const prefill_work&
   if (!fits(shape)) return cudaErrorInvalidValue;
   if (const auto error = attend<false>(shape, work, stream); error != cudaSuccess) return error;
   const lines_of_heads heads{shape.query_heads, shape.query_heads / shape.kv_heads, shape.head_dim};
-  if (work.merge_count > 0) merge_sums<<<work.merge_count, tile_lines, 0, stream>>>(work, heads, merge, out);
-  return cudaGetLastError();
+  if (work.merge_count == 0) return cudaSuccess;
+  return launch_kernel<merge_sums>({work.merge_count, tile_lines}, stream, work, heads, merge, out);
 }
 
 }  // namespace weft::kernels::cuda

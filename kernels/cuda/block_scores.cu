@@ -1,6 +1,8 @@
 #include <weft/kernels/cuda/block_scores.hpp>
 
+#include "cuda/block_memory.cuh"
 #include "cuda/block_scores_body.hpp"
+#include "cuda/launch.cuh"
 
 #include <algorithm>
 
@@ -9,7 +11,7 @@ namespace weft::kernels::cuda {
 namespace {
 
 __global__ void __launch_bounds__(score_threads) sum_pieces(score_work work) {
-  extern __shared__ float memory[];
+  WEFT_SHARED_OF_LAUNCH(float, memory);
   const score_task task = work.tasks[blockIdx.x];
   const softmax_blocks item = work.items[task.item];
   const piece_sums<softmax_blocks> piece(item, task, memory);
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(score_threads) sum_pieces(score_work work) {
 }
 
 __global__ void __launch_bounds__(score_threads) join_lines(score_work work) {
-  __shared__ float memory[2 * score_threads];
+  WEFT_SHARED(float[2 * score_threads], memory);
   const score_task task = work.lines[blockIdx.x];
   const softmax_blocks item = work.items[task.item];
   const joined_line<softmax_blocks> line(item, task.first_line, work.scratch + work.first_maximum[task.item],
@@ -37,7 +39,7 @@ __global__ void __launch_bounds__(score_threads) join_lines(score_work work) {
 
 template <bool Boxes>
 __global__ void __launch_bounds__(score_threads) score_vectors_of(const vector_scores* items) {
-  __shared__ float staged[most_score_channels * lines_together];
+  WEFT_SHARED(float[most_score_channels * lines_together], staged);
   const vector_scores item = items[blockIdx.z];
   const std::uint32_t first_line = blockIdx.y * lines_together;
   if (first_line >= item.lines) return;
@@ -58,8 +60,8 @@ cudaError_t score_items(const vector_scores* items, std::uint32_t count, const s
   const std::uint32_t parts = (limits.most_vectors - 1) / score_threads + 1;
   for (std::uint32_t first = 0; first < count; first += most_of_grid) {
     const dim3 grid(parts, line_groups, std::min(count - first, most_of_grid));
-    score_vectors_of<Boxes><<<grid, score_threads, 0, stream>>>(items + first);
-    if (const auto error = cudaGetLastError(); error != cudaSuccess) return error;
+    const auto error = launch_kernel<score_vectors_of<Boxes>>({grid, score_threads}, stream, items + first);
+    if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
@@ -68,11 +70,12 @@ cudaError_t score_items(const vector_scores* items, std::uint32_t count, const s
 
 cudaError_t softmax_block_sums(const score_work& work, cudaStream_t stream) {
   if (work.task_count > 0) {
-    sum_pieces<<<work.task_count, score_threads, work.shared_bytes, stream>>>(work);
-    if (const auto error = cudaGetLastError(); error != cudaSuccess) return error;
+    const auto error =
+        launch_kernel<sum_pieces>({work.task_count, score_threads, work.shared_bytes}, stream, work);
+    if (error != cudaSuccess) return error;
   }
-  if (work.line_count > 0) join_lines<<<work.line_count, score_threads, 0, stream>>>(work);
-  return cudaGetLastError();
+  if (work.line_count == 0) return cudaSuccess;
+  return launch_kernel<join_lines>({work.line_count, score_threads}, stream, work);
 }
 
 cudaError_t vector_products(const vector_scores* items, std::uint32_t count, const score_limits& limits,

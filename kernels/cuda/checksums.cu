@@ -1,6 +1,7 @@
 #include <weft/kernels/cuda/checksums.hpp>
 
 #include "cuda/checksum_body.hpp"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 namespace weft::kernels::cuda {
@@ -26,8 +27,8 @@ __global__ void __launch_bounds__(block_threads)
 cudaError_t checksums(const checked_part* parts, std::uint32_t count, std::uint64_t* out,
                       cudaStream_t stream) {
   const std::uint32_t blocks = count / block_warps + (count % block_warps != 0 ? 1 : 0);
-  if (blocks > 0) check_parts<<<blocks, block_threads, 0, stream>>>(parts, count, out);
-  return cudaGetLastError();
+  if (blocks == 0) return cudaSuccess;
+  return launch_kernel<check_parts>({blocks, block_threads}, stream, parts, count, out);
 }
 
 }  // namespace weft::kernels::cuda

@@ -1,6 +1,7 @@
 #include <weft/kernels/cuda/band_rows.hpp>
 
 #include "cuda/fill_parts_body.hpp"
+#include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
 namespace weft::kernels::cuda {
@@ -19,8 +20,8 @@ __global__ void __launch_bounds__(block_threads) fill_items(const filled_part* i
 
 cudaError_t fill_parts(const filled_part* items, std::uint32_t count, cudaStream_t stream) {
   const std::uint32_t blocks = count / block_warps + (count % block_warps != 0 ? 1 : 0);
-  if (blocks > 0) fill_items<<<blocks, block_threads, 0, stream>>>(items, count);
-  return cudaGetLastError();
+  if (blocks == 0) return cudaSuccess;
+  return launch_kernel<fill_items>({blocks, block_threads}, stream, items, count);
 }
 
 }  // namespace weft::kernels::cuda

@@ -1,5 +1,6 @@
 #include <weft/kernels/cuda/ordered_sums.hpp>
 
+#include "cuda/launch.cuh"
 #include "cuda/ordered_sums_body.hpp"
 
 #include <algorithm>
@@ -25,8 +26,8 @@ cudaError_t sum_in_order(const float* values, std::size_t stride, std::uint32_t 
   if (ranks == 0) return cudaErrorInvalidValue;
   const auto blocks =
       static_cast<unsigned>(std::min((count + block_threads - 1) / block_threads, most_blocks));
-  if (blocks > 0) sum_values<<<blocks, block_threads, 0, stream>>>(values, stride, ranks, count, out);
-  return cudaGetLastError();
+  if (blocks == 0) return cudaSuccess;
+  return launch_kernel<sum_values>({blocks, block_threads}, stream, values, stride, ranks, count, out);
 }
 
 }  // namespace weft::kernels::cuda

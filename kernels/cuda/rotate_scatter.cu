@@ -1,5 +1,6 @@
 #include <weft/kernels/cuda/rotate_scatter.hpp>
 
+#include "cuda/launch.cuh"
 #include "cuda/rotate_scatter_body.hpp"
 
 #include <algorithm>
@@ -35,8 +36,8 @@ cudaError_t launch(const scatter_rows* items, std::uint32_t count, std::uint32_t
   const std::uint32_t row_groups = (most_rows + rows_at_once - 1) / rows_at_once;
   const auto blocks = static_cast<unsigned>(
       std::min<std::uint64_t>(std::uint64_t{count} * row_groups, std::uint64_t{1} << 30));
-  rotate_items<Elements, Width><<<blocks, block_threads, 0, stream>>>(items, count, row_groups, head_dim);
-  return cudaGetLastError();
+  return launch_kernel<rotate_items<Elements, Width>>({blocks, block_threads}, stream, items, count,
+                                                      row_groups, head_dim);
 }
 
 // The widest move whose parts divide the half of a head.

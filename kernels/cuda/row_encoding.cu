@@ -1,5 +1,6 @@
 #include <weft/kernels/cuda/row_encoding.hpp>
 
+#include "cuda/launch.cuh"
 #include "cuda/row_encoding_body.hpp"
 
 #include <algorithm>
@@ -34,9 +35,8 @@ cudaError_t launch(const rows_to_encode* items, std::uint32_t count, std::uint32
   const std::uint64_t parts = (most_scales + block_threads - 1) / block_threads;
   if (parts > UINT32_MAX) return cudaErrorInvalidValue;
   const auto blocks = static_cast<unsigned>(std::min<std::uint64_t>(count * parts, std::uint64_t{1} << 30));
-  encode_items<Elements>
-      <<<blocks, block_threads, 0, stream>>>(items, count, static_cast<std::uint32_t>(parts), head_dim);
-  return cudaGetLastError();
+  return launch_kernel<encode_items<Elements>>({blocks, block_threads}, stream, items, count,
+                                               static_cast<std::uint32_t>(parts), head_dim);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include <weft/kernels/cuda/band_rows.hpp>
 #include <weft/kernels/cuda/row_selection.hpp>
 
+#include "cuda/block_memory.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/row_selection_body.hpp"
 #include "cuda/warp.cuh"
 
@@ -32,7 +34,7 @@ __global__ void __launch_bounds__(block_threads) count_pieces(selection_work wor
 }
 
 __global__ void __launch_bounds__(block_threads) find_cuts(selection_work work) {
-  __shared__ std::uint32_t upper[digits];
+  WEFT_SHARED(std::uint32_t[digits], upper);
   sum_bins(threadIdx.x, work.scratch, upper);
   __syncthreads();
   for (std::uint32_t cut = threadIdx.x / warp_lanes; cut < work.cut_count; cut += block_warps) {
@@ -89,35 +91,30 @@ cudaError_t select_bands(const selection_work& work, cudaStream_t stream) {
   const auto cleared =
       cudaMemsetAsync(work.scratch, 0, std::size_t{selection_bins} * sizeof(std::uint32_t), stream);
   if (cleared != cudaSuccess) return cleared;
-  const std::uint32_t blocks = blocks_for(work.piece_count);
-  if (blocks > 0) count_pieces<<<blocks, block_threads, 0, stream>>>(work);
-  find_cuts<<<1, block_threads, 0, stream>>>(work);
-  if (blocks > 0) {
-    count_ties_of_pieces<<<blocks, block_threads, 0, stream>>>(work);
-    sum_ties<<<work.cut_count, warp_lanes, 0, stream>>>(work);
-    mark_pieces<<<blocks, block_threads, 0, stream>>>(work);
-  }
-  return cudaGetLastError();
+  if (work.piece_count == 0) return launch_kernel<find_cuts>({1, block_threads}, stream, work);
+  const launch_shape pieces{blocks_for(work.piece_count), block_threads};
+  cudaError_t error = launch_kernel<count_pieces>(pieces, stream, work);
+  if (error == cudaSuccess) error = launch_kernel<find_cuts>({1, block_threads}, stream, work);
+  if (error == cudaSuccess) error = launch_kernel<count_ties_of_pieces>(pieces, stream, work);
+  if (error == cudaSuccess) error = launch_kernel<sum_ties>({work.cut_count, warp_lanes}, stream, work);
+  if (error == cudaSuccess) error = launch_kernel<mark_pieces>(pieces, stream, work);
+  return error;
 }
 
 cudaError_t count_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t* counts,
                             cudaStream_t stream) {
-  if (count > 0) count_items<<<blocks_for(count), block_threads, 0, stream>>>(items, count, counts);
-  return cudaGetLastError();
+  if (count == 0) return cudaSuccess;
+  return launch_kernel<count_items>({blocks_for(count), block_threads}, stream, items, count, counts);
 }
 
 cudaError_t gather_band_rows(const band_rows* items, std::uint32_t count, std::uint32_t row_bytes,
                              cudaStream_t stream) {
   if (row_bytes == 0 || row_bytes % 2 != 0) return cudaErrorInvalidValue;
   if (count == 0) return cudaSuccess;
-  const std::uint32_t blocks = blocks_for(count);
-  if (row_bytes % 16 == 0)
-    gather_items<16><<<blocks, block_threads, 0, stream>>>(items, count, row_bytes);
-  else if (row_bytes % 4 == 0)
-    gather_items<4><<<blocks, block_threads, 0, stream>>>(items, count, row_bytes);
-  else
-    gather_items<2><<<blocks, block_threads, 0, stream>>>(items, count, row_bytes);
-  return cudaGetLastError();
+  const launch_shape blocks{blocks_for(count), block_threads};
+  if (row_bytes % 16 == 0) return launch_kernel<gather_items<16>>(blocks, stream, items, count, row_bytes);
+  if (row_bytes % 4 == 0) return launch_kernel<gather_items<4>>(blocks, stream, items, count, row_bytes);
+  return launch_kernel<gather_items<2>>(blocks, stream, items, count, row_bytes);
 }
 
 }  // namespace weft::kernels::cuda

@@ -1,5 +1,7 @@
 #include <weft/kernels/cuda/top_k.hpp>
 
+#include "cuda/block_memory.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/selection_body.hpp"
 #include "cuda/warp.cuh"
 
@@ -11,9 +13,9 @@ constexpr std::uint32_t block_threads = 1024;
 constexpr std::uint32_t block_warps = block_threads / warp_lanes;
 
 __global__ void __launch_bounds__(block_threads) select_of_lists(const top_k_list* lists) {
-  __shared__ std::uint32_t histogram[digits];
-  __shared__ key_search found;
-  __shared__ segment_counts before[block_warps];
+  WEFT_SHARED(std::uint32_t[digits], histogram);
+  WEFT_SHARED(key_search, found);
+  WEFT_SHARED(segment_counts[block_warps], before);
   const top_k_list list = lists[blockIdx.x];
   const std::uint32_t wanted = list.wanted < list.count ? list.wanted : list.count;
   if (wanted == 0) return;
@@ -48,8 +50,8 @@ __global__ void __launch_bounds__(block_threads) select_of_lists(const top_k_lis
 }  // namespace
 
 cudaError_t top_k(const top_k_list* lists, std::uint32_t count, cudaStream_t stream) {
-  if (count > 0) select_of_lists<<<count, block_threads, 0, stream>>>(lists);
-  return cudaGetLastError();
+  if (count == 0) return cudaSuccess;
+  return launch_kernel<select_of_lists>({count, block_threads}, stream, lists);
 }
 
 }  // namespace weft::kernels::cuda

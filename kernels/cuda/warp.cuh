@@ -2,6 +2,9 @@
 #pragma once
 
 #include "cuda/attention_decode_body.hpp"
+#include "cuda/matrix_instructions.cuh"
+
+#include <cmath>
 
 namespace weft::kernels::cuda {
 
@@ -76,40 +79,17 @@ class device_warp {
     return folded(values, 4, warp_lanes, [](float a, float b) { return fmaxf(a, b); });
   }
 
-  // Four 8 x 8 matrices of 16-bit elements from the block's own memory: lane 8 m + r says where row r of
-  // matrix m begins, at a multiple of 16 bytes. A lane gets two neighbours of row lane / 4, or, transposed,
-  // of that column.
+  // `address(lane)`: see matrix_instructions.cuh.
   template <bool Transposed, class Address>
   __device__ void load_matrices(const Address& address, each_lanes<std::uint32_t> (&to)[4]) const {
-    const auto from = static_cast<std::uint32_t>(__cvta_generic_to_shared(address(lane_)));
-    if constexpr (Transposed)
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to[0][lane_]), "=r"(to[1][lane_]), "=r"(to[2][lane_]), "=r"(to[3][lane_])
-                   : "r"(from)
-                   : "memory");
-    else
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to[0][lane_]), "=r"(to[1][lane_]), "=r"(to[2][lane_]), "=r"(to[3][lane_])
-                   : "r"(from)
-                   : "memory");
+    cuda::load_matrices<Transposed>(address(lane_), to[0][lane_], to[1][lane_], to[2][lane_], to[3][lane_]);
   }
-  // c += a b; see tensor_tile.hpp for who has what.
+  // c += a b.
   template <class Elements>
   __device__ void multiply_add(const each_lanes<std::uint32_t> (&a)[4], const each_lanes<std::uint32_t>& b0,
                                const each_lanes<std::uint32_t>& b1, each_lanes<float> (&c)[4]) const {
-    static_assert(Elements::type == dtype::bf16 || Elements::type == dtype::f16);
-    if constexpr (Elements::type == dtype::bf16)
-      asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-          "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(c[0][lane_]), "+f"(c[1][lane_]), "+f"(c[2][lane_]), "+f"(c[3][lane_])
-          : "r"(a[0][lane_]), "r"(a[1][lane_]), "r"(a[2][lane_]), "r"(a[3][lane_]), "r"(b0[lane_]),
-            "r"(b1[lane_]));
-    else
-      asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-          "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-          : "+f"(c[0][lane_]), "+f"(c[1][lane_]), "+f"(c[2][lane_]), "+f"(c[3][lane_])
-          : "r"(a[0][lane_]), "r"(a[1][lane_]), "r"(a[2][lane_]), "r"(a[3][lane_]), "r"(b0[lane_]),
-            "r"(b1[lane_]));
+    cuda::multiply_add<Elements>(a[0][lane_], a[1][lane_], a[2][lane_], a[3][lane_], b0[lane_], b1[lane_],
+                                 c[0][lane_], c[1][lane_], c[2][lane_], c[3][lane_]);
   }
 
   __device__ f32 all(float x) const { return x; }
