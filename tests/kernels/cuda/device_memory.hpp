@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <span>
 
@@ -17,6 +18,16 @@ inline bool has_device() {
   if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0) return true;
   MESSAGE("no CUDA device: skipped");
   return false;
+}
+
+// How much of something a test takes: kernels that run on the processor (kernels/cuda_on_host) take their
+// time.
+constexpr std::uint32_t as_fits([[maybe_unused]] std::uint32_t device, [[maybe_unused]] std::uint32_t host) {
+#if defined(WEFT_CUDA_ON_HOST)
+  return host;
+#else
+  return device;
+#endif
 }
 
 // Memory that both sides read and write.

@@ -93,7 +93,7 @@ TEST_CASE("prefill attention, its sums and columns on the device are the CPU's")
   if (!has_device()) return;
   thread_pool pool(2);
   workspace scratch;
-  for (std::uint32_t seed = 0; seed < 60; ++seed) {
+  for (std::uint32_t seed = 0; seed < testing::as_fits(60, 16); ++seed) {
     CAPTURE(seed);
     const column_case c(seed);
     if (!for_tensor_cores(c)) continue;
