@@ -113,15 +113,22 @@ std::vector<engine::kv_cache*> caches_of(session& s) {
   return caches;
 }
 
-result<void> scatter(engine_state& state, std::span<engine::kv_cache* const> caches,
-                     const document_to_load& document, std::span<const block::view> views) {
+// Rows that sessions share are read by passes; those of a session's own, and where some are computed anew,
+// by others as well.
+engine::loaded_rows wanted_rows(const session& s) {
+  return s.rows.loading.empty() || s.order.base->computes ? engine::loaded_rows::here
+                                                          : engine::loaded_rows::where_computed;
+}
+
+result<void> scatter(engine_state& state, session& s, const document_to_load& document,
+                     std::span<const block::view> views) {
   std::vector<engine::placed_block> placed;
   auto position = document.start_position;
   for (const auto& view : views) {
     placed.push_back({&view, std::min(document.bands, view.bands_present()), position, document.segment});
     position += static_cast<std::int32_t>(view.dimensions().tokens);
   }
-  return engine::scatter_blocks(*state.model, caches, placed);
+  return engine::scatter_blocks(*state.model, caches_of(s), placed, wanted_rows(s));
 }
 
 bool is_intact(const document_to_load& document) {
@@ -148,19 +155,18 @@ result<std::vector<block::view>> parse_blocks(const document_to_load& document) 
 }
 
 // The same rows as out of the pool, also where the document was compressed.
-result<void> load_computed(engine_state& state, std::span<engine::kv_cache* const> caches,
-                           const document_to_load& document) {
+result<void> load_computed(engine_state& state, session& s, const document_to_load& document) {
   const auto encoded = encode(state, *document.tokens, document.scoring);
   if (!encoded) return tl::make_unexpected(encoded.error());
   if (encoded->bands() == nullptr)
-    return engine::scatter_document(*state.model, *caches.front(), encoded->rows(), document.start_position,
-                                    document.segment);
+    return engine::scatter_document(*state.model, *caches_of(s).front(), encoded->rows(),
+                                    document.start_position, document.segment);
   if (encoded->scoring().parameters != document.parameters)
     return fail(errc::unsupported,
                 "a document's blocks are lost and this node would score it differently; ingest it again");
   const auto images = engine::block_images::of(*encoded, state.context->cut.block_tokens);
   if (!images) return tl::make_unexpected(images.error());
-  return scatter(state, caches, document, images->views());
+  return scatter(state, s, document, images->views());
 }
 
 result<load_outcome> load(engine_state& state, const load_order& order) {
@@ -187,14 +193,13 @@ result<load_outcome> load(engine_state& state, const load_order& order) {
       outcome.rotate_microseconds += watch.microseconds();
       continue;
     }
-    const auto caches = caches_of(s);
     bool stored = !document.blocks.empty();
-    auto loaded = stored ? scatter(state, caches, document, *views) : load_computed(state, caches, document);
+    auto loaded = stored ? scatter(state, s, document, *views) : load_computed(state, s, document);
     if (loaded && in_place(document) && !is_intact(document)) {
       // The holder may have given the place to another block meanwhile. The same rows are computed over it.
       stored = false;
       outcome.computed.push_back(i);
-      loaded = load_computed(state, caches, document);
+      loaded = load_computed(state, s, document);
     }
     if (!loaded) return tl::make_unexpected(loaded.error());
     (stored ? outcome.rotate_microseconds : outcome.encode_microseconds) += watch.microseconds();

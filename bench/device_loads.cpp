@@ -99,7 +99,7 @@ result<void> loads_run::load(engine::kv_cache& cache, std::span<const block::vie
     placed.push_back({.block = &block, .bands = 1, .start_position = position, .segment = 1});
     position += static_cast<std::int32_t>(block_tokens);
   }
-  return engine::scatter_blocks(model_, cache, placed);
+  return engine::scatter_blocks(model_, cache, placed, engine::loaded_rows::where_computed);
 }
 
 void loads_run::add(std::string what, const remote_blocks* pool, std::uint32_t tokens, std::size_t bytes,

@@ -166,7 +166,8 @@ result<parts> ttft_run::out_of(remote_blocks& pool) {
   std::optional<engine::kv_cache> cache;
   times.rotate = seconds_of([&] {
     cache.emplace(model_.cache_shape(), reuse_.prompt_tokens + 1);
-    done = engine::load_documents(model_, *cache, reuse_, by_document(*blocks));
+    done = engine::load_documents(model_, *cache, reuse_, by_document(*blocks),
+                                  engine::loaded_rows::where_computed);
   });
   if (!done) return tl::unexpected{done.error()};
   times.compute = seconds_of([&] {
@@ -182,7 +183,8 @@ result<parts> ttft_run::out_of(remote_blocks& pool) {
 result<void> ttft_run::compute_by_layers(remote_blocks::layers& layers, const engine::layer_arrival& wait) {
   engine::kv_cache cache(model_.cache_shape(), reuse_.prompt_tokens + 1);
   const auto documents = by_document(layers.blocks());
-  auto done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_);
+  auto done = engine::prefill_while_loading(model_, cache, reuse_, documents, wait, logits_,
+                                            engine::loaded_rows::where_computed);
   (void)engine::greedy_token(logits_);
   return done;
 }

@@ -23,6 +23,11 @@ std::size_t end_of_run(std::span<const std::uint32_t> slots, std::size_t begin) 
   return end;
 }
 
+// Here, or at the same place in a mirror. That the cache changes it was told when the rows got their places.
+std::byte* written(const std::byte* place) {
+  return const_cast<std::byte*>(place);
+}
+
 }  // namespace
 
 void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
@@ -42,8 +47,8 @@ void scatter_list::add(std::uint32_t layer, std::uint32_t kv_head, const source_
                       .entries = source.entries == nullptr ? nullptr : source.entries + begin,
                       .rows = static_cast<std::uint32_t>(end - begin),
                       .rotations = source.rotations,
-                      .k_out = cache_.k(layer, kv_head) + slots[begin] * shape.row_bytes(),
-                      .v_out = cache_.v(layer, kv_head) + slots[begin] * shape.row_bytes(),
+                      .k_out = written(cache_.k_place(layer, kv_head)) + slots[begin] * shape.row_bytes(),
+                      .v_out = written(cache_.v_place(layer, kv_head)) + slots[begin] * shape.row_bytes(),
                       .coding_out = shape.coding,
                       .k_scales_out = cache_.k_scales(layer, kv_head) + slots[begin] * shape.row_scales(),
                       .v_scales_out = cache_.v_scales(layer, kv_head) + slots[begin] * shape.row_scales()});
@@ -176,7 +181,7 @@ class layer_placer {
     for (std::uint32_t band = 0; band < placed.bands; ++band)
       bands_.push_back(placed.block->layer(band, layer_));
     for (const block::band_layer& rows : bands_)
-      if (taker_of(caches_, rows.coding) == &cache_) scatters.add_bytes(bytes_of(rows));
+      if (rows.rows > 0 && taker_of(caches_, rows.coding) == &cache_) scatters.add_bytes(bytes_of(rows));
     const std::uint32_t first_head = first_head_in(placed, cache_.shape(), shard_);
     for (std::size_t band = 0; band < bands_.size(); ++band)
       first_row_[band] =
@@ -191,7 +196,7 @@ class layer_placer {
   }
 
  private:
-  // From its keys to the end of its values, or of their scales.
+  // From its keys to the end of its values, or of their scales; there are some.
   std::span<const std::byte> bytes_of(const block::band_layer& rows) const {
     const kv_shape& shape = cache_.shape();
     const std::byte* end = rows.v + rows.rows * kernels::code_bytes(rows.coding, shape.dtype, shape.head_dim);
@@ -256,58 +261,128 @@ class layer_placer {
   std::vector<std::uint32_t> slots_, part_slots_;
 };
 
-// Fills a layer of a cache with the rows of blocks, here and, where there is a stage, on the device.
-void scatter_layer(const layer_blocks& from, kv_cache& cache, std::uint32_t layer, block_stage* stage,
-                   kernels::thread_pool& pool) {
-  layer_placer placer(from.caches, cache, layer, from.shard);
-  scatter_list scatters(cache);
-  const auto there = stage == nullptr ? std::vector<std::uint32_t>{} : block_stage::rows_there(cache, layer);
-  for (std::size_t i = 0; i < from.blocks.size(); ++i)
-    placer.place(from.blocks[i], from.rotations[i], scatters);
-  if (stage != nullptr) stage->bring(cache, layer, there, scatters);
-  scatters.run(pool);
-}
+// Where the rows that a cache takes go.
+struct destination {
+  block_stage* stage = nullptr;  // null: to no device
+  bool alone = false;            // nor to the host
+};
 
 // The stage, if the cache's rows can come through it.
 block_stage* stage_for(block_stage* stage, const kv_cache& cache) {
   return stage != nullptr && stage->takes(cache) ? stage : nullptr;
 }
 
+// Whether rows from this position on lie behind all that the layer has.
+bool lies_behind(const kv_cache& cache, std::uint32_t layer, std::int32_t position) {
+  for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
+    if (const auto rows = cache.rows(layer, head);
+        rows > 0 && cache.positions(layer, head)[rows - 1] >= position)
+      return false;
+  return true;
+}
+
+bool may_come_alone(const block_stage* stage, loaded_rows wanted) {
+  return stage != nullptr && stage->may_leave() && wanted == loaded_rows::where_computed;
+}
+
+// Fills a layer of a cache with the rows of blocks.
+void scatter_layer(const layer_blocks& from, kv_cache& cache, std::uint32_t layer, const destination& to,
+                   kernels::thread_pool& pool) {
+  layer_placer placer(from.caches, cache, layer, from.shard);
+  scatter_list scatters(cache);
+  const auto there =
+      to.stage == nullptr ? std::vector<std::uint32_t>{} : block_stage::rows_there(cache, layer);
+  for (std::size_t i = 0; i < from.blocks.size(); ++i)
+    placer.place(from.blocks[i], from.rotations[i], scatters);
+  if (to.stage != nullptr) to.stage->bring(cache, layer, there, scatters, to.alone);
+  if (!to.alone) scatters.run(pool);
+}
+
+// Blocks whose layers all come at once, as many together as there are tables for.
+class block_rounds {
+ public:
+  block_rounds(runner& model, std::span<kv_cache* const> caches, std::size_t blocks, loaded_rows wanted)
+      : model_(model),
+        caches_(caches),
+        wanted_(wanted),
+        rotations_(std::min(blocks, blocks_per_round)),
+        to_(caches.size()) {
+    while (alone_.size() < model.threads().threads())
+      alone_.emplace_back(1U);
+  }
+
+  result<void> run(std::span<const placed_block> blocks) {
+    model_.threads().parallel_for(blocks.size(), [&](std::size_t i, unsigned) {
+      rotations_[i].assign(model_.rope_frequencies(),
+                           blocks[i].rotated_position.value_or(blocks[i].start_position),
+                           blocks[i].block->dimensions().tokens);
+    });
+    const layer_blocks from{caches_, blocks, std::span(rotations_).first(blocks.size()), model_.shard()};
+    for (std::size_t i = 0; i < caches_.size(); ++i)
+      if (auto found = find_destination(i, blocks.front().start_position); !found) return found;
+    if (model_.stage() == nullptr) {
+      scatter(from, to_);
+      return {};
+    }
+    model_.stage()->rotate_by(from.rotations);
+    scatter(from, to_);
+    // Where it fails, the next pass uploads what is here.
+    if (model_.stage()->wait()) return {};
+    return scatter_here(from);
+  }
+
+ private:
+  result<void> find_destination(std::size_t i, std::int32_t first_position) {
+    kv_cache& cache = *caches_[i];
+    to_[i].stage = stage_for(model_.stage(), cache);
+    to_[i].alone = may_come_alone(to_[i].stage, wanted_);
+    for (std::uint32_t layer = 0; layer < cache.shape().layers && to_[i].alone; ++layer)
+      to_[i].alone = lies_behind(cache, layer, first_position);
+    return to_[i].alone ? result<void>{} : cache.bring_home();
+  }
+
+  // A layer is one thread's work from placing to copying: threads that take turns at neighbouring pieces
+  // halve the speed of memory.
+  void scatter(const layer_blocks& from, std::span<const destination> to) {
+    model_.threads().parallel_for(caches_.front()->shape().layers, [&](std::size_t layer, unsigned worker) {
+      for (std::size_t i = 0; i < caches_.size(); ++i)
+        scatter_layer(from, *caches_[i], static_cast<std::uint32_t>(layer), to[i], alone_[worker]);
+    });
+  }
+
+  // What did not come to the device, into the places that it has here.
+  result<void> scatter_here(const layer_blocks& from) {
+    for (std::size_t i = 0; i < caches_.size(); ++i)
+      if (to_[i].alone)
+        if (auto home = caches_[i]->bring_home(); !home) return home;
+    if (std::ranges::any_of(to_, &destination::alone))
+      scatter(from, std::vector<destination>(caches_.size()));
+    return {};
+  }
+
+  runner& model_;
+  std::span<kv_cache* const> caches_;
+  loaded_rows wanted_;
+  std::vector<kernels::rotation_table> rotations_;
+  std::vector<destination> to_;  // by cache
+  std::deque<kernels::thread_pool> alone_;
+};
+
 }  // namespace
 
-result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks) {
+result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks,
+                            loaded_rows wanted) {
   kv_cache* const alone[] = {&cache};
-  return scatter_blocks(model, alone, blocks);
+  return scatter_blocks(model, alone, blocks, wanted);
 }
 
 result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
-                            std::span<const placed_block> blocks) {
+                            std::span<const placed_block> blocks, loaded_rows wanted) {
   if (auto checked = check_blocks(model, caches, blocks); !checked) return checked;
-  kernels::thread_pool& pool = model.threads();
-  std::vector<kernels::rotation_table> rotations(std::min(blocks.size(), blocks_per_round));
-  // A layer is one thread's work from placing to copying: threads that take turns at neighbouring pieces
-  // halve the speed of memory.
-  std::deque<kernels::thread_pool> alone;
-  while (alone.size() < pool.threads())
-    alone.emplace_back(1U);
-  std::vector<block_stage*> stages(caches.size());
+  block_rounds rounds(model, caches, blocks.size(), wanted);
   while (!blocks.empty()) {
     const auto round = blocks.first(std::min(blocks.size(), blocks_per_round));
-    pool.parallel_for(round.size(), [&](std::size_t i, unsigned) {
-      rotations[i].assign(model.rope_frequencies(),
-                          round[i].rotated_position.value_or(round[i].start_position),
-                          round[i].block->dimensions().tokens);
-    });
-    const layer_blocks from{caches, round, std::span(rotations).first(round.size()), model.shard()};
-    std::ranges::transform(caches, stages.begin(),
-                           [&](const auto* cache) { return stage_for(model.stage(), *cache); });
-    if (model.stage() != nullptr) model.stage()->rotate_by(from.rotations);
-    pool.parallel_for(caches.front()->shape().layers, [&](std::size_t layer, unsigned worker) {
-      for (std::size_t i = 0; i < caches.size(); ++i)
-        scatter_layer(from, *caches[i], static_cast<std::uint32_t>(layer), stages[i], alone[worker]);
-    });
-    // What fails there the next pass uploads, or tells.
-    if (model.stage() != nullptr) (void)model.stage()->wait();
+    if (auto done = rounds.run(round); !done) return done;
     blocks = blocks.subspan(round.size());
   }
   return {};
@@ -338,14 +413,19 @@ layer_scatter::~layer_scatter() {
 result<void> layer_scatter::run(std::uint32_t layer) {
   for (const placed_block& placed : blocks_)
     if (auto good = placed.block->verify_layer(layer); !good) return good;
-  kv_cache* const alone[] = {&cache_};
-  scatter_layer({alone, blocks_, rotations_, model_.shard()}, cache_, layer, stage_, model_.threads());
+  if (blocks_.empty()) return {};
+  kv_cache* const taker[] = {&cache_};
+  const bool alone =
+      may_come_alone(stage_, wanted_) && lies_behind(cache_, layer, blocks_.front().start_position);
+  scatter_layer({taker, blocks_, rotations_, model_.shard()}, cache_, layer, {stage_, alone},
+                model_.threads());
   return {};
 }
 
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
                               std::int32_t start_position, std::int32_t segment,
                               std::optional<std::int32_t> rotated_position) {
+  if (auto home = cache.bring_home(); !home) return home;
   const kv_shape& shape = cache.shape();
   std::vector<std::int32_t> positions(document.tokens());
   std::iota(positions.begin(), positions.end(), start_position);

@@ -62,7 +62,8 @@ result<std::vector<placed_block>> placed_blocks(runner& model, const kv_cache& c
 // Rows of blocks whose layers come one after the other.
 class layer_scatter {
  public:
-  layer_scatter(runner& model, kv_cache& cache) : model_(model), cache_(cache) {}
+  layer_scatter(runner& model, kv_cache& cache, loaded_rows wanted)
+      : model_(model), cache_(cache), wanted_(wanted) {}
   ~layer_scatter();  // the blocks are read no more
   layer_scatter(const layer_scatter&) = delete;
   layer_scatter& operator=(const layer_scatter&) = delete;
@@ -76,6 +77,7 @@ class layer_scatter {
  private:
   runner& model_;
   kv_cache& cache_;
+  loaded_rows wanted_;
   std::span<const placed_block> blocks_;
   std::vector<kernels::rotation_table> rotations_;
   block_stage* stage_ = nullptr;  // where the cache's rows go to a device, too

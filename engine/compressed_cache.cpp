@@ -71,6 +71,7 @@ class head_copy {
 result<kv_cache> copy_kept_rows(kv_cache& context, const policies::kept_rows& kept, std::uint32_t tail_rows,
                                 kernels::row_codec coding) {
   if (auto checked = check(context, kept); !checked) return tl::unexpected(checked.error());
+  if (auto home = context.bring_home(); !home) return tl::unexpected(home.error());
   kv_shape shape = context.shape();
   shape.coding = coding;
   std::vector<std::uint32_t> capacity;

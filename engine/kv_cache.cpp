@@ -31,6 +31,7 @@ struct kv_cache::state {
     std::uint32_t capacity_rows = 0;
     std::uint32_t rows = 0;
     std::uint64_t changes = 0;
+    bool away = false;
   };
 
   kv_shape shape;
@@ -38,6 +39,7 @@ struct kv_cache::state {
   std::vector<head> heads;  // [layer][kv_head]
   std::shared_ptr<const kv_cache> base;
   std::unique_ptr<kv_mirror> mirror;
+  bool some_away = false;  // since it was last looked up
 
   // Of K, and of V; of the positions, and of the segments.
   std::size_t rows_bytes(std::uint32_t rows) const { return aligned(rows * shape.row_bytes()); }
@@ -52,6 +54,14 @@ struct kv_cache::state {
   }
   std::byte* first_byte(std::uint32_t layer, std::uint32_t kv_head) {
     return memory.data() + at(layer, kv_head).offset;
+  }
+  std::byte* second_list(std::uint32_t layer, std::uint32_t kv_head) {
+    const head& of = at(layer, kv_head);
+    return memory.data() + of.offset + rows_bytes(of.capacity_rows);
+  }
+  void check_home(std::uint32_t layer, std::uint32_t kv_head) {
+    if (at(layer, kv_head).away)
+      throw std::logic_error("keys and values that only a device has were asked for");
   }
 };
 
@@ -123,28 +133,38 @@ const kv_cache* kv_cache::base() const {
   return state_->base.get();
 }
 
-const std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) const {
+const std::byte* kv_cache::k_place(std::uint32_t layer, std::uint32_t kv_head) const {
   return state_->first_byte(layer, kv_head);
 }
 
+const std::byte* kv_cache::v_place(std::uint32_t layer, std::uint32_t kv_head) const {
+  return state_->second_list(layer, kv_head);
+}
+
+const std::byte* kv_cache::k(std::uint32_t layer, std::uint32_t kv_head) const {
+  state_->check_home(layer, kv_head);
+  return k_place(layer, kv_head);
+}
+
 const std::byte* kv_cache::v(std::uint32_t layer, std::uint32_t kv_head) const {
-  return k(layer, kv_head) + state_->rows_bytes(capacity_rows(layer, kv_head));
+  state_->check_home(layer, kv_head);
+  return v_place(layer, kv_head);
 }
 
 const std::int32_t* kv_cache::positions(std::uint32_t layer, std::uint32_t kv_head) const {
-  return reinterpret_cast<const std::int32_t*>(k(layer, kv_head) +
+  return reinterpret_cast<const std::int32_t*>(k_place(layer, kv_head) +
                                                2 * state_->rows_bytes(capacity_rows(layer, kv_head)));
 }
 
 const std::int32_t* kv_cache::segments(std::uint32_t layer, std::uint32_t kv_head) const {
   const std::uint32_t capacity = capacity_rows(layer, kv_head);
-  return reinterpret_cast<const std::int32_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
+  return reinterpret_cast<const std::int32_t*>(k_place(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
                                                state::ids_bytes(capacity));
 }
 
 const std::uint16_t* kv_cache::k_scales(std::uint32_t layer, std::uint32_t kv_head) const {
   const std::uint32_t capacity = capacity_rows(layer, kv_head);
-  return reinterpret_cast<const std::uint16_t*>(k(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
+  return reinterpret_cast<const std::uint16_t*>(k_place(layer, kv_head) + 2 * state_->rows_bytes(capacity) +
                                                 2 * state::ids_bytes(capacity));
 }
 
@@ -204,6 +224,62 @@ void kv_cache::keep_mirror(std::unique_ptr<kv_mirror> mirror) const {
   state_->mirror = std::move(mirror);
 }
 
+bool kv_cache::is_home(std::uint32_t layer, std::uint32_t kv_head) const {
+  return !state_->at(layer, kv_head).away;
+}
+
+bool kv_cache::is_home() const {
+  return !state_->some_away || std::ranges::none_of(state_->heads, &state::head::away);
+}
+
+void kv_cache::leave_away(std::uint32_t layer, std::uint32_t kv_head) {
+  if (rows(layer, kv_head) == 0) return;
+  if (state_->shape.coding != kernels::row_codec::raw || !state_->mirror)
+    throw std::logic_error("rows are left with a mirror that there is, and raw");
+  state_->at(layer, kv_head).away = true;
+  state_->some_away = true;
+}
+
+void kv_cache::count_as_home(std::uint32_t layer, std::uint32_t kv_head) {
+  state_->at(layer, kv_head).away = false;
+}
+
+bool kv_cache::is_lost() const {
+  return !state_->mirror && !is_home();
+}
+
+result<void> kv_cache::bring_home() const {
+  if (is_home()) return {};
+  if (!state_->mirror)
+    return fail(errc::internal,
+                "rows of documents lay on a device alone and are lost with it; load the documents again");
+  std::vector<std::span<std::byte>> pieces;
+  for (std::uint32_t layer = 0; layer < state_->shape.layers; ++layer)
+    for (std::uint32_t head = 0; head < state_->shape.kv_heads; ++head) {
+      if (is_home(layer, head)) continue;
+      const std::size_t bytes = rows(layer, head) * state_->shape.row_bytes();
+      pieces.emplace_back(state_->first_byte(layer, head), bytes);
+      pieces.emplace_back(state_->second_list(layer, head), bytes);
+    }
+  if (auto brought = state_->mirror->bring(pieces); !brought) return brought;
+  for (state::head& head : state_->heads)
+    head.away = false;
+  state_->some_away = false;
+  return {};
+}
+
+result<void> bring_all_home(const kv_cache& cache) {
+  for (const kv_cache* part = &cache; part != nullptr; part = part->base())
+    if (auto brought = part->bring_home(); !brought) return brought;
+  return {};
+}
+
+bool any_lost(const kv_cache& cache) {
+  for (const kv_cache* part = &cache; part != nullptr; part = part->base())
+    if (part->is_lost()) return true;
+  return false;
+}
+
 kernels::kv_run kv_cache::run(std::uint32_t layer, std::uint32_t kv_head) const {
   return {.k = k(layer, kv_head),
           .v = v(layer, kv_head),
@@ -217,6 +293,7 @@ void kv_cache::set_rows(std::uint32_t layer, std::uint32_t kv_head, std::uint32_
   if (rows > capacity_rows(layer, kv_head))
     throw std::out_of_range("more rows than the KV cache has room for");
   state_->at(layer, kv_head).rows = rows;
+  if (rows == 0) state_->at(layer, kv_head).away = false;
 }
 
 void kv_cache::truncate(std::int32_t position) {

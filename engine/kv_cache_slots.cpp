@@ -14,12 +14,12 @@ bool behind_all_rows(const kv_cache& cache, std::uint32_t layer, std::uint32_t k
   return rows == 0 || cache.positions(layer, kv_head)[rows - 1] < position;
 }
 
-// The rows of one (layer, KV head) as parallel lists.
+// The rows of one (layer, KV head) as parallel lists; `move`, where keys and values do.
 class row_lists {
  public:
-  row_lists(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head)
-      : k_(cache.k(layer, kv_head)),
-        v_(cache.v(layer, kv_head)),
+  row_lists(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, bool move)
+      : k_(move ? cache.k(layer, kv_head) : nullptr),
+        v_(move ? cache.v(layer, kv_head) : nullptr),
         k_scales_(cache.k_scales(layer, kv_head)),
         v_scales_(cache.v_scales(layer, kv_head)),
         positions_(cache.positions(layer, kv_head)),
@@ -28,6 +28,7 @@ class row_lists {
         scales_(cache.shape().row_scales()) {}
 
   void move(std::uint32_t from, std::uint32_t to, std::uint32_t rows) {
+    if (rows == 0) return;
     std::memmove(k_ + to * row_bytes_, k_ + from * row_bytes_, rows * row_bytes_);
     std::memmove(v_ + to * row_bytes_, v_ + from * row_bytes_, rows * row_bytes_);
     std::memmove(k_scales_ + to * scales_, k_scales_ + from * scales_,
@@ -64,13 +65,20 @@ void append_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
   cache.set_rows(layer, kv_head, rows + static_cast<std::uint32_t>(positions.size()));
 }
 
+// How many of the positions lie behind all rows.
+std::uint32_t new_behind(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
+                         std::span<const std::int32_t> positions) {
+  const std::int32_t last = cache.positions(layer, kv_head)[cache.rows(layer, kv_head) - 1];
+  return static_cast<std::uint32_t>(positions.end() - std::ranges::upper_bound(positions, last));
+}
+
 // Merges from the back, so that every row moves once and in whole runs.
 void merge_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
                 std::span<const std::int32_t> positions, std::span<const std::int32_t> segments,
                 std::span<std::uint32_t> slots) {
-  row_lists lists(cache, layer, kv_head);
   std::uint32_t unmoved = cache.rows(layer, kv_head);
   std::uint32_t still_new = missing_rows(cache, layer, kv_head, positions);
+  row_lists lists(cache, layer, kv_head, still_new > new_behind(cache, layer, kv_head, positions));
   cache.set_rows(layer, kv_head, unmoved + still_new);
   for (std::size_t i = positions.size(); i-- > 0;) {
     std::uint32_t run_begin = unmoved;
@@ -121,7 +129,7 @@ bool has_room(const kv_cache& cache, std::span<const std::int32_t> positions) {
 std::uint32_t drop_rows(kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head,
                         std::span<const std::int32_t> positions) {
   const std::uint32_t rows = cache.rows(layer, kv_head);
-  row_lists lists(cache, layer, kv_head);
+  row_lists lists(cache, layer, kv_head, true);
   const std::int32_t* const first = cache.positions(layer, kv_head);
   std::uint32_t dropped = 0;
   std::uint32_t kept_from = 0;  // rows from here on still lie `dropped` too far back

@@ -51,8 +51,8 @@ result<void> check_plan(const stitch_plan& plan, const kv_cache& cache) {
 
 result<void> prefill_while_loading(runner& model, kv_cache& cache, const stitch_plan& plan,
                                    std::span<const document_blocks> documents, const layer_arrival& wait,
-                                   std::span<float> logits) {
-  layer_scatter scatter(model, cache);
+                                   std::span<float> logits, loaded_rows wanted) {
+  layer_scatter scatter(model, cache, wanted_by(plan, wanted));
   result<std::vector<placed_block>> placed;
   auto ready = check_plan(plan, cache);
   if (ready) {

@@ -8,6 +8,10 @@ namespace weft::engine {
 std::shared_ptr<const kv_cache> shared_bases::find(const id128& key) {
   const auto at = known_.find(key);
   if (at == known_.end()) return nullptr;
+  if (any_lost(*at->second.base)) {
+    erase(key);
+    return nullptr;
+  }
   turns_.splice(turns_.end(), turns_, at->second.turn);
   return at->second.base;
 }

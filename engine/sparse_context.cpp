@@ -212,6 +212,7 @@ kv_cache sparse_context::resident_rows(kv_cache& whole, std::uint32_t answer_row
 
 result<kv_cache> sparse_context::start(kv_cache& whole, std::uint32_t answer_rows,
                                        const recent_queries& prompt, block_source& source) {
+  if (auto home = whole.bring_home(); !home) return tl::unexpected(home.error());
   const auto last = documents_.empty() ? 0
                                        : documents_.back().start_position +
                                              static_cast<std::int32_t>(documents_.back().tokens);

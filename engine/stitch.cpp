@@ -87,10 +87,10 @@ void place_blocks(const placed_document& placed, document_blocks blocks,
 }
 
 result<void> load_document(runner& model, kv_cache& cache, const placed_document& placed,
-                           document_blocks blocks) {
+                           document_blocks blocks, loaded_rows wanted) {
   std::vector<placed_block> placements;
   place_blocks(placed, blocks, placements);
-  return scatter_blocks(model, cache, placements);
+  return scatter_blocks(model, cache, placements, wanted);
 }
 
 result<void> check_context(const runner& model, std::span<const planned_row> rows) {
@@ -174,8 +174,14 @@ result<void> reserve_computed_rows(kv_cache& cache, const stitch_plan& plan, std
   return {};
 }
 
+loaded_rows wanted_by(const stitch_plan& plan, loaded_rows wanted) {
+  const bool computed = std::ranges::any_of(
+      plan.rows, [](const planned_row& row) { return row.origin == row_origin::document; });
+  return computed || plan.selector ? loaded_rows::here : wanted;
+}
+
 result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& plan,
-                            std::span<const document_blocks> documents) {
+                            std::span<const document_blocks> documents, loaded_rows wanted) {
   auto ready = check_documents(model, cache, plan, documents);
   if (ready) ready = reserve_computed_rows(cache, plan);
   if (ready = model.agreed(std::move(ready)); !ready) return ready;
@@ -183,7 +189,7 @@ result<void> load_documents(runner& model, kv_cache& cache, const stitch_plan& p
     const placed_document& placed = plan.documents[i];
     result<void> done;
     if (placed.source == document_source::load)
-      done = load_document(model, cache, placed, documents[i]);
+      done = load_document(model, cache, placed, documents[i], wanted_by(plan, wanted));
     else if (placed.source == document_source::encode)
       done = encode_and_scatter(model, cache, placed);
     if (done = model.agreed(std::move(done)); !done) {

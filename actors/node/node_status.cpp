@@ -1,6 +1,7 @@
 #include "node_status.hpp"
 
 #include <weft/actors/node_actor.hpp>
+#include <weft/engine/rows_away.hpp>
 #include <weft/engine/step_recordings.hpp>
 #include <weft/engine/written_blocks.hpp>
 
@@ -124,6 +125,9 @@ void add(node_report& report, const engine::compute_device& device) {
   const engine::written_blocks& blocks = engine::blocks_of(device);
   add(report, "device.blocks_written", blocks.there);
   add(report, "device.blocks_left_to_host", blocks.here);
+  const engine::rows_away& rows = engine::rows_away_of(device);
+  add(report, "device.bytes_loaded_there_alone", rows.left_bytes);
+  add(report, "device.bytes_brought_home", rows.brought_bytes);
 }
 
 void add(node_report& report, const mailbox_meter& meter) {

@@ -47,6 +47,7 @@ std::size_t adaptive_session::head_of(std::uint32_t layer, std::uint32_t kv_head
 
 result<void> adaptive_session::start(kv_cache& whole, const prompt_record& record,
                                      std::span<const std::uint8_t> kinds) {
+  if (auto home = whole.bring_home(); !home) return home;
   std::vector<float> sums;
   if (needs_.prompt_window > 0) {
     auto found = record.sums(needs_.prompt_window);

@@ -48,7 +48,7 @@ block_stage::~block_stage() {
 }
 
 bool block_stage::takes(const kv_cache& cache) const {
-  return cache.shape().coding == kernels::row_codec::raw && cache_mirror::of(cache, on_->memory);
+  return cache.shape().coding == kernels::row_codec::raw && cache_mirror::of(cache, on_);
 }
 
 void block_stage::rotate_by(std::span<const kernels::rotation_table> tables) {
@@ -85,14 +85,37 @@ std::vector<std::uint32_t> block_stage::rows_there(const kv_cache& cache, std::u
   return rows;
 }
 
-void block_stage::bring(const kv_cache& cache, std::uint32_t layer, std::span<const std::uint32_t> there,
-                        const scatter_list& rows) {
+void block_stage::bring(kv_cache& cache, std::uint32_t layer, std::span<const std::uint32_t> there,
+                        const scatter_list& rows, bool alone) {
   const std::scoped_lock lock(mutex_);
   if (!outcome_ || rows.items().empty()) return;
   if (std::ranges::find(brought_to_, &cache) == brought_to_.end()) brought_to_.push_back(&cache);
   lane& on = lanes_[turn_++ % lanes_.size()];
   on.ahead = true;
   outcome_ = bring_layer(on, cache, layer, there, rows);
+  if (!outcome_ || !alone) return;
+  leave(cache, layer);
+  std::uint64_t brought = 0;
+  for (const auto& item : rows.items())
+    brought += item.rows;
+  alone_bytes_ += 2 * brought * cache.shape().row_bytes();
+}
+
+void block_stage::leave(kv_cache& cache, std::uint32_t layer) {
+  for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head) {
+    if (!cache.is_home(layer, head)) continue;
+    cache.leave_away(layer, head);
+    left_.push_back({&cache, layer, head});
+  }
+}
+
+void block_stage::give_up() {
+  for (const away_head& left : left_)
+    left.cache->count_as_home(left.layer, left.kv_head);
+  for (const kv_cache* cache : brought_to_) {
+    (void)cache->bring_home();
+    cache->keep_mirror(nullptr);
+  }
 }
 
 result<void> block_stage::bring_layer(lane& on, const kv_cache& cache, std::uint32_t layer,
@@ -211,6 +234,7 @@ void block_stage::upload_others(const cache_mirror& mirror, const kv_cache& cach
     std::fill(begin, begin + rows.items()[i].rows, true);
   }
   for (std::uint32_t head = 0; head < first_rows.size(); ++head) {
+    if (!cache.is_home(layer, head)) continue;
     const auto& known = brought[head];
     for (auto begin = std::ranges::find(known, false); begin != known.end();) {
       const auto end = std::find(begin, known.end(), true);
@@ -239,10 +263,13 @@ result<void> block_stage::wait() {
   }
   rotations_.settle();
   tables_ = {};
-  if (!outcome_)
-    for (const kv_cache* cache : brought_to_)
-      cache->keep_mirror(nullptr);
+  if (outcome_)
+    rows_away_of(*on_).left_bytes += alone_bytes_;
+  else
+    give_up();
+  alone_bytes_ = 0;
   brought_to_.clear();
+  left_.clear();
   return std::exchange(outcome_, {});
 }
 

@@ -24,8 +24,8 @@
 
 namespace weft::engine {
 
-// What fails here is no error of a load: the mirrors that it was for go, and the next pass uploads what the
-// host has. A pass that went on behind it (`precede`) fails.
+// Where it fails, the mirrors that it was for go. That is no error of a load that filled the host's caches as
+// well: the next pass uploads what is there. A pass that went on behind it (`precede`) fails.
 class block_stage {
  public:
   static result<std::unique_ptr<block_stage>> make(std::shared_ptr<const compute_device> on);
@@ -35,6 +35,9 @@ class block_stage {
 
   // Whether rows come to this cache this way: not to one in a codec, nor where its mirror has no room.
   bool takes(const kv_cache& cache) const;
+  // Whether rows may come to the device alone: all passes attend there.
+  bool may_leave() const { return may_leave_; }
+  void allow_leaving() { may_leave_ = true; }
 
   // The tables of the blocks whose rows come from now on: they stay as they are until `wait`.
   void rotate_by(std::span<const kernels::rotation_table> tables);
@@ -43,14 +46,16 @@ class block_stage {
   static std::vector<std::uint32_t> rows_there(const kv_cache& cache, std::uint32_t layer);
 
   // Rows that were just placed in a layer of a cache that it takes, where `there` were there before. Their
-  // sources and what the cache has besides stay as they are until `wait`. Any thread.
-  void bring(const kv_cache& cache, std::uint32_t layer, std::span<const std::uint32_t> there,
-             const scatter_list& rows);
+  // sources and what the cache has besides stay as they are until `wait`. `alone`: the layer is not home from
+  // then on. Any thread.
+  void bring(kv_cache& cache, std::uint32_t layer, std::span<const std::uint32_t> there,
+             const scatter_list& rows, bool alone);
 
   // The stream goes on behind all that was brought so far.
   void precede(device::stream& compute);
 
-  // Until all of it is there.
+  // Until all of it is there. Where it fails, what was not home before is brought there if that can be, and
+  // what was, is again, without the rows that came alone.
   result<void> wait();
 
  private:
@@ -62,6 +67,11 @@ class block_stage {
     staging lists;
     growing_memory bytes;  // of one layer's sources
     bool ahead = false;    // of what `precede` was told
+  };
+  struct away_head {
+    kv_cache* cache = nullptr;
+    std::uint32_t layer = 0;
+    std::uint32_t kv_head = 0;
   };
   // A piece of a block, here and there.
   struct staged_source {
@@ -79,12 +89,17 @@ class block_stage {
   static void upload_others(const cache_mirror& mirror, const kv_cache& cache, std::uint32_t layer,
                             std::span<const std::uint32_t> first_rows, const scatter_list& rows,
                             device::stream& stream);
+  void leave(kv_cache& cache, std::uint32_t layer);
+  void give_up();
   const float* rotations_of(const kernels::rotation_table* table) const;
 
   std::shared_ptr<const compute_device> on_;
   std::mutex mutex_;
   std::array<lane, 2> lanes_;
   std::size_t turn_ = 0;
+  bool may_leave_ = false;
+  std::vector<away_head> left_;    // since the last `wait`
+  std::uint64_t alone_bytes_ = 0;  // that came alone since then
   std::vector<const kv_cache*> brought_to_;
   result<void> outcome_;
 

@@ -1,27 +1,49 @@
 #include "cache_mirror.hpp"
 
+#include "device_kernels.hpp"
+
 #include <algorithm>
 #include <utility>
 
 namespace weft::engine {
 
-result<cache_mirror*> cache_mirror::of(const kv_cache& cache, const std::shared_ptr<device::device>& owner) {
+rows_away& rows_away_of(const compute_device& on) {
+  return on.kernels->away;
+}
+
+result<cache_mirror*> cache_mirror::of(const kv_cache& cache,
+                                       const std::shared_ptr<const compute_device>& on) {
   auto* const known = dynamic_cast<cache_mirror*>(cache.mirror());
-  if (known != nullptr && known->owner_ == owner) return known;
-  auto memory = owner->allocate(std::max<std::size_t>(cache.memory().size(), 1), "the rows of a session");
+  if (known != nullptr && known->on_->memory == on->memory) return known;
+  if (auto home = cache.bring_home(); !home) return tl::unexpected(home.error());
+  auto memory =
+      on->memory->allocate(std::max<std::size_t>(cache.memory().size(), 1), "the rows of a session");
   if (!memory) return tl::unexpected(memory.error());
-  auto made = std::make_unique<cache_mirror>(cache, owner, std::move(*memory));
+  auto made = std::make_unique<cache_mirror>(cache, on, std::move(*memory));
   auto* const mirror = made.get();
   cache.keep_mirror(std::move(made));
   return mirror;
 }
 
-cache_mirror::cache_mirror(const kv_cache& cache, std::shared_ptr<device::device> owner,
+cache_mirror::cache_mirror(const kv_cache& cache, std::shared_ptr<const compute_device> on,
                            device::memory memory)
     : host_(cache.memory().data()),
-      owner_(std::move(owner)),
+      on_(std::move(on)),
       memory_(std::move(memory)),
       heads_(std::size_t{cache.shape().layers} * cache.shape().kv_heads) {}
+
+result<void> cache_mirror::bring(std::span<const std::span<std::byte>> pieces) {
+  auto stream = on_->memory->make_stream();
+  if (!stream) return tl::unexpected(stream.error());
+  std::size_t bytes = 0;
+  for (const auto& piece : pieces) {
+    (*stream)->download(piece.data(), at(piece.data()), piece.size());
+    bytes += piece.size();
+  }
+  if (auto done = (*stream)->wait(); !done) return done;
+  rows_away_of(*on_).brought_bytes += bytes;
+  return {};
+}
 
 bool cache_mirror::is_current(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head) const {
   const head& there = heads_[std::size_t{layer} * cache.shape().kv_heads + kv_head];
@@ -45,8 +67,10 @@ void cache_mirror::upload(const kv_cache& cache, std::uint32_t layer, std::uint3
     stream.upload(reinterpret_cast<std::byte*>(at(from)), from, rows * per_row * sizeof *list);
   };
   const kv_shape& shape = cache.shape();
-  copy(cache.k(layer, kv_head), shape.row_bytes());
-  copy(cache.v(layer, kv_head), shape.row_bytes());
+  if (cache.is_home(layer, kv_head)) {
+    copy(cache.k(layer, kv_head), shape.row_bytes());
+    copy(cache.v(layer, kv_head), shape.row_bytes());
+  }
   copy(cache.positions(layer, kv_head), 1);
   copy(cache.segments(layer, kv_head), 1);
   if (shape.row_scales() == 0) return;

@@ -2,27 +2,32 @@
 #pragma once
 
 #include <weft/device/device.hpp>
+#include <weft/engine/compute_device.hpp>
 #include <weft/engine/kv_cache.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace weft::engine {
 
 class cache_mirror final : public kv_mirror {
  public:
-  // The cache's mirror on this device, made where there is none. `out_of_space` if there is no memory for it.
-  static result<cache_mirror*> of(const kv_cache& cache, const std::shared_ptr<device::device>& owner);
+  // The cache's mirror on this device, made where there is none. `out_of_space` if there is no memory for it,
+  // `internal` if rows that only another one had cannot be brought home.
+  static result<cache_mirror*> of(const kv_cache& cache, const std::shared_ptr<const compute_device>& on);
 
-  cache_mirror(const kv_cache& cache, std::shared_ptr<device::device> owner, device::memory memory);
+  cache_mirror(const kv_cache& cache, std::shared_ptr<const compute_device> on, device::memory memory);
+  // Nothing is on its way to it.
+  result<void> bring(std::span<const std::span<std::byte>> pieces) override;
 
   // Whether the device has all rows that the (layer, KV head) has on the host.
   bool is_current(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head) const;
   // Uploads what it has not: rows behind those that it has, or all of them where the host's may have changed.
   void update(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, device::stream& stream);
-  // Uploads these rows.
+  // Uploads these rows; where keys and values lie there alone, what else there is of them.
   void upload(const kv_cache& cache, std::uint32_t layer, std::uint32_t kv_head, std::uint32_t first_row,
               std::uint32_t rows, device::stream& stream) const;
   // Of a raw cache their keys and values alone.
@@ -48,7 +53,7 @@ class cache_mirror final : public kv_mirror {
   }
 
   const std::byte* host_;
-  std::shared_ptr<device::device> owner_;
+  std::shared_ptr<const compute_device> on_;
   device::memory memory_;
   std::vector<head> heads_;  // [layer][kv_head]
 };

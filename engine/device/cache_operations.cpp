@@ -5,6 +5,7 @@
 #include "operations.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace weft::engine {
@@ -26,6 +27,23 @@ bool others_stay(const kv_cache& cache, std::uint32_t layer, std::uint32_t head,
 bool device_operations::has_raw_caches(std::span<const row_group> groups) {
   return std::ranges::all_of(
       groups, [](const row_group& group) { return group.cache->shape().coding == kernels::row_codec::raw; });
+}
+
+// Rows that the host moves or encodes, it needs.
+result<void> device_operations::bring_home_what_moves(const row_chunk& chunk) {
+  const bool coded = !has_raw_caches(chunk.groups);
+  for (const row_group& group : chunk.groups) {
+    const kv_cache& cache = *group.cache;
+    if (cache.is_home()) continue;
+    const auto positions = chunk.positions.subspan(group.first_row, group.rows);
+    bool moves = coded;
+    for (std::uint32_t layer = 0; layer < cache.shape().layers && !moves; ++layer)
+      for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
+        moves = moves || (!cache.is_home(layer, head) && !others_stay(cache, layer, head, positions));
+    if (!moves) continue;
+    if (auto home = cache.bring_home(); !home) return home;
+  }
+  return {};
 }
 
 // Gives the chunk's rows of a layer their places.
@@ -91,8 +109,9 @@ device_operations::row_writes device_operations::list_writes(std::uint32_t layer
          .source_row_stride = key_width_,
          .rows = run.rows,
          .rotations = rotations_there_ + std::size_t{run.first_row} * shape_.head_dim,
-         .k_out = const_cast<std::byte*>(there.at(cache.k(layer, run.kv_head))) + run.slot * head_bytes,
-         .v_out = const_cast<std::byte*>(there.at(cache.v(layer, run.kv_head))) + run.slot * head_bytes});
+         .k_out = const_cast<std::byte*>(there.at(cache.k_place(layer, run.kv_head))) + run.slot * head_bytes,
+         .v_out =
+             const_cast<std::byte*>(there.at(cache.v_place(layer, run.kv_head))) + run.slot * head_bytes});
     labels_.push_back(
         {.positions = positions_there_ + run.first_row,
          .segments = segments_there_ + run.first_row,
@@ -115,8 +134,11 @@ void device_operations::write_there(const row_writes& writes) {
 
 // The stream was waited for behind the download of the layer's keys and values.
 void device_operations::write_here(std::uint32_t layer, std::span<const slot_run> runs) {
+  runs_home_.clear();
+  std::ranges::copy_if(runs, std::back_inserter(runs_home_),
+                       [layer](const slot_run& run) { return run.cache->is_home(layer, run.kv_head); });
   const std::byte* const k = home_of(layer);
-  fresh_.scatter(layer, runs, k, k + keys_bytes_, rotations_, pool_);
+  fresh_.scatter(layer, runs_home_, k, k + keys_bytes_, rotations_, pool_);
 }
 
 // Rows in a codec are encoded on the host.
@@ -150,13 +172,16 @@ void device_operations::bring_home() {
   }
 }
 
-// Mirrors count as theirs what was on its way.
+// Mirrors count as theirs what was on its way. What only they had was there before, and comes home if the
+// device still gives it.
 void device_operations::abandon(std::span<const row_group> groups) {
   (void)stream_->wait();
   (void)stage_->wait();
   for (const row_group& group : groups)
-    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())
+    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base()) {
+      (void)cache->bring_home();
       cache->keep_mirror(nullptr);
+    }
 }
 
 void device_operations::update_mirrors(std::uint32_t layer, std::span<const row_group> groups) {

@@ -24,8 +24,8 @@ kernels::cuda::prefill_run run_of(const kv_cache& cache, std::uint32_t layer, st
                                   const kernels::row_range& range) {
   const cache_mirror& there = mirror_of(cache);
   const std::size_t first_byte = range.begin * cache.shape().row_bytes();
-  return {.k = there.at(cache.k(layer, head)) + first_byte,
-          .v = there.at(cache.v(layer, head)) + first_byte,
+  return {.k = there.at(cache.k_place(layer, head)) + first_byte,
+          .v = there.at(cache.v_place(layer, head)) + first_byte,
           .positions = there.at(cache.positions(layer, head)) + range.begin,
           .segments = there.at(cache.segments(layer, head)) + range.begin,
           .rows = range.rows()};

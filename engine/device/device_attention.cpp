@@ -27,8 +27,8 @@ std::size_t in_steps(std::size_t pieces) {
 
 kernels::cuda::prefill_run prefill_run_of(const kv_cache& cache, std::uint32_t layer, std::uint32_t head) {
   const cache_mirror& there = mirror_of(cache);
-  return {.k = there.at(cache.k(layer, head)),
-          .v = there.at(cache.v(layer, head)),
+  return {.k = there.at(cache.k_place(layer, head)),
+          .v = there.at(cache.v_place(layer, head)),
           .positions = there.at(cache.positions(layer, head)),
           .segments = there.at(cache.segments(layer, head)),
           .rows = cache.rows(layer, head),
@@ -60,8 +60,8 @@ void device_attention::begin() {
 
 void device_attention::add_run(const kv_cache& cache, std::uint32_t layer, std::uint32_t head) {
   const cache_mirror& there = mirror_of(cache);
-  decode_runs_.push_back({.k = there.at(cache.k(layer, head)),
-                          .v = there.at(cache.v(layer, head)),
+  decode_runs_.push_back({.k = there.at(cache.k_place(layer, head)),
+                          .v = there.at(cache.v_place(layer, head)),
                           .rows = cache.rows(layer, head),
                           .coding = cache.shape().coding,
                           .k_scales = there.at(cache.k_scales(layer, head)),

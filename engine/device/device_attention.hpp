@@ -36,6 +36,8 @@ class device_attention {
   // Whether the kernels take the shape: the CPU's do where they do not.
   bool takes_decode() const;
   bool takes_prefill() const;
+  // Whether they take all that attends to such rows.
+  bool takes_all() const { return takes_decode() && takes_prefill(); }
 
   // The stream was waited for.
   void begin();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <weft/device/device.hpp>
+#include <weft/engine/rows_away.hpp>
 #include <weft/engine/step_recordings.hpp>
 #include <weft/engine/written_blocks.hpp>
 #include <weft/kernels/attention_columns.hpp>
@@ -39,6 +40,7 @@ class device_kernels {
 
   step_recordings recordings;
   written_blocks blocks;
+  rows_away away;
 
   // What the device runs at once: what plans are made for.
   virtual std::uint32_t warps_at_once() const = 0;

@@ -49,7 +49,9 @@ device_operations::device_operations(const model_config& config, const model_wei
       query_width_(config.query_heads * config.head_dim),
       key_width_(config.kv_heads * config.head_dim),
       qkv_width_(query_width_ + 2 * key_width_),
-      recorded_(*stream_, recordings_of(*on_)) {}
+      recorded_(*stream_, recordings_of(*on_)) {
+  if (group_.alone() && attention_there_.takes_all()) stage_->allow_leaving();
+}
 
 // Memory is released behind what still uses it.
 device_operations::~device_operations() {
@@ -58,9 +60,11 @@ device_operations::~device_operations() {
 
 result<void> device_operations::prepare(std::span<const row_group> groups, std::uint32_t rows) {
   for (const row_group& group : groups)
-    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())
-      if (const auto mirror = cache_mirror::of(*cache, on_->memory); !mirror)
-        return tl::unexpected(mirror.error());
+    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base()) {
+      if (!attention_there_.takes_all())
+        if (auto home = cache->bring_home(); !home) return home;
+      if (const auto mirror = cache_mirror::of(*cache, on_); !mirror) return tl::unexpected(mirror.error());
+    }
   return reserve(rows);
 }
 
@@ -116,6 +120,7 @@ result<void> device_operations::reserve(std::uint32_t rows) {
 
 result<void> device_operations::begin(const row_chunk& chunk) {
   (void)stream_->wait();  // for a pass that failed
+  if (auto home = bring_home_what_moves(chunk); !home) return home;
   lists_.reset();
   logits_.settle();
   step_keys_.settle();

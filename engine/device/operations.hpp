@@ -1,6 +1,6 @@
-// A forward pass on a device, alone or as one rank of a group. The caches on the host stay the truth: before
-// a layer attends, its rows that the device has not are uploaded; new rows' keys and values come back, and
-// are written to the host's caches by the code that writes those of the CPU's.
+// A forward pass on a device, alone or as one rank of a group. Before a layer attends, its rows that the
+// device has not are uploaded; new rows' keys and values come back, and are written to the host's caches by
+// the code that writes those of the CPU's, where the (layer, KV head) is home.
 #pragma once
 
 #include <weft/engine/compute_device.hpp>
@@ -88,6 +88,7 @@ class device_operations final : public pass_operations {
                     std::unique_ptr<block_stage> stage, resident_weights resident);
 
   result<void> reserve(std::uint32_t rows);
+  static result<void> bring_home_what_moves(const row_chunk& chunk);
   result<void> download(void* to, const void* from, std::size_t bytes);
   result<shown_queries> shown_of(const float* queries, std::uint32_t rows);
   std::byte* home_of(std::uint32_t layer) const {
@@ -163,6 +164,7 @@ class device_operations final : public pass_operations {
   std::size_t keys_bytes_ = 0;  // of K, or V, of the pass's rows
   std::uint32_t layer_ = 0;     // that was projected last
   bool keys_are_home_ = false;  // those of that layer
+  std::vector<slot_run> runs_home_;
   std::vector<away> away_;
   std::size_t away_count_ = 0;
   std::vector<bool> in_place_;  // by group and KV head: the device has the rows, and none of them moves

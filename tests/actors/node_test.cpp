@@ -4,6 +4,7 @@
 #include <weft/actors/node_passive_store.hpp>
 #include <weft/actors/system_config.hpp>
 #include <weft/block/layout.hpp>
+#include <weft/device/host_device.hpp>
 #include <weft/engine/host_compute_device.hpp>
 
 #include <caf/actor_system.hpp>
@@ -80,9 +81,7 @@ node_environment on_a_device(std::size_t memory_bytes) {
 
 namespace {
 
-// What a counter of the node's status says once it has answered a question.
-std::function<std::int64_t(const std::string&)> counters_after_an_answer(running_node& running,
-                                                                         const scoring_wish& scoring = {}) {
+id128 ingested(running_node& running, const scoring_wish& scoring = {}) {
   caf::scoped_actor self{running.system()};
   document_summary vault;
   self->request(running.here().gateway(), patience, encode_atom_v, std::string{"a name"},
@@ -91,12 +90,28 @@ std::function<std::int64_t(const std::string&)> counters_after_an_answer(running
                 scoring)
       .receive([&](const document_summary& s) { vault = s; },
                [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ingest"))); });
+  return vault.id;
+}
+
+result<std::string> answered(running_node& running, const id128& document) {
+  caf::scoped_actor self{running.system()};
   question asked;
   asked.text = "What is the access code for the vault at Koreth?";
-  asked.documents = {vault.id};
+  asked.documents = {document};
+  result<std::string> text;
   self->request(running.here().gateway(), patience, ask_atom_v, asked, answer_listener{})
-      .receive([&](const answer& got) { CHECK(got.text == "4821"); },
-               [&](const caf::error& e) { FAIL(to_string(from_caf(e, "ask"))); });
+      .receive([&](const answer& got) { text = got.text; },
+               [&](const caf::error& e) { text = tl::make_unexpected(from_caf(e, "ask")); });
+  return text;
+}
+
+// What a counter of the node's status says once it has answered a question.
+std::function<std::int64_t(const std::string&)> counters_after_an_answer(running_node& running,
+                                                                         const scoring_wish& scoring = {}) {
+  const auto text = answered(running, ingested(running, scoring));
+  REQUIRE_MESSAGE(text, to_string(text.error()));
+  CHECK(*text == "4821");
+  caf::scoped_actor self{running.system()};
   node_report report;
   self->request(running.here().handle(), patience, status_atom_v)
       .receive([&](const node_report& found) { report = found; },
@@ -120,7 +135,33 @@ TEST_CASE("a node's model runs on its device, and its status shows the memory an
   CHECK(counted("device.steps_refused") == 0);
   CHECK(counted("device.blocks_written") > 0);
   CHECK(counted("device.blocks_left_to_host") == 0);
+  CHECK(counted("device.bytes_loaded_there_alone") > 0);
+  CHECK(counted("device.bytes_brought_home") == 0);
   CHECK((counted("fabric.moves_cuda_memory") == 0 || counted("fabric.moves_cuda_memory") == 1));
+}
+
+TEST_CASE("a device that fails amid a question fails it or not; the next one is answered") {
+  const auto environment = on_a_device(std::size_t{64} << 20U);
+  auto& device = dynamic_cast<device::host_device&>(*environment.device->memory);
+  running_node running(environment);
+  const auto vault = ingested(running);
+  const auto check_answer = [](const result<std::string>& text) {
+    REQUIRE_MESSAGE(text, to_string(text.error()));
+    CHECK(*text == "4821");
+  };
+  // Before anybody has loaded the document, and then with rows that only the device has.
+  for (const std::uint64_t n : {0U, 7U, 30U, 60U, 200U})
+    for (const auto how : {device::failing::once, device::failing::from_then_on}) {
+      CAPTURE(n);
+      device.fail_at(n, how);
+      const auto text = answered(running, vault);
+      device.fail_no_more();
+      if (text)
+        check_answer(text);
+      else
+        CHECK(text.error().code == errc::internal);
+      check_answer(answered(running, vault));
+    }
 }
 
 TEST_CASE("a document is scored, cut and written in bands by the device of a node") {

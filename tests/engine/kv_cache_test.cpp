@@ -2,11 +2,16 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <numeric>
+#include <span>
 #include <stdexcept>
 
 using weft::engine::kv_cache;
+using weft::engine::kv_mirror;
 using weft::engine::kv_shape;
 
 namespace {
@@ -54,4 +59,71 @@ TEST_CASE("a cache that cannot be is a programming error") {
   CHECK_THROWS_AS(kv_cache(kv_shape{0, 1, 8, weft::kernels::dtype::f32}, 4), std::invalid_argument);
   kv_cache cache(small, 4);
   CHECK_THROWS_AS(cache.set_rows(0, 0, 5), std::out_of_range);
+}
+
+namespace {
+
+// Has of each piece its own bytes, all alike.
+class mirror_of_ones final : public kv_mirror {
+ public:
+  weft::result<void> bring(std::span<const std::span<std::byte>> pieces) override {
+    if (refuses) return weft::fail(weft::errc::internal, "not now");
+    for (const auto piece : pieces)
+      std::ranges::fill(piece, std::byte{1});
+    return {};
+  }
+  bool refuses = false;
+};
+
+}  // namespace
+
+TEST_CASE("keys and values that a mirror has alone are not to be read until they are brought home") {
+  kv_cache cache(small, 8);
+  fill(cache, 0, 0, 5);
+  fill(cache, 0, 1, 5);
+  CHECK_THROWS_AS(cache.leave_away(0, 0), std::logic_error);  // with whom
+  auto owned = std::make_unique<mirror_of_ones>();
+  auto& mirror = *owned;
+  cache.keep_mirror(std::move(owned));
+  cache.leave_away(0, 0);
+  cache.leave_away(1, 1);  // it has no rows
+  const kv_cache& looked_at = cache;
+  CHECK(!cache.is_home());
+  CHECK(!cache.is_home(0, 0));
+  CHECK(cache.is_home(0, 1));
+  CHECK(cache.is_home(1, 1));
+  CHECK_THROWS_AS((void)looked_at.k(0, 0), std::logic_error);
+  CHECK_THROWS_AS((void)looked_at.v(0, 0), std::logic_error);
+  CHECK_THROWS_AS((void)looked_at.run(0, 0), std::logic_error);
+  CHECK_THROWS_AS((void)cache.k(0, 0), std::logic_error);
+  CHECK_THROWS_AS((void)cache.v(0, 0), std::logic_error);
+  CHECK(looked_at.positions(0, 0)[4] == 4);
+  const std::byte other = *looked_at.k(0, 1);
+  mirror.refuses = true;
+  CHECK(bring_all_home(cache).error().context == "not now");
+  CHECK(!cache.is_home());
+  mirror.refuses = false;
+  REQUIRE(bring_all_home(cache));
+  CHECK(cache.is_home());
+  const std::size_t bytes = 5 * small.row_bytes();
+  for (const std::byte* list : {looked_at.k(0, 0), looked_at.v(0, 0)})
+    CHECK(std::all_of(list, list + bytes, [](std::byte b) { return b == std::byte{1}; }));
+  CHECK(*looked_at.k(0, 1) == other);
+}
+
+TEST_CASE("rows that were with a mirror alone are lost with it, until the cache is empty") {
+  kv_cache cache(small, 8);
+  fill(cache, 1, 2, 5);
+  cache.keep_mirror(std::make_unique<mirror_of_ones>());
+  cache.leave_away(1, 2);
+  CHECK(!any_lost(cache));
+  cache.keep_mirror(nullptr);
+  CHECK(any_lost(cache));
+  CHECK(cache.bring_home().error().code == weft::errc::internal);
+  cache.truncate(2);
+  CHECK(any_lost(cache));
+  cache.truncate(0);
+  CHECK(!any_lost(cache));
+  CHECK(cache.bring_home());
+  CHECK_NOTHROW((void)cache.k(1, 2));
 }

@@ -65,8 +65,8 @@ struct fragile {
 
 // A prompt of one document out of blocks.
 struct stored_prompt {
-  explicit stored_prompt(fragile& f)
-      : document(encoded(f.cpu)),
+  explicit stored_prompt(fragile& f, std::uint32_t block_tokens = 16)
+      : document(encoded(f.cpu, block_tokens)),
         blocks{document.blocks()},
         plan(planned()),
         expected(f.cpu.config().vocab_size) {
@@ -75,10 +75,10 @@ struct stored_prompt {
     REQUIRE(prefill(f.cpu, cache, plan, expected));
   }
 
-  stored_document encoded(runner& model) const {
+  stored_document encoded(runner& model, std::uint32_t block_tokens) const {
     const auto rows = encode_document(model, text);
     REQUIRE(rows);
-    return {*rows, 16, two_bands};
+    return {*rows, block_tokens, two_bands};
   }
   weft::policies::stitch_plan planned() const {
     const std::vector<weft::policies::prompt_document> listed{{text, true}};
@@ -88,13 +88,16 @@ struct stored_prompt {
   }
   static kv_cache empty(const fragile& f) { return {f.cpu.cache_shape(), room}; }
 
-  weft::result<void> load(fragile& f, kv_cache& cache) const {
-    return load_documents(f.there, cache, plan, blocks);
+  weft::result<void> load(fragile& f, kv_cache& cache, loaded_rows wanted = loaded_rows::here) const {
+    return load_documents(f.there, cache, plan, blocks, wanted);
   }
-  weft::result<void> load_layers(fragile& f, kv_cache& cache, std::vector<float>& logits) const {
+  weft::result<void> load_layers(fragile& f, kv_cache& cache, std::vector<float>& logits,
+                                 loaded_rows wanted = loaded_rows::here) const {
     return prefill_while_loading(
-        f.there, cache, plan, blocks, [](std::uint32_t) { return weft::result<void>{}; }, logits);
+        f.there, cache, plan, blocks, [](std::uint32_t) { return weft::result<void>{}; }, logits, wanted);
   }
+  // Of the documents; the first row of the question is next.
+  std::int32_t end() const { return static_cast<std::int32_t>(plan.prompt_tokens - plan.question_rows); }
   void check_answer(fragile& f, kv_cache& cache) const {
     std::vector<float> found(expected.size());
     REQUIRE(prefill(f.there, cache, plan, found));
@@ -295,20 +298,151 @@ TEST_CASE("documents that fail to come to a device out of blocks are uploaded by
 }
 
 TEST_CASE("a layered load that fails anywhere says so and leaves an empty cache") {
+  for (const auto wanted : {loaded_rows::here, loaded_rows::where_computed}) {
+    fragile f;
+    const stored_prompt prompt(f);
+    std::vector<float> found(prompt.expected.size());
+    auto counted = prompt.empty(f);
+    const auto works = f.works([&] { REQUIRE(prompt.load_layers(f, counted, found, wanted)); });
+    const auto free_bytes = f.device().sizes().free_bytes;
+    for (std::uint64_t n = 0; n < works; ++n) {
+      CAPTURE(n);
+      auto cache = prompt.empty(f);
+      f.device().fail_at(n, failing::once);
+      check_told(prompt.load_layers(f, cache, found, wanted));
+      CHECK(cache.rows(0, 0) == 0);
+      CHECK(cache.is_home());
+      REQUIRE(prompt.load_layers(f, cache, found, wanted));
+      CHECK(distance(prompt.expected, found) <= tolerance);
+      CHECK(cache.is_home() == (wanted == loaded_rows::here));
+    }
+    CHECK(f.device().sizes().free_bytes == free_bytes);
+  }
+}
+
+TEST_CASE("documents that fail to come to a device alone are here, with those that had come") {
+  for (const std::uint32_t block_tokens : {1U, 16U}) {  // in two rounds, and in one
+    CAPTURE(block_tokens);
+    fragile f;
+    const stored_prompt prompt(f, block_tokens);
+    auto here = prompt.empty(f);
+    REQUIRE(prompt.load(f, here));
+    auto counted = prompt.empty(f);
+    const auto works = f.works([&] { REQUIRE(prompt.load(f, counted, loaded_rows::where_computed)); });
+    REQUIRE(works > 10);
+    for (std::uint64_t n = 0; n < works; ++n) {
+      CAPTURE(n);
+      auto cache = prompt.empty(f);
+      f.device().fail_at(n, failing::once);
+      REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+      REQUIRE(cache.bring_home());
+      CHECK(same_rows(here, cache));
+      auto other = prompt.empty(f);
+      f.device().fail_at(n, failing::once);
+      REQUIRE(prompt.load(f, other, loaded_rows::where_computed));
+      prompt.check_answer(f, other);
+    }
+  }
+}
+
+TEST_CASE("a device that is lost while documents come to it alone: some are lost, or all are here") {
   fragile f;
-  const stored_prompt prompt(f);
-  std::vector<float> found(prompt.expected.size());
+  const stored_prompt prompt(f, 1);
+  auto here = prompt.empty(f);
+  REQUIRE(prompt.load(f, here));
   auto counted = prompt.empty(f);
-  const auto works = f.works([&] { REQUIRE(prompt.load_layers(f, counted, found)); });
-  const auto free_bytes = f.device().sizes().free_bytes;
+  const auto works = f.works([&] { REQUIRE(prompt.load(f, counted, loaded_rows::where_computed)); });
+  std::uint64_t lost = 0;
   for (std::uint64_t n = 0; n < works; ++n) {
     CAPTURE(n);
     auto cache = prompt.empty(f);
-    f.device().fail_at(n, failing::once);
-    check_told(prompt.load_layers(f, cache, found));
+    f.device().fail_at(n, failing::from_then_on);
+    const auto loaded = prompt.load(f, cache, loaded_rows::where_computed);
+    f.device().fail_no_more();
+    if (loaded) {
+      CHECK(cache.is_home());
+      CHECK(same_rows(here, cache));
+      continue;
+    }
+    ++lost;
+    CHECK(loaded.error().code == errc::internal);
     CHECK(cache.rows(0, 0) == 0);
-    REQUIRE(prompt.load_layers(f, cache, found));
-    CHECK(distance(prompt.expected, found) <= tolerance);
+    REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+    prompt.check_answer(f, cache);
   }
-  CHECK(f.device().sizes().free_bytes == free_bytes);
+  CHECK(lost > 0);
+  CHECK(lost < works);
+}
+
+TEST_CASE("a pass that fails over rows that only the device has brings them home") {
+  fragile f;
+  const stored_prompt prompt(f);
+  std::vector<float> logits(prompt.expected.size());
+  auto here = prompt.empty(f);
+  REQUIRE(prompt.load(f, here));
+  const auto loaded = [&] {
+    auto cache = prompt.empty(f);
+    REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+    REQUIRE(!cache.is_home());
+    return cache;
+  };
+  auto counted = loaded();
+  const auto works = f.works([&] { REQUIRE(prefill(f.there, counted, prompt.plan, logits)); });
+  for (std::uint64_t n = 0; n < works; ++n) {
+    CAPTURE(n);
+    auto cache = loaded();
+    f.device().fail_at(n, failing::once);
+    const auto failed = prefill(f.there, cache, prompt.plan, logits);
+    REQUIRE(!failed);
+    check_told(tl::unexpected(failed.error()));
+    CHECK(cache.is_home());
+    const auto passed = cache.rows(0, 0);
+    cache.truncate(prompt.end());
+    CHECK(passed >= cache.rows(0, 0));
+    prompt.check_answer(f, cache);
+  }
+}
+
+TEST_CASE("rows that only a lost device had are lost, until their documents are loaded again") {
+  fragile f;
+  const stored_prompt prompt(f);
+  std::vector<float> logits(prompt.expected.size());
+  auto cache = prompt.empty(f);
+  REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+  f.device().fail_at(5, failing::from_then_on);
+  const auto failed = prefill(f.there, cache, prompt.plan, logits);
+  REQUIRE(!failed);
+  check_told(tl::unexpected(failed.error()));
+  CHECK(cache.is_lost());
+  f.device().fail_no_more();
+  for (runner* const model : {&f.there, &f.cpu}) {
+    const auto asked = prefill(*model, cache, prompt.plan, logits);
+    REQUIRE(!asked);
+    CHECK(asked.error().code == errc::internal);
+    CHECK(asked.error().context.find("load the documents again") != std::string::npos);
+  }
+  cache.truncate(0);
+  REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+  prompt.check_answer(f, cache);
+}
+
+TEST_CASE("rows that cannot be brought home stay where they are") {
+  fragile f;
+  const stored_prompt prompt(f);
+  auto here = prompt.empty(f);
+  REQUIRE(prompt.load(f, here));
+  auto cache = prompt.empty(f);
+  REQUIRE(prompt.load(f, cache, loaded_rows::where_computed));
+  const auto shape = f.cpu.cache_shape();
+  const std::uint64_t lists = std::uint64_t{2} * shape.layers * shape.kv_heads;
+  for (std::uint64_t n = 0; n < lists; ++n) {
+    CAPTURE(n);
+    f.device().fail_at(n, failing::once);
+    check_told(cache.bring_home());
+    CHECK(!cache.is_home());
+    CHECK(!cache.is_lost());
+  }
+  REQUIRE(cache.bring_home());
+  CHECK(same_rows(here, cache));
+  prompt.check_answer(f, cache);
 }

@@ -112,6 +112,7 @@ TEST_CASE("documents that a device rotates out of blocks are those that were upl
         kv_cache uploaded(cpu.cache_shape(), room), staged(cpu.cache_shape(), room);
         load(cpu, uploaded, plan, text);
         load(there, staged, plan, text);
+        CHECK(staged.mirror() != nullptr);  // it did not fail
         CHECK(answer(there, uploaded, plan) == answer(there, staged, plan));
         CHECK(same_rows(uploaded, staged));
       }

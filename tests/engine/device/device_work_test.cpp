@@ -180,6 +180,42 @@ TEST_CASE("a pass uploads nothing of documents that came to the device out of bl
         passing(staged).upload_bytes + c.plan.prompt_tokens * shape.layers * shape.kv_heads * row_bytes);
 }
 
+TEST_CASE("documents that come to a device alone cost the copies of those that come here as well") {
+  counted c;
+  auto both = c.cache();
+  auto alone = c.cache();
+  std::vector<float> logits(c.cpu.config().vocab_size);
+  const auto loading = [&](kv_cache& cache, loaded_rows wanted) {
+    return c.counts_of([&] { REQUIRE(load_documents(c.there, cache, c.plan, c.blocks, wanted)); });
+  };
+  c.loaded(c.there, both);  // memory grows
+  both.truncate(0);
+  const auto as_well = loading(both, loaded_rows::here);
+  const auto only = loading(alone, loaded_rows::where_computed);
+  CHECK(only.uploads == as_well.uploads);
+  CHECK(only.upload_bytes == as_well.upload_bytes);
+  CHECK(only.downloads == 0);
+  CHECK(only.kernels == as_well.kernels);
+  CHECK(only.waits == as_well.waits);
+
+  const auto passing = [&](kv_cache& cache) {
+    return c.counts_of([&] { REQUIRE(prefill(c.there, cache, c.plan, logits)); });
+  };
+  const auto over_both = passing(both);
+  const auto over_alone = passing(alone);
+  CHECK(over_alone.upload_bytes == over_both.upload_bytes);
+  CHECK(over_alone.download_bytes == over_both.download_bytes);
+  CHECK(over_alone.waits == over_both.waits);
+
+  const auto shape = c.cpu.cache_shape();
+  const std::size_t lists = std::size_t{2} * shape.layers * shape.kv_heads;
+  const auto coming_home = c.counts_of([&] { REQUIRE(alone.bring_home()); });
+  CHECK(coming_home.downloads == lists);
+  CHECK(coming_home.download_bytes == lists * c.plan.prompt_tokens * shape.row_bytes());
+  CHECK(coming_home.uploads == 0);
+  CHECK(coming_home.waits == 1);
+}
+
 TEST_CASE("the first layers are computed before the last ones are on their way") {
   counted c;
   auto cache = c.cache();

@@ -1,5 +1,6 @@
 // Where a runner computes, if not on the CPU: weights and activations lie there, and a mirror of each cache's
-// rows. The caches on the host stay what everything else reads and writes.
+// rows. The caches on the host are what everything else reads and writes; what only passes read may lie in
+// the mirrors alone (`kv_cache::is_home`).
 #pragma once
 
 #include <weft/base/error.hpp>

@@ -35,6 +35,8 @@ struct kv_shape {
 class kv_mirror {
  public:
   virtual ~kv_mirror() = default;
+  // What it has of these pieces of the cache's memory, into them.
+  virtual result<void> bring(std::span<const std::span<std::byte>> pieces) = 0;
 };
 
 class kv_cache {
@@ -88,9 +90,25 @@ class kv_cache {
   std::uint64_t changes(std::uint32_t layer, std::uint32_t kv_head) const;
   // All of the lists above, for mirrors.
   std::span<const std::byte> memory() const;
+  // Where keys and values lie, or would, for mirrors.
+  const std::byte* k_place(std::uint32_t layer, std::uint32_t kv_head) const;
+  const std::byte* v_place(std::uint32_t layer, std::uint32_t kv_head) const;
   // What was given to `keep_mirror` last, or null. One thread at a time, as with forward passes.
   kv_mirror* mirror() const;
   void keep_mirror(std::unique_ptr<kv_mirror> mirror) const;
+
+  // Keys and values of a (layer, KV head), and those of rows to come, may lie in the mirror alone; all that
+  // is here of them is where they would lie, and to ask for `k`, `v` or `run` is a mistake,
+  // `std::logic_error`. What has no rows is home.
+  bool is_home(std::uint32_t layer, std::uint32_t kv_head) const;
+  bool is_home() const;
+  void leave_away(std::uint32_t layer, std::uint32_t kv_head);
+  // What is here counts again, whatever it is.
+  void count_as_home(std::uint32_t layer, std::uint32_t kv_head);
+  // Out of the mirror, as it came there. `internal` where that cannot be; rows that a mirror had alone go
+  // with it (`is_lost`): the cache is of no use until it is truncated to none.
+  result<void> bring_home() const;
+  bool is_lost() const;
 
   // Forgets every row at `position` and later: the next question starts from the same documents.
   void truncate(std::int32_t position);
@@ -103,5 +121,9 @@ class kv_cache {
   struct state;
   std::unique_ptr<state> state_;
 };
+
+// The same for a cache and all that it stands behind.
+result<void> bring_all_home(const kv_cache& cache);
+bool any_lost(const kv_cache& cache);
 
 }  // namespace weft::engine

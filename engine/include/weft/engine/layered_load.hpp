@@ -22,7 +22,7 @@ using layer_arrival = std::function<result<void>(std::uint32_t layer)>;
 // `unsupported` for a plan that chooses rows or encodes documents. What fails leaves an empty cache.
 result<void> prefill_while_loading(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
                                    std::span<const document_blocks> documents, const layer_arrival& wait,
-                                   std::span<float> logits);
+                                   std::span<float> logits, loaded_rows wanted = loaded_rows::here);
 
 // That all bytes are what they say: on the model's threads.
 result<void> verify_documents(runner& model, std::span<const document_blocks> documents);

@@ -19,7 +19,7 @@ class shared_bases {
  public:
   explicit shared_bases(std::uint64_t idle_bytes) : idle_bytes_(idle_bytes) {}
 
-  // Null where there is none; counts as a use.
+  // Null where there is none; counts as a use. Nobody finds one whose rows are lost.
   std::shared_ptr<const kv_cache> find(const id128& key);
   // What was there under that key stays with those who use it.
   void insert(const id128& key, std::shared_ptr<const kv_cache> base);

@@ -32,20 +32,30 @@ struct placed_block {
   std::optional<std::int32_t> rotated_position = std::nullopt;
 };
 
+// Where the keys and values of loaded rows are wanted: in the cache, or only where they are computed with. On
+// a device that takes all passes, and where nothing lies behind them in the cache, they come to the cache's
+// mirror alone then, until `kv_cache::bring_home`.
+enum class loaded_rows : std::uint8_t { here, where_computed };
+
 // Adds the rows of the blocks' bands to the cache, as many per (layer, KV head) as the bands hold. A rank of
 // a group takes its heads out of blocks of the whole model, and blocks of just its heads as they are. Blocks
 // come by ascending position. `invalid_argument` if a block is of another shape than the cache,
-// `out_of_space` where there is no room: nothing was changed then.
-result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks);
+// `out_of_space` where there is no room: nothing was changed then. A
+// device that fails is no error unless rows that it alone had are lost with it.
+result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks,
+                            loaded_rows wanted = loaded_rows::here);
 
 // The same into several caches: a band's rows go to the one in their codec, and to the first where none is.
 result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
-                            std::span<const placed_block> blocks);
+                            std::span<const placed_block> blocks, loaded_rows wanted = loaded_rows::here);
 
 // The same for a document that was encoded here; the same bytes as through blocks.
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
                               std::int32_t start_position, std::int32_t segment,
                               std::optional<std::int32_t> rotated_position = std::nullopt);
+
+// What of this a plan has use for: rows of documents that it computes anew are written, or compared, here.
+loaded_rows wanted_by(const policies::stitch_plan& plan, loaded_rows wanted);
 
 // The blocks of one document of a plan, in order. Empty for a document that the plan computes.
 using document_blocks = std::span<const block::view>;
@@ -60,9 +70,10 @@ result<void> reserve_computed_rows(kv_cache& cache, const policies::stitch_plan&
 // are present; those that the plan encodes are computed at position 0 and rotated like loaded ones, so that
 // an answer does not depend on what was in the pool. `documents` has one entry for every document of the
 // plan. In a group, all ranks load, or none does. `invalid_argument` if blocks and plan do not fit each
-// other.
+// other. Rows of documents that the plan computes anew are wanted here.
 result<void> load_documents(runner& model, kv_cache& cache, const policies::stitch_plan& plan,
-                            std::span<const document_blocks> documents);
+                            std::span<const document_blocks> documents,
+                            loaded_rows wanted = loaded_rows::here);
 
 // Computes the plan's rows behind `load_documents` and writes the logits of the last ones, as many as there
 // is room for: [rows][vocab]. At most the question's rows can be asked for. Returns which of the plan's rows
