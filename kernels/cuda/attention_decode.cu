@@ -1,6 +1,7 @@
 #include <weft/kernels/cuda/attention_decode.hpp>
 
 #include "cuda/attention_decode_body.hpp"
+#include "cuda/block_memory.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/warp.cuh"
 
@@ -24,15 +25,63 @@ __global__ void __launch_bounds__(block_threads)
                                 head_dim, partial);
 }
 
-// A block takes the query heads of one head, a thread some elements of them.
-__global__ void merge_pieces(decode_work work, std::uint32_t group, std::uint32_t head_dim) {
+// Enough for the channels of any head, and for parts of the pieces where those are fewer.
+constexpr std::uint32_t merge_threads = largest_head_dim;
+constexpr std::uint32_t merge_warps = merge_threads / warp_lanes;
+
+// For every thread of the block.
+__device__ float largest_maximum(const float* results, std::size_t stride, std::uint32_t pieces) {
+  WEFT_SHARED(float[merge_warps], of_warps);
+  float largest = hidden_score;
+  for (std::uint32_t i = threadIdx.x; i < pieces; i += merge_threads)
+    largest = fmaxf(largest, results[i * stride]);
+  const float of_warp = device_warp().max_over_teams(1, largest);
+  if (threadIdx.x % warp_lanes == 0) of_warps[threadIdx.x / warp_lanes] = of_warp;
+  __syncthreads();
+  for (const float each : of_warps)
+    largest = fmaxf(largest, each);
+  return largest;
+}
+
+// A block takes a query head; a thread one channel of every `parts`-th piece, whose parts are added in order.
+__global__ void __launch_bounds__(merge_threads)
+    merge_pieces(decode_work work, std::uint32_t head_dim, std::uint32_t channels) {
+  WEFT_SHARED(float[merge_threads], sums);
+  WEFT_SHARED(float[merge_threads], weights);
   const std::uint32_t first = work.first_piece[blockIdx.x];
   const std::uint32_t pieces = work.first_piece[blockIdx.x + 1] - first;
-  const std::size_t stride = std::size_t{group} * partial_floats(head_dim);
-  for (std::uint32_t i = threadIdx.x; i < group * head_dim; i += blockDim.x) {
-    const float* const results = work.scratch + first * stride + i / head_dim * partial_floats(head_dim);
-    work.heads[blockIdx.x].out[i] = merged_element(results, stride, pieces, i % head_dim);
+  const std::size_t stride = std::size_t{gridDim.y} * partial_floats(head_dim);
+  const float* const results = work.scratch + first * stride + blockIdx.y * partial_floats(head_dim);
+  const float largest = largest_maximum(results, stride, pieces);
+
+  const std::uint32_t parts = merge_threads / channels;
+  const std::uint32_t channel = threadIdx.x % channels;
+  const bool present = channel < head_dim;
+  float sum = 0.0F;
+  float weight = 0.0F;
+  for (std::uint32_t i = threadIdx.x / channels; i < pieces; i += parts) {
+    const float* const piece = results + i * stride;
+    const float factor = power_of_two(piece[0] - largest);
+    weight += piece[1] * factor;
+    if (present) sum += piece[2 + channel] * factor;
   }
+  sums[threadIdx.x] = sum;
+  weights[threadIdx.x] = weight;
+  __syncthreads();
+  if (threadIdx.x >= head_dim) return;
+  for (std::uint32_t part = 1; part < parts; ++part) {
+    sum += sums[part * channels + channel];
+    weight += weights[part * channels + channel];
+  }
+  work.heads[blockIdx.x].out[blockIdx.y * head_dim + channel] = weight > 0 ? sum / weight : 0.0F;
+}
+
+// Threads beside one another read channels beside one another; whole warps have none but their own piece.
+std::uint32_t channels_of(std::uint32_t head_dim) {
+  std::uint32_t channels = warp_lanes;
+  while (channels < head_dim)
+    channels *= 2;
+  return channels;
 }
 
 template <class Elements, int Group>
@@ -43,8 +92,8 @@ cudaError_t launch(const attention_shape& shape, const decode_work& work, cudaSt
                                                                      shape.scale * log2_e, shape.head_dim);
     if (error != cudaSuccess) return error;
   }
-  return launch_kernel<merge_pieces>({work.head_count, block_threads}, stream, work, std::uint32_t{Group},
-                                     shape.head_dim);
+  return launch_kernel<merge_pieces>({{work.head_count, Group}, merge_threads}, stream, work, shape.head_dim,
+                                     channels_of(shape.head_dim));
 }
 
 template <class Elements>
