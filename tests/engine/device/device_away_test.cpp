@@ -8,6 +8,7 @@
 #include <weft/engine/shared_bases.hpp>
 #include <weft/engine/sparse_context.hpp>
 #include <weft/engine/stitch.hpp>
+#include <weft/engine/surrogate.hpp>
 #include <weft/policies/budget.hpp>
 #include <weft/policies/stitch.hpp>
 
@@ -131,6 +132,17 @@ row_batch rows_behind(const prompt& p, const stitch_plan& plan) {
   add_rows(rows, p.question, static_cast<std::int32_t>(plan.prompt_tokens - plan.question_rows));
   rows.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
   return rows;
+}
+
+// Guesses of either sign.
+std::vector<surrogate_layer> signed_layers(const model_config& config) {
+  std::vector<surrogate_layer> layers(config.layers);
+  for (auto& layer : layers) {
+    for (std::size_t i = 0; i < std::size_t{config.kv_heads} * config.hidden_size; ++i)
+      layer.weights.push_back(static_cast<float>(i * 7919 % 101) / 50.0F - 1.0F);
+    layer.bias.assign(config.kv_heads, 0);
+  }
+  return layers;
 }
 
 }  // namespace
@@ -283,6 +295,31 @@ TEST_CASE("whoever copies rows, or looks at passes, finds them here") {
     REQUIRE(p.there.forward(rows, uploaded, a, &first));
     REQUIRE(p.there.forward(rows, alone, b, &second));
     CHECK(a == b);
+    CHECK(away.is_home());
+    CHECK(same_rows(expected, away));
+  }
+  SUBCASE("a session that drops rows") {
+    const auto layers = signed_layers(p.there.config());
+    auto guesser = surrogate::make(layers, p.there);
+    REQUIRE(guesser);
+    const auto dropped_by_step = [&](kv_cache& cache) {
+      pruned_decoding pruning(p.there, *guesser, 0.0F, 2);
+      kv_cache* const caches[] = {&cache};
+      std::vector<std::uint64_t> dropped;
+      auto rows = rows_behind(p, plan);
+      rows.logits_rows.clear();
+      for (const token_id token : some_tokens(6, 11)) {
+        REQUIRE(p.there.forward(rows, caches, {}, &pruning));
+        dropped.push_back(pruning.end_pass(cache, rows.positions));
+        const std::int32_t next = rows.positions.back() + 1;
+        rows = {};
+        rows.add(token, next, 0);
+      }
+      return dropped;
+    };
+    const auto dropped = dropped_by_step(expected);
+    CHECK(dropped.front() > 0);
+    CHECK(dropped_by_step(away) == dropped);
     CHECK(away.is_home());
     CHECK(same_rows(expected, away));
   }
