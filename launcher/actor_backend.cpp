@@ -27,6 +27,7 @@ constexpr double microseconds_per_ms = 1000.0;
 
 std::vector<double> ratios_of(const std::vector<std::uint32_t>& millionths) {
   std::vector<double> ratios;
+  ratios.reserve(millionths.size());
   for (const auto value : millionths)
     ratios.push_back(value / 1e6);
   return ratios;

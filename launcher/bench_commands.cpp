@@ -13,6 +13,7 @@
 #include "commands.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -145,7 +146,7 @@ void print_row(std::ostream& out, const bench::report_row& row) {
   if (row.us_p50 && row.us_p99) {
     std::snprintf(text, sizeof text, "   p50 %.1f us, p99 %.1f us", *row.us_p50, *row.us_p99);
     out << text;
-    if (row.us_p999) out << ", p999 " << static_cast<long>(*row.us_p999 + 0.5) << " us";
+    if (row.us_p999) out << ", p999 " << std::lround(*row.us_p999) << " us";
   }
   out << std::endl;
 }
