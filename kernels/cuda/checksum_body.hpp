@@ -24,9 +24,9 @@ inline constexpr std::uint64_t prime64_4 = 0x85EBCA77C2B2AE63U;
 inline constexpr std::uint64_t prime64_5 = 0x27D4EB2F165667C5U;
 
 inline constexpr std::uint32_t sums = 8;
-inline constexpr std::uint32_t stripe_words = 8;
+inline constexpr std::uint64_t stripe_words = 8;
 inline constexpr std::uint32_t block_stripes = 16;
-inline constexpr std::uint32_t block_words = stripe_words * block_stripes;
+inline constexpr std::uint64_t block_words = stripe_words * block_stripes;
 inline constexpr std::uint64_t longest_short_bytes = 240;
 
 // Word `index` of the 24 of the secret.
@@ -106,14 +106,15 @@ WEFT_BOTH_SIDES inline std::uint64_t of_short(const std::uint64_t* data, std::ui
   if (words <= 16) {
     // Pairs of words from both ends.
     for (std::uint32_t i = 0; i < (words * 8 - 1) / 32 + 1; ++i)
-      hash += mixed(data + 2 * i, 32 * i) + mixed(data + words - 2 - 2 * i, 32 * i + 16);
+      hash += mixed(data + std::size_t{2} * i, 32 * i) +
+              mixed(data + words - 2 - std::size_t{2} * i, 32 * i + 16);
     return avalanche(hash);
   }
   for (std::uint32_t i = 0; i < 8; ++i)
-    hash += mixed(data + 2 * i, 16 * i);
+    hash += mixed(data + std::size_t{2} * i, 16 * i);
   hash = avalanche(hash);
   for (std::uint32_t i = 8; i < words / 2; ++i)
-    hash += mixed(data + 2 * i, 16 * (i - 8) + 3);
+    hash += mixed(data + std::size_t{2} * i, 16 * (i - 8) + 3);
   hash += mixed(data + words - 2, 136 - 17);
   return avalanche(hash);
 }
