@@ -15,7 +15,7 @@ namespace weft::device {
 
 namespace {
 
-constexpr std::align_val_t alignment{256};
+constexpr std::align_val_t memory_alignment{256};
 
 // No processor reads memory at such an address.
 constexpr std::uintptr_t apart = std::uintptr_t{1} << 62U;
@@ -242,7 +242,7 @@ std::byte* host_device::take(place where, std::size_t bytes) {
   if (refused_by_recording("memory that is taken")) return nullptr;
   const std::scoped_lock lock(state_->mutex);
   if (where == place::device && bytes > state_->total_bytes - state_->used_bytes) return nullptr;
-  auto* const data = static_cast<std::byte*>(::operator new(bytes, alignment, std::nothrow));
+  auto* const data = static_cast<std::byte*>(::operator new(bytes, memory_alignment, std::nothrow));
   if (data == nullptr) return nullptr;
   std::memset(data, poison, bytes);
   if (where == place::pinned) return data;
@@ -260,7 +260,7 @@ void host_device::release(place where, std::byte* data) noexcept {
     state_->used_bytes -= piece->second;
     state_->pieces.erase(piece);
   }
-  ::operator delete(data, alignment);
+  ::operator delete(data, memory_alignment);
 }
 
 const std::byte* host_device::find(const std::byte* address, std::size_t bytes, std::size_t alignment) const {

@@ -112,7 +112,7 @@ class call_memory {
 std::vector<prefill_kv_head> rows_of(std::span<const prefill_kv_head> heads, const attention_shape& shape,
                                      const row_range& range) {
   std::vector<prefill_kv_head> rows(heads.begin(), heads.end());
-  const std::size_t first_byte = range.begin * shape.head_dim * size_bytes(shape.kv_dtype);
+  const std::size_t first_byte = std::size_t{range.begin} * shape.head_dim * size_bytes(shape.kv_dtype);
   for (prefill_kv_head& head : rows) {
     head.k += first_byte;
     head.v += first_byte;
