@@ -33,8 +33,7 @@ cpu_operations::cpu_operations(const model_config& config, const model_weights& 
       qkv_width_(query_width_ + 2 * key_width_) {}
 
 result<void> cpu_operations::prepare(std::span<const row_group> groups, std::uint32_t rows) {
-  for (const row_group& group : groups)
-    if (auto home = bring_all_home(*group.cache); !home) return home;
+  if (auto home = bring_caches_home(groups); !home) return home;
   reserve(rows);
   return {};
 }

@@ -97,4 +97,10 @@ result<void> group_rows(const row_batch& batch, std::span<kv_cache* const> cache
   return {};
 }
 
+result<void> bring_caches_home(std::span<const row_group> groups) {
+  for (const row_group& group : groups)
+    if (auto home = bring_all_home(*group.cache); !home) return home;
+  return {};
+}
+
 }  // namespace weft::engine

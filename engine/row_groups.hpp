@@ -27,4 +27,7 @@ struct grouped_batch {
 result<void> group_rows(const row_batch& batch, std::span<kv_cache* const> caches, const kv_shape& shape,
                         std::uint32_t vocab_size, grouped_batch& out);
 
+// Every group's cache, and all that it stands behind (`bring_all_home`).
+result<void> bring_caches_home(std::span<const row_group> groups);
+
 }  // namespace weft::engine

@@ -75,13 +75,6 @@ struct runner::state {
     return pass->prepare(grouped.groups, std::min(rows, options.chunk_rows));
   }
 
-  // Who looks at caches looks at the host's.
-  result<void> bring_home() const {
-    for (const row_group& group : grouped.groups)
-      if (auto home = bring_all_home(*group.cache); !home) return home;
-    return {};
-  }
-
   // The part of a batch that lies in rows [first, first + rows).
   row_chunk chunk_of(const row_batch& batch, std::uint32_t first, std::uint32_t rows);
 };
@@ -237,7 +230,8 @@ result<void> runner::forward(const row_batch& batch, std::span<kv_cache* const> 
   const auto rows = static_cast<std::uint32_t>(batch.size());
   auto good = s.group_batch(batch, caches, logits.size());
   if (good) good = s.prepare(rows);
-  if (good && observer != nullptr) good = s.bring_home();
+  // Who looks at caches looks at the host's.
+  if (good && observer != nullptr) good = bring_caches_home(s.grouped.groups);
   if (good = agreed(std::move(good)); !good) return good;
   for (std::uint32_t first = 0; first < rows; first += s.options.chunk_rows) {
     const row_chunk chunk = s.chunk_of(batch, first, std::min(s.options.chunk_rows, rows - first));
@@ -259,7 +253,7 @@ result<std::vector<std::uint32_t>> runner::forward_selected(const row_batch& bat
   const auto rows = static_cast<std::uint32_t>(batch.size());
   if (good) good = s.group_batch(batch, caches, logits.size());
   if (good) good = s.prepare(rows);
-  if (good) good = s.bring_home();
+  if (good) good = bring_caches_home(s.grouped.groups);
   if (good = agreed(std::move(good)); !good) return tl::unexpected(good.error());
   s.grouped.decode_step = false;
 

@@ -59,12 +59,11 @@ device_operations::~device_operations() {
 }
 
 result<void> device_operations::prepare(std::span<const row_group> groups, std::uint32_t rows) {
+  if (!attention_there_.takes_all())
+    if (auto home = bring_caches_home(groups); !home) return home;
   for (const row_group& group : groups)
-    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base()) {
-      if (!attention_there_.takes_all())
-        if (auto home = cache->bring_home(); !home) return home;
+    for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base())
       if (const auto mirror = cache_mirror::of(*cache, on_); !mirror) return tl::unexpected(mirror.error());
-    }
   return reserve(rows);
 }
 
