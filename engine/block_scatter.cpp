@@ -307,8 +307,8 @@ class block_rounds {
         wanted_(wanted),
         rotations_(std::min(blocks, blocks_per_round)),
         to_(caches.size()) {
-    while (alone_.size() < model.threads().threads())
-      alone_.emplace_back(1U);
+    while (single_threads_.size() < model.threads().threads())
+      single_threads_.emplace_back(1U);
   }
 
   result<void> run(std::span<const placed_block> blocks) {
@@ -346,7 +346,7 @@ class block_rounds {
   void scatter(const layer_blocks& from, std::span<const destination> to) {
     model_.threads().parallel_for(caches_.front()->shape().layers, [&](std::size_t layer, unsigned worker) {
       for (std::size_t i = 0; i < caches_.size(); ++i)
-        scatter_layer(from, *caches_[i], static_cast<std::uint32_t>(layer), to[i], alone_[worker]);
+        scatter_layer(from, *caches_[i], static_cast<std::uint32_t>(layer), to[i], single_threads_[worker]);
     });
   }
 
@@ -365,7 +365,7 @@ class block_rounds {
   loaded_rows wanted_;
   std::vector<kernels::rotation_table> rotations_;
   std::vector<destination> to_;  // by cache
-  std::deque<kernels::thread_pool> alone_;
+  std::deque<kernels::thread_pool> single_threads_;
 };
 
 }  // namespace
