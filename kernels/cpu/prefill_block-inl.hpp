@@ -292,7 +292,7 @@ class block_attention {
       whole = whole && sights[i] == visibility::all;
     }
     float factors[lines];
-    if (whole && weigh_scored<lines>(line, tile.rows)) {
+    if (whole && weigh_scored<lines>(line, tile)) {
       std::fill_n(factors, lines, 1.0F);
     } else {
       const score_rows to = kept_.scores == nullptr ? score_rows{memory_.scores, tile_keys} : kept;
@@ -309,9 +309,8 @@ class block_attention {
   // Scores and weights of whole subtiles relative to the bases that the lines have; false if one of the lines
   // needs another: then nothing was added.
   template <int lines>
-  HWY_INLINE bool weigh_scored(std::size_t line, std::size_t rows) {
+  HWY_INLINE bool weigh_scored(std::size_t line, const key_tile& tile) {
     const f32_tag tag;
-    const std::size_t subtiles = (rows + tile_columns - 1) / tile_columns;
     const float* const bases = memory_.bases + line;
     for (int i = 0; i < lines; ++i)
       if (bases[i] < nothing_seen) return false;
@@ -319,13 +318,14 @@ class block_attention {
     f32_vector sums[lines];
     for (int i = 0; i < lines; ++i)
       sums[i] = hn::Zero(tag);
-    for (std::size_t column = 0; column < subtiles * tile_columns; column += group_columns) {
+    for (std::size_t column = 0; column < tile.subtiles * tile_columns; column += group_columns) {
       accumulators acc[lines];
       score_group<Tiles, lines>(q, q_stride_,
                                 memory_.keys + column / tile_columns * key_bytes_ +
                                     column % tile_columns * Tiles::steps::column_bytes,
                                 head_dim_, acc);
-      if (rows < column + group_columns) hide_behind<lines>(rows - std::min(rows, column), acc);
+      if (tile.rows < column + group_columns)
+        hide_behind<lines>(tile.rows - std::min(tile.rows, column), acc);
       if (kept_.scores != nullptr)
         for (int i = 0; i < lines; ++i)
           store_scores(acc[i], kept_.scores + (line + i - lines_.begin) * kept_.stride + column);
