@@ -6,6 +6,7 @@
 #include "cuda/warp.cuh"
 
 #include <algorithm>
+#include <bit>
 
 namespace weft::kernels::cuda {
 
@@ -78,10 +79,7 @@ __global__ void __launch_bounds__(merge_threads)
 
 // Threads beside one another read channels beside one another; whole warps have none but their own piece.
 std::uint32_t channels_of(std::uint32_t head_dim) {
-  std::uint32_t channels = warp_lanes;
-  while (channels < head_dim)
-    channels *= 2;
-  return channels;
+  return std::max(warp_lanes, std::bit_ceil(head_dim));
 }
 
 template <class Elements, int Group>
