@@ -4,35 +4,27 @@
 #include "cuda_on_host/sanitizers.hpp"
 
 #include <cstdint>
-#include <stdexcept>
 
 namespace weft::kernels::cuda_on_host {
 
-namespace {
-
-multiprocessor& own() {
-  multiprocessor* const running = multiprocessor::running();
-  if (running == nullptr) throw std::logic_error("only threads of a launch have a block's memory");
-  return *running;
-}
-
-}  // namespace
-
 void* block_memory(std::size_t bytes, std::size_t alignment, source_place at) {
   const hidden from_sanitizers;
-  void* const memory = own().memory().variable(bytes, alignment, at);
-  if (memory == nullptr) own().give_up("the block's variables take more than 48 KiB, or are too many");
+  void* const memory = multiprocessor::running().memory().variable(bytes, alignment, at);
+  if (memory == nullptr)
+    multiprocessor::running().give_up("the block's variables take more than 48 KiB, or are too many");
   return memory;
 }
 
 void* block_memory_of_launch() {
-  return own().memory().of_launch();
+  return multiprocessor::running().memory().of_launch();
 }
 
 void require_block_memory(const char* what, const void* address, std::size_t bytes, source_place at) {
   const hidden from_sanitizers;
-  const auto give_up = [&](const char* why) { own().give_up(what, " of line ", at.line, " is given ", why); };
-  if (!own().memory().has(address, bytes)) give_up("what is not the block's memory");
+  const auto give_up = [&](const char* why) {
+    multiprocessor::running().give_up(what, " of line ", at.line, " is given ", why);
+  };
+  if (!multiprocessor::running().memory().has(address, bytes)) give_up("what is not the block's memory");
   if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) give_up("an address that is not aligned");
 }
 

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstdlib>
 #include <sstream>
+#include <stdexcept>
 #include <string_view>
 
 // Of the thread that runs.
@@ -54,8 +55,10 @@ struct place {
 
 }  // namespace
 
-multiprocessor* multiprocessor::running() {
-  return running_one;
+multiprocessor& multiprocessor::running() {
+  if (running_one == nullptr)
+    throw std::logic_error("only threads of a launch wait for each other and have a block's memory");
+  return *running_one;
 }
 
 void multiprocessor::prepare(std::uint32_t threads) {

@@ -32,8 +32,8 @@ struct launch {
 // each other; those of blocks that one multiprocessor runs are, as they have the same memory.
 class multiprocessor {
  public:
-  // The one whose block runs; null where none does.
-  static multiprocessor* running();
+  // The one whose block runs; `std::logic_error` for who is no thread of a launch.
+  static multiprocessor& running();
 
   // Before a launch of so many threads to a block.
   void prepare(std::uint32_t threads);

@@ -3,34 +3,26 @@
 #include "cuda_on_host/multiprocessor.hpp"
 #include "cuda_on_host/sanitizers.hpp"
 
-#include <stdexcept>
-
 namespace weft::kernels::cuda_on_host {
 
 namespace {
 
 constexpr std::uint32_t every_lane = 0xFFFFFFFFU;
 
-multiprocessor& own() {
-  multiprocessor* const running = multiprocessor::running();
-  if (running == nullptr) throw std::logic_error("only threads of a launch wait for each other");
-  return *running;
-}
-
 }  // namespace
 
 int wait_for_block(const char* what, int value, source_place at) {
-  return own().wait_for_block(what, value, at);
+  return multiprocessor::running().wait_for_block(what, value, at);
 }
 
 void wait_for_lanes(std::uint32_t mask, source_place at) {
-  own().wait_for_lanes(mask, at);
+  multiprocessor::running().wait_for_lanes(mask, at);
 }
 
 std::uint32_t ballot(std::uint32_t mask, bool value, source_place at) {
   const std::uint64_t brought = value ? 1 : 0;
   std::uint64_t given = 0;
-  own().meet(
+  multiprocessor::running().meet(
       "__ballot_sync", mask, &brought, &given,
       [](const lane_words& words) {
         std::uint64_t all = 0;
@@ -46,7 +38,7 @@ std::uint32_t ballot(std::uint32_t mask, bool value, source_place at) {
 std::uint32_t lanes_that_equal(std::uint32_t mask, std::uint32_t value, source_place at) {
   const std::uint64_t brought = value;
   std::uint64_t given = 0;
-  own().meet(
+  multiprocessor::running().meet(
       "__match_any_sync", mask, &brought, &given,
       [](const lane_words& words) {
         for (std::uint32_t lane = 0; lane < warp_lanes; ++lane) {
@@ -66,11 +58,12 @@ std::uint64_t value_of_lane(const char* what, std::uint32_t mask, std::uint64_t 
                             std::uint32_t from_lane, source_place at) {
   if ((mask >> from_lane & 1U) == 0) {
     const hidden from_sanitizers;
-    own().give_up("it reads lane ", from_lane, " in ", what, ", which is not in the mask that it names");
+    multiprocessor::running().give_up("it reads lane ", from_lane, " in ", what,
+                                      ", which is not in the mask that it names");
   }
   const std::uint64_t brought[] = {value, from_lane};
   std::uint64_t given = 0;
-  own().meet(
+  multiprocessor::running().meet(
       what, mask, brought, &given,
       [](const lane_words& words) {
         for (std::uint32_t lane = 0; lane < warp_lanes; ++lane)
@@ -82,7 +75,7 @@ std::uint64_t value_of_lane(const char* what, std::uint32_t mask, std::uint64_t 
 
 void work_together(const char* what, std::span<const std::uint64_t> brought, std::span<std::uint64_t> given,
                    void (*work)(const lane_words&), source_place at) {
-  own().meet(what, every_lane, brought.data(), given.data(), work, at);
+  multiprocessor::running().meet(what, every_lane, brought.data(), given.data(), work, at);
 }
 
 }  // namespace weft::kernels::cuda_on_host
