@@ -1,3 +1,4 @@
+#include <weft/block/block_proof.hpp>
 #include <weft/block/block_verifier.hpp>
 
 #include "checksum.hpp"
@@ -7,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace weft::block {
@@ -110,21 +110,6 @@ void block_verifier::append(std::span<const std::byte> piece) {
   state_->take_bands(piece);
 }
 
-namespace {
-
-result<void> check_identity(const identity& found, const expectation& expected) {
-  const bool right = found.key == expected.key &&
-                     (expected.any_fingerprint || found.fingerprint == expected.fingerprint) &&
-                     (expected.any_life ||
-                      (found.generation == expected.generation && found.incarnation == expected.incarnation));
-  if (right) return {};
-  return fail(errc::stale, "block " + to_hex(expected.key) + " is no longer there: found " +
-                               to_hex(found.key) + ", generation " + std::to_string(found.generation) +
-                               "; locate it again");
-}
-
-}  // namespace
-
 result<void> block_verifier::finish(std::span<const std::byte> whole, const expectation& expected) {
   state& s = *state_;
   if (s.failure) return tl::unexpected{*s.failure};
@@ -133,10 +118,7 @@ result<void> block_verifier::finish(std::span<const std::byte> whole, const expe
   if (!at_an_end || s.band == 0)
     return fail(errc::corrupt, "block: its bytes end inside the header or a band; fetch another copy");
   if (auto right = check_identity(s.header.id(), expected); !right) return right;
-  for (std::uint32_t band = 0; band < s.band; ++band)
-    if (s.sums[band] != s.header.checksum_of_band(band))
-      return fail(errc::corrupt, "block: checksum of band " + std::to_string(band) +
-                                     " differs; fetch another copy or compute the block");
+  if (auto right = check_sums(s.header, std::span(s.sums).first(s.band)); !right) return right;
   if (s.header.is_opaque()) return {};
   if (auto read = s.whole.read(whole); !read) return read;
   return s.whole.verify_rows(s.claimed);
