@@ -19,6 +19,7 @@
 #include "cpu/decode_piece.hpp"
 #include "cpu/dot_bytes-inl.hpp"
 #include "cpu/grouped_decode-inl.hpp"
+#include "cpu/heads_softmax-inl.hpp"
 #include "cpu/row_codec-inl.hpp"
 
 #include <algorithm>
@@ -100,8 +101,6 @@ class coded_softmax {
 
   coded_softmax(std::size_t head_dim, std::byte* scratch) : head_dim_(head_dim), memory_(head_dim, scratch) {
     std::fill_n(memory_.sums, heads_at_once * head_dim, 0.0F);
-    std::fill_n(maxima_, heads_at_once, hidden_score);
-    std::fill_n(weights_, heads_at_once, 0.0F);
   }
 
  protected:
@@ -118,39 +117,12 @@ class coded_softmax {
     query_scales_ = _mm512_load_ps(scales);
   }
 
-  void hide_rows(std::size_t rows, std::size_t padded) {
-    for (std::size_t row = rows; row < padded; ++row)
-      for (std::size_t head = 0; head < heads_at_once; ++head)
-        memory_.scores[row / 4 * lanes + head * 4 + row % 4] = hidden_score;
-  }
-
   // Scores become weights in place; `factors` are for what was summed before.
-  void weigh(std::size_t quads, float* factors) {
-    const f32_tag tag;
-    f32_vector largest = hn::Load(tag, memory_.scores);
-    for (std::size_t i = 1; i < quads; ++i)
-      largest = hn::Max(largest, hn::Load(tag, memory_.scores + i * lanes));
-    float by_lane[lanes];
-    hn::StoreU(largest, tag, by_lane);
-    for (std::size_t head = 0; head < heads_at_once; ++head) {
-      const float* lane = by_lane + head * 4;
-      const float maximum = std::max({maxima_[head], lane[0], lane[1], lane[2], lane[3]});
-      factors[head] = hn::GetLane(exp2_of<false>(hn::Set(tag, maxima_[head] - maximum)));
-      maxima_[head] = maximum;
-      std::fill_n(by_lane + head * 4, 4, maximum);
-    }
-    const f32_vector base = hn::LoadU(tag, by_lane);
-    f32_vector total = hn::Zero(tag);
-    for (std::size_t i = 0; i < quads; ++i) {
-      const f32_vector weight = exp2_of<true>(hn::Sub(hn::Load(tag, memory_.scores + i * lanes), base));
-      total = hn::Add(total, weight);
-      hn::Store(weight, tag, memory_.scores + i * lanes);
-    }
-    hn::StoreU(total, tag, by_lane);
-    for (std::size_t head = 0; head < heads_at_once; ++head) {
-      const float* lane = by_lane + head * 4;
-      weights_[head] = weights_[head] * factors[head] + ((lane[0] + lane[1]) + (lane[2] + lane[3]));
-    }
+  void weigh(std::size_t rows, std::size_t padded, float* factors) {
+    heads_softmax::hide_rows(rows, padded, memory_.scores);
+    softmax_.weigh(memory_.scores, padded / 4, factors, [this](std::size_t i, f32_vector weight) HWY_ATTR {
+      hn::Store(weight, f32_tag(), memory_.scores + i * lanes);
+    });
   }
 
   // Weights of four rows times their scales times `factor` as integers, [head][row].
@@ -186,8 +158,7 @@ class coded_softmax {
 
   std::size_t head_dim_;
   memory memory_;
-  float maxima_[heads_at_once];
-  float weights_[heads_at_once];
+  heads_softmax softmax_;
   __m512 query_scales_;
 };
 
@@ -213,9 +184,8 @@ class int8_decode : coded_softmax {
     widen_scales(tile.k_scales, rows, padded, 1, memory_.k_scales, &largest);
     widen_scales(tile.v_scales, rows, padded, 1, memory_.v_scales, &largest);
     score(tile.k, padded);
-    hide_rows(rows, padded);
     float factors[heads_at_once];
-    weigh(padded / 4, factors);
+    weigh(rows, padded, factors);
     split_weights(padded / 4, largest, tile.k);
     const float unit = largest / 65535.0F;
     for (std::size_t column = 0; column < head_dim_; column += code_columns) {
@@ -227,8 +197,8 @@ class int8_decode : coded_softmax {
 
   void store(std::size_t heads, std::size_t first_head, const partial_result& out) const {
     for (std::size_t head = 0; head < heads; ++head) {
-      out.maxima[first_head + head] = maxima_[head];
-      out.weights[first_head + head] = weights_[head];
+      out.maxima[first_head + head] = softmax_.maximum(head);
+      out.weights[first_head + head] = softmax_.weight(head);
       for (std::size_t d = 0; d < head_dim_; ++d)
         out.sums[(first_head + head) * padded_head_dim(head_dim_) + d] = memory_.sums[sum_index(head, d)];
     }
@@ -364,17 +334,16 @@ class int4_decode : coded_softmax {
       score_all.template operator()<code_columns>();
     else
       score_all.template operator()<0>();
-    hide_rows(rows, padded);
     float factors[heads_at_once];
-    weigh(padded / 4, factors);
+    weigh(rows, padded, factors);
     for (std::size_t column = 0; column < head_dim_; column += code_columns)
       add_columns(tile.v + column / 2, padded, column, largest + column / int4_group_channels, factors);
   }
 
   void store(std::size_t heads, std::size_t first_head, const partial_result& out) const {
     for (std::size_t head = 0; head < heads; ++head) {
-      out.maxima[first_head + head] = maxima_[head];
-      out.weights[first_head + head] = weights_[head];
+      out.maxima[first_head + head] = softmax_.maximum(head);
+      out.weights[first_head + head] = softmax_.weight(head);
       for (std::size_t d = 0; d < head_dim_; ++d)
         out.sums[(first_head + head) * padded_head_dim(head_dim_) + d] = memory_.sums[sum_index(head, d)];
     }

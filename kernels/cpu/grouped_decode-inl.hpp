@@ -15,6 +15,7 @@
 
 #include "cpu/attention_layout.hpp"
 #include "cpu/decode_piece.hpp"
+#include "cpu/heads_softmax-inl.hpp"
 #include "cpu/tile-inl.hpp"
 
 #include <cstddef>
@@ -26,7 +27,6 @@ namespace weft::kernels::HWY_NAMESPACE {
 
 #if WEFT_KERNELS_NATIVE_BF16
 
-constexpr std::size_t heads_at_once = 4;
 constexpr std::size_t chunk_values = 8;  // of one head in a vector
 constexpr std::size_t score_rows = 8;    // rows whose products are in flight together
 constexpr std::size_t column_values = 64;
@@ -73,8 +73,6 @@ class grouped_decode {
       }
     }
     std::fill_n(memory_.sums, heads_at_once * head_dim, 0.0F);
-    std::fill_n(maxima_, heads_at_once, hidden_score);
-    std::fill_n(weights_, heads_at_once, 0.0F);
   }
 
   // The next rows, at most `grouped_tile_rows`. k and v have a multiple of `score_rows`: those beyond are
@@ -82,7 +80,7 @@ class grouped_decode {
   void attend(const std::byte* k, const std::byte* v, std::size_t rows) {
     const std::size_t padded = padded_rows(rows);
     score(reinterpret_cast<const std::uint16_t*>(k), padded);
-    hide_rows(rows, padded);
+    heads_softmax::hide_rows(rows, padded, memory_.scores);
     float factors[heads_at_once];
     weigh(padded / 4, factors);
     for (std::size_t column = 0; column < head_dim_; column += column_values) {
@@ -94,8 +92,8 @@ class grouped_decode {
   void store(std::size_t heads, std::size_t first_head, const partial_result& out) const {
     const std::size_t stride = padded_head_dim(head_dim_);
     for (std::size_t head = 0; head < heads; ++head) {
-      out.maxima[first_head + head] = maxima_[head];
-      out.weights[first_head + head] = weights_[head];
+      out.maxima[first_head + head] = softmax_.maximum(head);
+      out.weights[first_head + head] = softmax_.weight(head);
       for (std::size_t d = 0; d < head_dim_; ++d) {
         out.sums[(first_head + head) * stride + d] = memory_.sums[sum_index(head, d)];
       }
@@ -142,43 +140,12 @@ class grouped_decode {
       __builtin_prefetch(next + line, 0, 2);
   }
 
-  void hide_rows(std::size_t rows, std::size_t padded) {
-    for (std::size_t row = rows; row < padded; ++row) {
-      for (std::size_t head = 0; head < heads_at_once; ++head) {
-        memory_.scores[row / 4 * lanes + head * 4 + row % 4] = hidden_score;
-      }
-    }
-  }
-
-  void weigh(std::size_t groups, float* factors) {
-    const f32_tag tag;
-    f32_vector largest = hn::Load(tag, memory_.scores);
-    for (std::size_t i = 1; i < groups; ++i) {
-      largest = hn::Max(largest, hn::Load(tag, memory_.scores + i * lanes));
-    }
-    float by_lane[lanes];
-    hn::StoreU(largest, tag, by_lane);
-    for (std::size_t head = 0; head < heads_at_once; ++head) {
-      const float* lane = by_lane + head * 4;
-      const float maximum = std::max({maxima_[head], lane[0], lane[1], lane[2], lane[3]});
-      factors[head] = hn::GetLane(exp2_of<false>(hn::Set(tag, maxima_[head] - maximum)));
-      maxima_[head] = maximum;
-      std::fill_n(by_lane + head * 4, 4, maximum);
-    }
-    const f32_vector base = hn::LoadU(tag, by_lane);
-    f32_vector total = hn::Zero(tag);
-    for (std::size_t i = 0; i < groups; ++i) {
-      const f32_vector weight = exp2_of<true>(hn::Sub(hn::Load(tag, memory_.scores + i * lanes), base));
-      total = hn::Add(total, weight);
+  void weigh(std::size_t quads, float* factors) {
+    softmax_.weigh(memory_.scores, quads, factors, [this](std::size_t i, f32_vector weight) HWY_ATTR {
       __m256i narrow;
       __asm__("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(weight.raw));
       _mm256_store_si256(reinterpret_cast<__m256i*>(memory_.weights + i * lanes), narrow);
-    }
-    hn::StoreU(total, tag, by_lane);
-    for (std::size_t head = 0; head < heads_at_once; ++head) {
-      const float* lane = by_lane + head * 4;
-      weights_[head] = weights_[head] * factors[head] + ((lane[0] + lane[1]) + (lane[2] + lane[3]));
-    }
+    });
   }
 
   // `column_values` columns of all rows. sums: [4 heads][4 vectors].
@@ -242,8 +209,7 @@ class grouped_decode {
 
   std::size_t head_dim_;
   memory memory_;
-  float maxima_[heads_at_once];
-  float weights_[heads_at_once];
+  heads_softmax softmax_;
 };
 
 #endif
