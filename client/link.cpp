@@ -76,7 +76,8 @@ kj::Promise<void> link::greet(const options& how) {
 }
 
 kj::Promise<kj::Own<link>> open_link(kj::AsyncIoContext& io, std::string address, const options& how) {
-  return dial(io, address).then([address = std::move(address), &how](kj::Own<kj::AsyncIoStream>&& stream) {
+  auto dialled = dial(io, address);
+  return dialled.then([address = std::move(address), &how](kj::Own<kj::AsyncIoStream>&& stream) {
     keep_alive(*stream, address);
     auto made = kj::heap<link>(kj::mv(stream));
     auto greeted = made->greet(how);

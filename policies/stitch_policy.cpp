@@ -125,7 +125,7 @@ stitch_policy stitch_policy::random(std::uint32_t share_millionths, std::uint64_
 }
 
 std::string name_of(const stitch_policy& policy) {
-  const std::string name{named_policies[static_cast<std::size_t>(policy.kind)].name};
+  std::string name{named_policies[static_cast<std::size_t>(policy.kind)].name};
   switch (policy.kind) {
     case stitch_kind::link:
     case stitch_kind::epic:

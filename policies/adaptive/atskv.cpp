@@ -35,7 +35,7 @@ struct shared_budget {
 class adaptive_policy final : public atskv_policy {
  public:
   adaptive_policy(const session_shape& shape, const atskv_options& options,
-                  std::shared_ptr<const relevance_predictor> predictor)
+                  const std::shared_ptr<const relevance_predictor>& predictor)
       : shape_(shape), options_(options), books_(shape, predictor, options.passive) {
     for (const auto& group : budget_groups(shape, options.scope, options.rows))
       groups_.push_back({group.first, group.end, threshold_controller(predictor->beta())});

@@ -142,7 +142,7 @@ class evicting_policy final : public cache_policy {
 
   // All heads of a layer hold the same tokens in the same slots.
   void score_layer(std::uint32_t layer, std::span<const head_weights> seen) {
-    auto& first = scores_[layer * shape_.kv_heads];
+    auto& first = scores_[std::size_t{layer} * shape_.kv_heads];
     std::ranges::fill(first, 0.0F);
     for (std::uint32_t h = 0; h < shape_.kv_heads; ++h)
       add_group(seen[h].weights, first);

@@ -54,7 +54,8 @@ void document_keys::best_products(std::span<const float> queries, std::uint32_t 
                              products.data(), pool);
     for (std::size_t line = 0; line < lines; ++line) {
       const auto of_line = std::span(products).subspan(line * shape_.vectors, shape_.vectors);
-      out[line / group * query_heads + kv_head * group + line % group] = std::ranges::max(of_line);
+      out[line / group * query_heads + std::size_t{kv_head} * group + line % group] =
+          std::ranges::max(of_line);
     }
   }
 }

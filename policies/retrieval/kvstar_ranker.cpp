@@ -178,11 +178,12 @@ void kvstar_ranker::list_parts(std::uint32_t layer, const query_group& group) {
     const document_vectors& held = vectors_of(layer, head, document);
     float* const queries = queries_.data() + i * lines * channels_;
     prune_queries(group, head, held.channels, queries);
+    const std::size_t own_sums = std::size_t{lines} * held_blocks(document);
     items_.push_back({.keys = &held.tiles,
                       .block_vectors = merged_,
                       .queries = queries,
                       .lines = lines,
-                      .sums = std::exchange(next_sums, next_sums + lines * held_blocks(document)),
+                      .sums = std::exchange(next_sums, next_sums + own_sums),
                       .totals = totals_.data() + i * lines,
                       .allowed = context_.shape.allowed});
   }
@@ -191,11 +192,11 @@ void kvstar_ranker::list_parts(std::uint32_t layer, const query_group& group) {
 // Calls `task` with each line of a part and its number among all lines.
 template <class Task>
 void kvstar_ranker::for_lines_of(const part& of, std::uint32_t steps, Task&& task) const {
-  const std::uint32_t heads = context_.shape.query_heads / context_.shape.kv_heads;
+  const std::size_t heads = context_.shape.query_heads / context_.shape.kv_heads;
   std::uint32_t line = 0;
   for (std::uint32_t step = 0; step < steps; ++step) {
     const std::size_t first = std::size_t{step} * context_.shape.query_heads + of.kv_head * heads;
-    for (std::uint32_t head = 0; head < heads; ++head)
+    for (std::size_t head = 0; head < heads; ++head)
       task(line++, first + head);
   }
 }

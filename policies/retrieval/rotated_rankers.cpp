@@ -19,8 +19,9 @@ std::vector<float> rotated_keys(std::span<const float> keys, std::span<const flo
   kernels::rotation_table table;
   table.assign(frequencies, start_position, static_cast<std::uint32_t>(keys.size() / (2 * half)));
   for (std::uint32_t row = 0; row < table.size(); ++row) {
-    const float* in = keys.data() + row * 2 * half;
-    float* out = rotated.data() + row * 2 * half;
+    const std::size_t at = std::size_t{row} * 2 * half;
+    const float* in = keys.data() + at;
+    float* out = rotated.data() + at;
     for (std::size_t pair = 0; pair < half; ++pair) {
       const float c = table.cosines(row)[pair];
       const float s = table.sines(row)[pair];
@@ -32,11 +33,12 @@ std::vector<float> rotated_keys(std::span<const float> keys, std::span<const flo
 }
 
 void mean_of(std::span<const float> rows, std::span<float> out) {
+  const std::size_t count = rows.size() / out.size();
   std::ranges::fill(out, 0.0F);
   for (std::size_t i = 0; i < rows.size(); ++i)
     out[i % out.size()] += rows[i];
   for (float& value : out)
-    value /= static_cast<float>(rows.size() / out.size());
+    value /= static_cast<float>(count);
 }
 
 // out: the smallest of each channel, then the largest.
