@@ -8,7 +8,7 @@
 #include <weft/fabric/ucx_group.hpp>
 #include <weft/fabric/ucx_transport.hpp>
 
-#include "fabric/collective/line_process.hpp"
+#include "fabric/hexadecimal.hpp"
 #include "group_request.hpp"
 
 #include <algorithm>

@@ -6,7 +6,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
-#include "fabric/collective/line_process.hpp"
+#include "fabric/hexadecimal.hpp"
+#include "fabric/line_process.hpp"
 #include "group_request.hpp"
 #include "small_models.hpp"
 #include "stored_document.hpp"

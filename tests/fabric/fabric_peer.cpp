@@ -4,26 +4,13 @@
 //   fabric_peer <transports> <arena bytes> <map arenas: 0|1> [port]
 #include <weft/fabric/ucx_transport.hpp>
 
+#include "hexadecimal.hpp"
 #include "peer_role.hpp"
 #include <unistd.h>
 
 #include <cstdlib>
 #include <iostream>
 #include <string>
-
-namespace {
-
-std::string to_hexadecimal(const std::string& bytes) {
-  constexpr auto* digits = "0123456789abcdef";
-  std::string out;
-  for (const auto c : bytes) {
-    out += digits[static_cast<unsigned char>(c) >> 4];
-    out += digits[static_cast<unsigned char>(c) & 15];
-  }
-  return out;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 4) return 2;
@@ -38,7 +25,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   weft::fabric::testing::play_peer(**node);
-  std::cout << to_hexadecimal((*node)->address()) << std::endl;
+  std::cout << weft::testing::to_hexadecimal((*node)->address()) << std::endl;
   char byte = 0;
   while (read(STDIN_FILENO, &byte, 1) > 0) {
   }

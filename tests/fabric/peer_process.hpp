@@ -1,8 +1,9 @@
 // A child process that plays the peer (fabric_peer.cpp).
 #pragma once
 
-#include <sys/types.h>
+#include "line_process.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -12,21 +13,14 @@ class peer_process {
  public:
   peer_process(const std::string& transports, std::size_t arena_bytes, bool map_arenas,
                std::uint16_t port = 0);
-  peer_process(const peer_process&) = delete;
-  peer_process& operator=(const peer_process&) = delete;
-  // Ends its input and checks that it leaves in order, unless it was killed.
-  ~peer_process();
 
   const std::string& address() const { return address_; }
-  void kill();
-  void freeze() const;
-  void thaw() const;
+  void kill() { process_.kill(); }
+  void freeze() const { process_.freeze(); }
+  void thaw() const { process_.thaw(); }
 
  private:
-  void read_address(int from);
-
-  pid_t process_ = -1;
-  int input_ = -1;
+  weft::testing::line_process process_;
   std::string address_;
 };
 

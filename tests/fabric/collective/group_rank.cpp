@@ -6,7 +6,7 @@
 // again with a new address, until its input ends.
 #include <weft/fabric/ucx_group.hpp>
 
-#include "line_process.hpp"
+#include "../hexadecimal.hpp"
 
 #include <cstdlib>
 #include <iostream>

@@ -1,7 +1,8 @@
 #include <weft/fabric/ucx_group.hpp>
 
 #include "contract.hpp"
-#include "line_process.hpp"
+#include "../hexadecimal.hpp"
+#include "../line_process.hpp"
 
 #include <algorithm>
 #include <memory>

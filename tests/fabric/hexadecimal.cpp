@@ -1,4 +1,4 @@
-#include "line_process.hpp"
+#include "hexadecimal.hpp"
 
 namespace weft::testing {
 

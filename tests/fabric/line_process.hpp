@@ -31,8 +31,4 @@ class line_process {
   int output_ = -1;
 };
 
-// Bytes as part of a line.
-std::string to_hexadecimal(const std::string& bytes);
-std::string from_hexadecimal(const std::string& text);
-
 }  // namespace weft::testing
