@@ -12,12 +12,8 @@
 #include <weft/policies/budget.hpp>
 #include <weft/policies/stitch.hpp>
 
-#include "../small_models.hpp"
-#include "../stored_document.hpp"
-#include "device_options.hpp"
-#include "device_under_test.hpp"
+#include "two_documents.hpp"
 
-#include <memory>
 #include <stdexcept>
 
 using namespace weft::engine;
@@ -30,96 +26,6 @@ using weft::policies::stitch_policy;
 
 namespace {
 
-constexpr std::uint32_t room = 256;
-
-runner_options options_for(std::shared_ptr<const compute_device> device, dtype cache = dtype::f16) {
-  auto options = options_on(std::move(device), cache);
-  options.threads = 2;
-  options.chunk_rows = 16;  // passes come in several parts
-  return options;
-}
-
-// A prompt of two stored documents, for a model on the CPU and the same one on the device.
-struct prompt {
-  explicit prompt(const band_cutter& cut = two_bands, std::uint32_t block_tokens = 32,
-                  dtype cache_type = dtype::f16)
-      : cpu(load_fixture("llama", options_for(nullptr, cache_type))),
-        there(load_fixture("llama", options_for(device_under_test(), cache_type))) {
-    for (const auto& tokens : texts) {
-      const auto encoded = encode_document(cpu, tokens);
-      REQUIRE(encoded);
-      stored.push_back(std::make_unique<stored_document>(*encoded, block_tokens, cut));
-      blocks.push_back(stored.back()->blocks());
-    }
-  }
-
-  stitch_plan plan(const stitch_policy& policy = stitch_policy::none,
-                   std::span<const std::vector<token_id>> inserted = {}) const {
-    std::vector<weft::policies::prompt_document> listed;
-    for (const auto& tokens : texts)
-      listed.push_back({tokens, true});
-    auto made = plan_stitch(
-        policy, {.opening = opening, .documents = listed, .question = question, .inserted = inserted});
-    REQUIRE(made);
-    return std::move(*made);
-  }
-
-  kv_cache empty() const { return {cpu.cache_shape(), room}; }
-  kv_cache loaded(runner& model, const stitch_plan& of, loaded_rows wanted) const {
-    kv_cache cache = empty();
-    const auto done = load_documents(model, cache, of, blocks, wanted);
-    REQUIRE_MESSAGE(done.has_value(), done.error().context);
-    return cache;
-  }
-  kv_cache away() { return loaded(there, plan(), loaded_rows::where_computed); }
-  kv_cache here() { return loaded(cpu, plan(), loaded_rows::here); }
-
-  std::vector<placed_block> placed(std::size_t document, std::int32_t position) const {
-    std::vector<placed_block> all;
-    for (const auto& block : blocks[document]) {
-      all.push_back({&block, block.bands_present(), position, 1});
-      position += static_cast<std::int32_t>(block.dimensions().tokens);
-    }
-    return all;
-  }
-
-  std::vector<token_id> opening = some_tokens(3, 1);
-  std::vector<std::vector<token_id>> texts{some_tokens(70, 2), some_tokens(33, 3)};
-  std::vector<token_id> question = some_tokens(9, 5);
-  runner cpu, there;
-  std::vector<std::unique_ptr<stored_document>> stored;
-  std::vector<document_blocks> blocks;
-};
-
-// The first answer token's logits and those of two steps behind it, the second like one before.
-std::vector<float> answer(runner& model, kv_cache& cache, const stitch_plan& plan) {
-  std::vector<float> logits(model.config().vocab_size);
-  REQUIRE(prefill(model, cache, plan, logits));
-  for (const token_id token : {7, 8}) {
-    row_batch step;
-    step.add(token, static_cast<std::int32_t>(plan.prompt_tokens) + token - 7, 0);
-    const auto next = run(model, step, cache);
-    logits.insert(logits.end(), next.begin(), next.end());
-  }
-  return logits;
-}
-
-bool nothing_is_home(const kv_cache& cache) {
-  for (std::uint32_t layer = 0; layer < cache.shape().layers; ++layer)
-    for (std::uint32_t head = 0; head < cache.shape().kv_heads; ++head)
-      if (cache.is_home(layer, head)) return false;
-  return true;
-}
-
-band_cutter two_bands_in(row_codec first, row_codec second) {
-  return [=](const weft::block::shape& shape) {
-    auto bands = two_bands(shape);
-    bands[0].coding = first;
-    bands[1].coding = second;
-    return bands;
-  };
-}
-
 void check_lost(const weft::result<void>& outcome) {
   REQUIRE(!outcome);
   CHECK(outcome.error().code == errc::internal);
@@ -127,7 +33,7 @@ void check_lost(const weft::result<void>& outcome) {
                 outcome.error().context);
 }
 
-row_batch rows_behind(const prompt& p, const stitch_plan& plan) {
+row_batch rows_behind(const two_documents& p, const stitch_plan& plan) {
   row_batch rows;
   add_rows(rows, p.question, static_cast<std::int32_t>(plan.prompt_tokens - plan.question_rows));
   rows.logits_rows = {static_cast<std::uint32_t>(rows.size() - 1)};
@@ -149,15 +55,11 @@ std::vector<surrogate_layer> signed_layers(const model_config& config) {
 
 TEST_CASE("documents that only a device has give the answer of those that are here, too, bit for bit") {
   if (!device_under_test()) return;
-  const std::pair<std::string, band_cutter> cuts[] = {
-      {"one band", one_band},
-      {"two bands", two_bands},
-      {"int4 behind int8", two_bands_in(row_codec::int8, row_codec::int4)}};
-  for (const auto& [name, cut] : cuts)
+  for (const auto& [name, cut] : several_cuts())
     for (const std::uint32_t block_tokens : {2U, 32U}) {
       CAPTURE(name);
       CAPTURE(block_tokens);
-      prompt p(cut, block_tokens);
+      two_documents p(cut, block_tokens);
       const auto plan = p.plan();
       auto uploaded = p.here();
       auto away = p.away();
@@ -175,7 +77,7 @@ TEST_CASE("documents that only a device has give the answer of those that are he
 
 TEST_CASE("rows come home as the host would have written them") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   auto expected = p.here();
   auto away = p.away();
   REQUIRE(away.bring_home());
@@ -187,7 +89,7 @@ TEST_CASE("rows come home as the host would have written them") {
 
 TEST_CASE("layers that come one by one come to a device alone") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   const auto plan = p.plan();
   auto uploaded = p.here();
   auto layered = p.empty();
@@ -204,7 +106,7 @@ TEST_CASE("layers that come one by one come to a device alone") {
 
 TEST_CASE("who asks for rows that are not here is told of the mistake; their labels are here") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   auto expected = p.here();
   auto away = p.away();
   const kv_cache& looked_at = away;
@@ -229,7 +131,7 @@ TEST_CASE("who asks for rows that are not here is told of the mistake; their lab
 
 TEST_CASE("where rows are needed here as well, they are here") {
   if (!device_under_test()) return;
-  const auto answers_alike = [](prompt& p, const stitch_plan& plan) {
+  const auto answers_alike = [](two_documents& p, const stitch_plan& plan) {
     auto uploaded = p.loaded(p.cpu, plan, loaded_rows::here);
     auto staged = p.loaded(p.there, plan, loaded_rows::where_computed);
     CHECK(answer(p.there, uploaded, plan) == answer(p.there, staged, plan));
@@ -237,31 +139,31 @@ TEST_CASE("where rows are needed here as well, they are here") {
     CHECK(same_rows(uploaded, staged));
   };
   SUBCASE("the plan computes rows of documents anew") {
-    prompt p;
+    two_documents p;
     const auto plan = p.plan(stitch_policy::epic(10));
     CHECK(p.loaded(p.there, plan, loaded_rows::where_computed).is_home());
     answers_alike(p, plan);
   }
   SUBCASE("others stand behind them in the cache") {
-    prompt p;
+    two_documents p;
     const std::vector<std::vector<token_id>> links{some_tokens(4, 8), {}};
     const auto plan = p.plan(stitch_policy::none, links);
     answers_alike(p, plan);  // the second document lies behind them
   }
   SUBCASE("prompts over f32 rows attend on the host") {
-    prompt p(two_bands, 32, dtype::f32);
+    two_documents p(two_bands, 32, dtype::f32);
     CHECK(p.away().is_home());
     answers_alike(p, p.plan());
   }
   SUBCASE("nobody said otherwise") {
-    prompt p;
+    two_documents p;
     CHECK(p.loaded(p.there, p.plan(), loaded_rows::here).is_home());
   }
 }
 
 TEST_CASE("a model on the CPU brings home what it computes with") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   const auto plan = p.plan();
   auto expected = p.here();
   auto away = p.away();
@@ -271,7 +173,7 @@ TEST_CASE("a model on the CPU brings home what it computes with") {
 
 TEST_CASE("whoever copies rows, or looks at passes, finds them here") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   const auto plan = p.plan();
   auto expected = p.here();
   auto away = p.away();
@@ -381,10 +283,10 @@ TEST_CASE("whoever copies rows, or looks at passes, finds them here") {
 
 TEST_CASE("sessions behind rows that only a device has") {
   if (!device_under_test()) return;
-  prompt p;
-  const std::vector<std::uint32_t> heads(std::size_t{p.cpu.config().layers} * p.cpu.config().kv_heads, room);
+  two_documents p;
+  const auto heads = p.head_rooms();
   const auto asked = [&](runner& loader, runner& model, loaded_rows wanted) {
-    const auto base = std::make_shared<kv_cache>(p.cpu.cache_shape(), room);
+    const auto base = std::make_shared<kv_cache>(p.empty());
     REQUIRE(scatter_blocks(loader, *base, p.placed(0, 0), wanted));
     REQUIRE(scatter_blocks(loader, *base, p.placed(1, 70), wanted));
     CHECK(base->is_home() == (wanted == loaded_rows::here));
@@ -410,8 +312,8 @@ TEST_CASE("sessions behind rows that only a device has") {
 
 TEST_CASE("of several caches the one in a codec has its rows here") {
   if (!device_under_test()) return;
-  prompt p(two_bands_in(row_codec::raw, row_codec::int8));
-  const std::vector<std::uint32_t> heads(std::size_t{p.cpu.config().layers} * p.cpu.config().kv_heads, room);
+  two_documents p(two_bands_in(row_codec::raw, row_codec::int8));
+  const auto heads = p.head_rooms();
   const auto asked = [&](runner& loader, loaded_rows wanted) {
     auto shape = p.cpu.cache_shape();
     shape.coding = row_codec::int8;
@@ -432,7 +334,7 @@ TEST_CASE("of several caches the one in a codec has its rows here") {
 
 TEST_CASE("rows that went with the only mirror that had them are lost, and everybody says so") {
   if (!device_under_test()) return;
-  prompt p;
+  two_documents p;
   const auto plan = p.plan();
   const auto rows = rows_behind(p, plan);
   std::vector<float> logits(p.cpu.config().vocab_size);
@@ -451,7 +353,7 @@ TEST_CASE("rows that went with the only mirror that had them are lost, and every
   check_lost(p.there.forward(rows, caches, logits));
   check_lost(p.cpu.forward(rows, caches, logits));
   check_lost(scatter_blocks(p.there, *lost, p.placed(1, 110), loaded_rows::here));
-  const std::vector<std::uint32_t> heads(std::size_t{p.cpu.config().layers} * p.cpu.config().kv_heads, room);
+  const auto heads = p.head_rooms();
   kv_cache behind(lost, heads);
   kv_cache* const sessions[] = {&behind};
   check_lost(p.there.forward(rows, sessions, logits));

@@ -23,11 +23,7 @@ using weft::policies::score_table;
 
 namespace {
 
-runner_options options_for(dtype cache, std::shared_ptr<const compute_device> device) {
-  auto options = options_on(std::move(device), cache);
-  options.chunk_rows = 67;  // passes come in several parts
-  return options;
-}
+constexpr std::uint32_t chunk_rows = 67;
 
 const repeat_prompt tail_prompt{{7, 8, 9}, {10, 11}, {12}, 5, hint_source::previous_tail};
 
@@ -107,8 +103,8 @@ TEST_CASE("kvzip and kvzip_plus score alike on a device") {
   for (const auto* const fixture : {"llama", "qwen3"})
     for (const auto type : {dtype::f16, dtype::bf16}) {
       CAPTURE(std::string(fixture));
-      auto cpu = load_fixture(fixture, options_for(type, nullptr));
-      auto there = load_fixture(fixture, options_for(type, device_under_test()));
+      auto cpu = load_fixture(fixture, options_in_parts(nullptr, chunk_rows, type));
+      auto there = load_fixture(fixture, options_in_parts(device_under_test(), chunk_rows, type));
       scored_document document(250);
       for (const auto policy : {importance_policy::kvzip, importance_policy::kvzip_plus})
         for (const bool repeated_only : {false, true}) {
@@ -130,8 +126,8 @@ TEST_CASE("h2o, snapkv and tova score alike on a device") {
   for (const auto* const fixture : {"llama", "qwen3"})
     for (const auto type : {dtype::f32, dtype::f16, dtype::bf16}) {
       CAPTURE(std::string(fixture));
-      auto cpu = load_fixture(fixture, options_for(type, nullptr));
-      auto there = load_fixture(fixture, options_for(type, device_under_test()));
+      auto cpu = load_fixture(fixture, options_in_parts(nullptr, chunk_rows, type));
+      auto there = load_fixture(fixture, options_in_parts(device_under_test(), chunk_rows, type));
       scored_document document(250);
       std::vector<std::int32_t> segments(document.tokens.size(), 1);
       std::fill(segments.begin(), segments.begin() + 20, 0);
@@ -155,8 +151,8 @@ TEST_CASE("columns of several caches are counted in a pass on a device") {
   if (!device_under_test()) return;
   constexpr std::uint32_t context = 70;
   constexpr std::uint32_t asked = 9;
-  auto cpu = load_fixture("llama", options_for(dtype::f16, nullptr));
-  auto there = load_fixture("llama", options_for(dtype::f16, device_under_test()));
+  auto cpu = load_fixture("llama", options_in_parts(nullptr, chunk_rows));
+  auto there = load_fixture("llama", options_in_parts(device_under_test(), chunk_rows));
   row_batch question;
   for (const std::uint32_t cache : {0U, 1U})
     add_rows(question, some_tokens(asked, 20 + cache), context, 0, cache);
@@ -197,7 +193,7 @@ TEST_CASE("columns of several caches are counted in a pass on a device") {
 
 TEST_CASE("what was counted before stays where it is larger") {
   if (!device_under_test()) return;
-  auto there = load_fixture("llama", options_for(dtype::f16, device_under_test()));
+  auto there = load_fixture("llama", options_in_parts(device_under_test(), chunk_rows));
   kv_cache cache(there.cache_shape(), 64);
   row_batch rows;
   add_rows(rows, some_tokens(30, 1), 0, 1);
@@ -216,8 +212,8 @@ TEST_CASE("what was counted before stays where it is larger") {
 
 TEST_CASE("columns of rows in a codec are counted beside a device") {
   if (!device_under_test()) return;
-  auto cpu = load_fixture("llama", options_for(dtype::f16, nullptr));
-  auto there = load_fixture("llama", options_for(dtype::f16, device_under_test()));
+  auto cpu = load_fixture("llama", options_in_parts(nullptr, chunk_rows));
+  auto there = load_fixture("llama", options_in_parts(device_under_test(), chunk_rows));
   kv_cache whole(cpu.cache_shape(), 60);
   row_batch rows;
   add_rows(rows, some_tokens(40, 14), 0, 1);
