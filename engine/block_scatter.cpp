@@ -1,5 +1,6 @@
 #include "block_scatter.hpp"
 
+#include <weft/engine/block_landing.hpp>
 #include <weft/engine/stitch.hpp>
 
 #include "device/block_stage.hpp"
@@ -86,6 +87,24 @@ std::uint32_t first_head_in(const placed_block& placed, const kv_shape& shape, c
   return placed.block->dimensions().kv_heads == shape.kv_heads ? 0 : shard.kv_heads.first;
 }
 
+// A byte of a block of which rows are loaded: the last one in front of keys, where counts and positions are.
+const std::byte* byte_of(const placed_block& placed) {
+  return placed.block->layer(0, 0).k - 1;
+}
+
+bool has_landed(const placed_block& placed) {
+  return placed.landing != nullptr && placed.bands > 0;
+}
+
+// `on`: null for none.
+bool has_landed_on(const compute_device* on, const placed_block& placed) {
+  return on != nullptr && has_landed(placed) && placed.landing->on().memory == on->memory;
+}
+
+result<void> bring_home(const placed_block& placed) {
+  return placed.landing->bring_home(byte_of(placed));
+}
+
 result<void> check_block(const runner& model, const kv_shape& shape, const placed_block& placed,
                          std::int32_t free_position) {
   const block::shape& stored = placed.block->dimensions();
@@ -100,6 +119,8 @@ result<void> check_block(const runner& model, const kv_shape& shape, const place
                                             " are to be loaded");
   if (placed.start_position < free_position)
     return fail(errc::invalid_argument, "blocks must be placed by ascending position, without overlap");
+  if (has_landed(placed) && placed.landing->there(byte_of(placed)) == nullptr)
+    return fail(errc::invalid_argument, "a block that is to be read on a device was not proven there");
   return {};
 }
 
@@ -165,15 +186,15 @@ struct layer_blocks {
   std::span<const placed_block> blocks;
   std::span<const kernels::rotation_table> rotations;
   const model_shard& shard;
+  const compute_device* on = nullptr;  // the device that rows go to, if there is one
 };
 
 // Makes room for the rows of blocks that one of the caches takes in one layer, block after block and head
 // after head.
 class layer_placer {
  public:
-  layer_placer(std::span<kv_cache* const> caches, kv_cache& cache, std::uint32_t layer,
-               const model_shard& shard)
-      : caches_(caches), cache_(cache), layer_(layer), shard_(shard) {}
+  layer_placer(const layer_blocks& from, kv_cache& cache, std::uint32_t layer)
+      : caches_(from.caches), cache_(cache), layer_(layer), shard_(from.shard), on_(from.on) {}
 
   void place(const placed_block& placed, const kernels::rotation_table& rotations, scatter_list& scatters) {
     first_row_.assign(placed.bands, 0);
@@ -181,7 +202,8 @@ class layer_placer {
     for (std::uint32_t band = 0; band < placed.bands; ++band)
       bands_.push_back(placed.block->layer(band, layer_));
     for (const block::band_layer& rows : bands_)
-      if (rows.rows > 0 && taker_of(caches_, rows.coding) == &cache_) scatters.add_bytes(bytes_of(rows));
+      if (rows.rows > 0 && taker_of(caches_, rows.coding) == &cache_)
+        scatters.add_source({bytes_of(rows), place_there(placed, rows)});
     const std::uint32_t first_head = first_head_in(placed, cache_.shape(), shard_);
     for (std::size_t band = 0; band < bands_.size(); ++band)
       first_row_[band] =
@@ -196,6 +218,10 @@ class layer_placer {
   }
 
  private:
+  const std::byte* place_there(const placed_block& placed, const block::band_layer& rows) const {
+    return has_landed_on(on_, placed) ? placed.landing->there(rows.k) : nullptr;
+  }
+
   // From its keys to the end of its values, or of their scales; there are some.
   std::span<const std::byte> bytes_of(const block::band_layer& rows) const {
     const kv_shape& shape = cache_.shape();
@@ -254,6 +280,7 @@ class layer_placer {
   kv_cache& cache_;
   std::uint32_t layer_;
   const model_shard& shard_;
+  const compute_device* on_;
   std::vector<block::band_layer> bands_;  // of the current block
   std::vector<std::size_t> first_row_;    // by band: rows of the heads before this one
   std::vector<band_part> parts_;
@@ -288,7 +315,7 @@ bool may_come_alone(const block_stage* stage, loaded_rows wanted) {
 // Fills a layer of a cache with the rows of blocks.
 void scatter_layer(const layer_blocks& from, kv_cache& cache, std::uint32_t layer, const destination& to,
                    kernels::thread_pool& pool) {
-  layer_placer placer(from.caches, cache, layer, from.shard);
+  layer_placer placer(from, cache, layer);
   scatter_list scatters(cache);
   const auto there =
       to.stage == nullptr ? std::vector<std::uint32_t>{} : block_stage::rows_there(cache, layer);
@@ -317,9 +344,13 @@ class block_rounds {
                            blocks[i].rotated_position.value_or(blocks[i].start_position),
                            blocks[i].block->dimensions().tokens);
     });
-    const layer_blocks from{caches_, blocks, std::span(rotations_).first(blocks.size()), model_.shard()};
+    const layer_blocks from{caches_, blocks, std::span(rotations_).first(blocks.size()), model_.shard(),
+                            model_.device().get()};
     for (std::size_t i = 0; i < caches_.size(); ++i)
       if (auto found = find_destination(i, blocks.front().start_position); !found) return found;
+    for (const placed_block& placed : blocks)
+      if (has_landed(placed) && is_wanted_here(placed))
+        if (auto home = bring_home(placed); !home) return home;
     if (model_.stage() == nullptr) {
       scatter(from, to_);
       return {};
@@ -341,6 +372,15 @@ class block_rounds {
     return to_[i].alone ? result<void>{} : cache.bring_home();
   }
 
+  // Whether a cache on the host takes rows of it, or a device that it is not on.
+  bool is_wanted_here(const placed_block& placed) const {
+    if (!has_landed_on(model_.device().get(), placed)) return true;
+    for (std::uint32_t band = 0; band < placed.bands; ++band)
+      for (std::size_t i = 0; i < caches_.size(); ++i)
+        if (!to_[i].alone && taker_of(caches_, placed.block->coding(band)) == caches_[i]) return true;
+    return false;
+  }
+
   // A layer is one thread's work from placing to copying: threads that take turns at neighbouring pieces
   // halve the speed of memory.
   void scatter(const layer_blocks& from, std::span<const destination> to) {
@@ -352,12 +392,24 @@ class block_rounds {
 
   // What did not come to the device, into the places that it has here.
   result<void> scatter_here(const layer_blocks& from) {
+    if (std::ranges::none_of(to_, &destination::alone)) return {};
     for (std::size_t i = 0; i < caches_.size(); ++i)
       if (to_[i].alone)
         if (auto home = caches_[i]->bring_home(); !home) return home;
-    if (std::ranges::any_of(to_, &destination::alone))
-      scatter(from, std::vector<destination>(caches_.size()));
+    for (const placed_block& placed : from.blocks)
+      if (has_landed(placed))
+        if (auto home = bring_home(placed); !home) {
+          forget(from.blocks.front().start_position);
+          return home;
+        }
+    scatter(from, std::vector<destination>(caches_.size()));
     return {};
+  }
+
+  // Rows that came alone lie behind all others.
+  void forget(std::int32_t first_position) {
+    for (std::size_t i = 0; i < caches_.size(); ++i)
+      if (to_[i].alone) caches_[i]->truncate(first_position);
   }
 
   runner& model_;

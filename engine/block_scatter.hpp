@@ -30,18 +30,23 @@ class scatter_list {
     std::uint32_t kv_head = 0;
     std::uint32_t slot = 0;
   };
+  // What rows lie in.
+  struct source_bytes {
+    std::span<const std::byte> here;
+    const std::byte* there = nullptr;  // on the device that they go to; null: they are here alone
+  };
 
   explicit scatter_list(kv_cache& cache) : cache_(cache) {}
 
   // Row i goes to slots[i].
   void add(std::uint32_t layer, std::uint32_t kv_head, const source_rows& source,
            std::span<const std::uint32_t> slots);
-  // Where the sources of the rows lie that come next.
-  void add_bytes(std::span<const std::byte> source) { sources_.push_back(source); }
+  // Of the rows that come next.
+  void add_source(const source_bytes& bytes) { sources_.push_back(bytes); }
 
   std::span<const kernels::scatter_rows> items() const { return items_; }
   std::span<const place> places() const { return places_; }  // by item
-  std::span<const std::span<const std::byte>> sources() const { return sources_; }
+  std::span<const source_bytes> sources() const { return sources_; }
 
   // Rotates and copies what was added, and forgets it.
   void run(kernels::thread_pool& pool);
@@ -50,7 +55,7 @@ class scatter_list {
   kv_cache& cache_;
   std::vector<kernels::scatter_rows> items_;
   std::vector<place> places_;
-  std::vector<std::span<const std::byte>> sources_;
+  std::vector<source_bytes> sources_;
 };
 
 // The blocks of a plan's loaded documents and where they go. `invalid_argument` if they do not fit the plan

@@ -156,20 +156,24 @@ result<void> block_stage::bring_layer(lane& on, const kv_cache& cache, std::uint
   return {};
 }
 
-// One behind the other, and kept in the order of their addresses here.
-result<void> block_stage::copy_sources(lane& on, std::span<const std::span<const std::byte>> sources) {
+// One behind the other, but for those that are there. Kept in the order of their addresses here.
+result<void> block_stage::copy_sources(lane& on, std::span<const scatter_list::source_bytes> sources) {
   std::size_t bytes = 0;
   for (const auto& source : sources)
-    bytes += source.size() + 2 * alignment_bytes;
+    if (source.there == nullptr) bytes += source.here.size() + 2 * alignment_bytes;
   const auto memory = on.bytes.reserve(*on_->memory, bytes, "a layer of blocks");
   if (!memory) return tl::unexpected(memory.error());
   sources_.clear();
   std::size_t next = 0;
-  for (const auto& source : sources) {
-    next = place_of(next, source.data());
-    sources_.push_back({source.data(), *memory + next, source.size()});
-    on.stream->upload(*memory + next, source.data(), source.size());
-    next += source.size();
+  for (const auto& [here, there] : sources) {
+    if (there != nullptr) {
+      sources_.push_back({here.data(), there});
+      continue;
+    }
+    next = place_of(next, here.data());
+    sources_.push_back({here.data(), *memory + next});
+    on.stream->upload(*memory + next, here.data(), here.size());
+    next += here.size();
   }
   std::ranges::sort(sources_, {}, [](const staged_source& s) { return number_of(s.here); });
   return {};

@@ -76,13 +76,12 @@ class block_stage {
   // A piece of a block, here and there.
   struct staged_source {
     const std::byte* here = nullptr;
-    std::byte* there = nullptr;
-    std::size_t bytes = 0;
+    const std::byte* there = nullptr;
   };
 
   result<void> bring_layer(lane& on, const kv_cache& cache, std::uint32_t layer,
                            std::span<const std::uint32_t> there, const scatter_list& rows);
-  result<void> copy_sources(lane& on, std::span<const std::span<const std::byte>> sources);
+  result<void> copy_sources(lane& on, std::span<const scatter_list::source_bytes> sources);
   void list_items(const cache_mirror& mirror, const scatter_list& rows);
   void list_labels(const cache_mirror& mirror, const kv_cache& cache, std::uint32_t layer,
                    std::span<const std::uint32_t> first_rows);

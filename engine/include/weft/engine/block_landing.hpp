@@ -3,7 +3,7 @@
 //   auto landing = block_landing::make(device, part of the arena)
 //   fetch to landing->memory(), as far from its beginning as the block's place lies from that of the arena's
 //   landing->prove(...)       // then block::view::parse(place) tells which rows there are
-//   landing->bring_home(...)  // for who wants its rows on the host
+//   scatter_blocks(...)       // with placed_block::landing
 //   landing->leave(place)
 //
 // The memory stands beside a part of the host's, byte for byte: what has its place at an offset of the one
@@ -38,6 +38,7 @@ class block_landing {
   block_landing(const block_landing&) = delete;
   block_landing& operator=(const block_landing&) = delete;
 
+  const compute_device& on() const { return *on_; }
   // On the device: what fetches write to.
   std::span<std::byte> memory() const { return {there_.data(), there_.size_bytes()}; }
 

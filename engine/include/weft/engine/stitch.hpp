@@ -22,6 +22,8 @@
 
 namespace weft::engine {
 
+class block_landing;
+
 // A block of a document and where it goes.
 struct placed_block {
   const block::view* block = nullptr;  // its bands are verified
@@ -30,6 +32,8 @@ struct placed_block {
   std::int32_t segment = 0;
   // What the first token's key is rotated to, where that is not where it stands.
   std::optional<std::int32_t> rotated_position = std::nullopt;
+  // Where its keys and values are, if not where the view has them; then it was proven there.
+  block_landing* landing = nullptr;
 };
 
 // Where the keys and values of loaded rows are wanted: in the cache, or only where they are computed with. On
@@ -40,8 +44,10 @@ enum class loaded_rows : std::uint8_t { here, where_computed };
 // Adds the rows of the blocks' bands to the cache, as many per (layer, KV head) as the bands hold. A rank of
 // a group takes its heads out of blocks of the whole model, and blocks of just its heads as they are. Blocks
 // come by ascending position. `invalid_argument` if a block is of another shape than the cache,
-// `out_of_space` where there is no room: nothing was changed then. A
-// device that fails is no error unless rows that it alone had are lost with it.
+// `out_of_space` where there is no room: nothing was changed then. Blocks that landed on the model's device
+// are read there, and brought home where rows are wanted here. A device that fails is no error unless rows
+// that it alone had are lost with it (`any_lost`), or blocks that landed there do not come home: `internal`,
+// and they can be loaded anew, fetched to the host.
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks,
                             loaded_rows wanted = loaded_rows::here);
 
