@@ -275,22 +275,40 @@ operation_id faulty_transport::fetch(peer_id peer, std::vector<fetch_range> rang
       break;
   }
   const auto arena = inner_->arena();
-  auto before = save(arena, ranges);
   // It must see what is there after the fault.
   if (watcher) done = shown_whole(std::move(watcher), arena, ranges, std::move(done));
-  auto wanted = ranges;
-  return inner_->fetch(peer, std::move(ranges), timeout,
-                       [self = state_, fault, arena, before = std::move(before), wanted = std::move(wanted),
-                        done = std::move(done)](fetch_report report) {
-                         if (!report.outcome) return done ? done(std::move(report)) : void();
-                         if (fault == fetch_fault::fail_late)
-                           report = failed_report(wanted.size(), injected(errc::unreachable));
-                         if (fault == fetch_fault::late)
-                           return state::hold(self, self->next_own_operation(), self->random_delay(),
-                                              {std::move(report), done});
-                         if (fault != fetch_fault::fail_late) self->spoil(fault, arena, wanted, before);
-                         if (done) done(std::move(report));
-                       });
+  done = spoiling(fault, arena, ranges, std::move(done));
+  return inner_->fetch(peer, std::move(ranges), timeout, std::move(done));
+}
+
+result<std::shared_ptr<const registered_memory>> faulty_transport::register_memory(std::span<std::byte> bytes,
+                                                                                   memory_kind kind) {
+  return inner_->register_memory(bytes, kind);
+}
+
+operation_id faulty_transport::land(peer_id peer, std::vector<fetch_range> ranges,
+                                    std::shared_ptr<const registered_memory> into, duration timeout,
+                                    fetch_callback done) {
+  const auto fault = state_->draw_fetch();
+  if (fault == fetch_fault::fail || fault == fetch_fault::stall)
+    return begin_failed(fault, ranges.size(), timeout, std::move(done));
+  if (fault != fetch_fault::none && into && into->kind() == memory_kind::host)
+    done = spoiling(fault, into->bytes(), ranges, std::move(done));
+  return inner_->land(peer, std::move(ranges), std::move(into), timeout, std::move(done));
+}
+
+fetch_callback faulty_transport::spoiling(fetch_fault fault, std::span<std::byte> destination,
+                                          std::vector<fetch_range> ranges, fetch_callback done) {
+  auto before = save(destination, ranges);
+  return [self = state_, fault, destination, before = std::move(before), ranges = std::move(ranges),
+          done = std::move(done)](fetch_report report) {
+    if (!report.outcome) return done ? done(std::move(report)) : void();
+    if (fault == fetch_fault::fail_late) report = failed_report(ranges.size(), injected(errc::unreachable));
+    if (fault == fetch_fault::late)
+      return state::hold(self, self->next_own_operation(), self->random_delay(), {std::move(report), done});
+    if (fault != fetch_fault::fail_late) self->spoil(fault, destination, ranges, before);
+    if (done) done(std::move(report));
+  };
 }
 
 void faulty_transport::cancel(operation_id operation) {

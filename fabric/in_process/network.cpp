@@ -39,7 +39,7 @@ class in_process_network::node final : public transport {
   operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
                      std::shared_ptr<fetch_watcher> watcher) override {
     if (watcher) done = shown_whole(std::move(watcher), arena(), ranges, std::move(done));
-    return start(peer, std::move(ranges), timeout, std::move(done), false);
+    return start(new_fetch(peer, std::move(ranges), std::move(done)), timeout);
   }
 
   operation_id view(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
@@ -49,7 +49,25 @@ class in_process_network::node final : public transport {
         show_views(*watcher, report);
         if (then) then(std::move(report));
       };
-    return start(peer, std::move(ranges), timeout, std::move(done), true);
+    auto fetch = new_fetch(peer, std::move(ranges), std::move(done));
+    fetch.in_place = true;
+    return start(std::move(fetch), timeout);
+  }
+
+  result<std::shared_ptr<const registered_memory>> register_memory(std::span<std::byte> bytes,
+                                                                   memory_kind kind) override {
+    if (bytes.empty()) return fail(errc::invalid_argument, "no memory to register");
+    if (kind != memory_kind::host) return fail(errc::unsupported, "a simulated network has no devices");
+    return std::make_shared<const simulated_registration>(state_, bytes, kind);
+  }
+
+  operation_id land(peer_id peer, std::vector<fetch_range> ranges,
+                    std::shared_ptr<const registered_memory> into, duration timeout,
+                    fetch_callback done) override {
+    auto fetch = new_fetch(peer, std::move(ranges), std::move(done));
+    fetch.landing = true;
+    fetch.into = std::dynamic_pointer_cast<const simulated_registration>(std::move(into));
+    return start(std::move(fetch), timeout);
   }
 
   void cancel(operation_id operation) override {
@@ -75,17 +93,19 @@ class in_process_network::node final : public transport {
   transport_counters counters() const override { return state_.statistics.counters(); }
 
  private:
-  operation_id start(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
-                     bool in_place) {
-    const auto operation = ++core_->last_operation;
+  simulated_fetch new_fetch(peer_id peer, std::vector<fetch_range> ranges, fetch_callback done) const {
     simulated_fetch fetch;
     fetch.peer = peer;
-    fetch.in_place = in_place;
     fetch.ranges = std::move(ranges);
     fetch.started = core_->events.now();
     fetch.done = std::move(done);
-    post([this, operation, timeout, started = std::move(fetch)] {
-      core_->fetch(state_, operation, started, bounded(timeout));
+    return fetch;
+  }
+
+  operation_id start(simulated_fetch fetch, duration timeout) {
+    const auto operation = ++core_->last_operation;
+    post([this, operation, timeout, started = std::move(fetch)]() mutable {
+      core_->fetch(state_, operation, std::move(started), bounded(timeout));
     });
     return operation_id{operation};
   }

@@ -13,6 +13,10 @@ error left_error(const char* what) {
   return {errc::unreachable, what};
 }
 
+std::span<std::byte> destination_of(const node_state& node, const simulated_fetch& fetch) {
+  return fetch.into ? fetch.into->bytes() : node.arena->bytes();
+}
+
 bool within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
   return offset <= size && length <= size - offset;
 }
@@ -202,8 +206,11 @@ void in_process_network::core::fetch(node_state& node, std::uint64_t operation, 
   const auto link = node.links.find(added.peer);
   if (link == node.links.end())
     return end_fetch(node, operation, left_error("no connection to the peer; connect again"));
-  const auto there = nodes[link->second.other]->arena->bytes().size();
-  const auto here = node.arena->bytes().size();
+  const auto& owner = *nodes[link->second.other];
+  if (added.landing && (!added.into || !added.into->is_of(node)))
+    return end_fetch(node, operation, {errc::invalid_argument, "no memory that this transport registered"});
+  const auto there = owner.arena->bytes().size();
+  const auto here = destination_of(node, added).size();
   for (std::size_t i = 0; i < added.ranges.size(); ++i) {
     auto& range = added.ranges[i];
     const bool good = within(range.remote_offset, range.length_bytes, there) &&
@@ -215,7 +222,10 @@ void in_process_network::core::fetch(node_state& node, std::uint64_t operation, 
     added.missing_bytes[i] = range.length_bytes;
     added.missing_total += range.length_bytes;
   }
-  if (added.in_place) return view(node, operation, *nodes[link->second.other]);
+  if (added.in_place) return view(node, operation, owner);
+  const error cannot_land{errc::unsupported, "the peer's bytes do not come by gets; view them or fetch them"};
+  if (added.landing && (options.way == path::push || maps(node, owner)))
+    return conclude(node, operation, &cannot_land);
   if (added.missing_total == 0) return conclude(node, operation, nullptr);
   local(node, timeout, [this, &node, operation] {
     end_fetch(node, operation, {errc::deadline_exceeded, "the fetch did not end in time"});
@@ -223,11 +233,15 @@ void in_process_network::core::fetch(node_state& node, std::uint64_t operation, 
   start_pieces(node, operation);
 }
 
+bool in_process_network::core::maps(const node_state& node, const node_state& owner) const {
+  return &owner == &node || (options.way == path::get && options.maps_arenas);
+}
+
 // A mapping neither waits for its owner nor notices that the network is cut.
 void in_process_network::core::view(node_state& node, std::uint64_t operation, const node_state& owner) {
   auto& looking = node.fetches.at(operation);
   const error cannot{errc::unsupported, "the peer's memory cannot be read in place; fetch a copy of it"};
-  if (options.way == path::push && &owner != &node) return conclude(node, operation, &cannot);
+  if (!maps(node, owner)) return conclude(node, operation, &cannot);
   looking.views.resize(looking.ranges.size());
   for (std::size_t i = 0; i < looking.ranges.size(); ++i) {
     const auto& range = looking.ranges[i];
@@ -270,7 +284,7 @@ void in_process_network::core::take_piece(node_state& node, const node_state& ow
   if (at == node.fetches.end() || !owner.alive) return;
   auto& fetch = at->second;
   const auto& where = fetch.ranges[range];
-  std::memmove(node.arena->bytes().data() + where.local_offset + offset,
+  std::memmove(destination_of(node, fetch).data() + where.local_offset + offset,
                owner.arena->bytes().data() + where.remote_offset + offset, bytes);
   fetch.missing_bytes[range] -= bytes;
   fetch.missing_total -= bytes;
@@ -285,6 +299,7 @@ void in_process_network::core::end_fetch(node_state& node, std::uint64_t operati
 
 void in_process_network::core::conclude(node_state& node, std::uint64_t operation, const error* why) {
   auto fetch = std::move(node.fetches.extract(operation).mapped());
+  fetch.into.reset();  // before the callback: nothing is written any more
   fetch_report report;
   report.bytes = fetch.bytes_done;
   for (std::size_t i = 0; i < fetch.results.size(); ++i) {

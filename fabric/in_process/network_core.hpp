@@ -55,6 +55,7 @@ struct in_process_network::core {
 
   void fetch(node_state& node, std::uint64_t operation, simulated_fetch fetch, duration timeout);
   void view(node_state& node, std::uint64_t operation, const node_state& owner);
+  bool maps(const node_state& node, const node_state& owner) const;
   void start_pieces(node_state& node, std::uint64_t operation);
   void send_pieces(node_state& node, node_state& owner, std::uint64_t operation);
   void take_piece(node_state& node, const node_state& owner, std::uint64_t operation, std::size_t range,

@@ -27,9 +27,24 @@ struct simulated_link {
   time_point last_arrival;
 };
 
+struct node_state;
+
+class simulated_registration final : public registered_memory {
+ public:
+  simulated_registration(const node_state& at, std::span<std::byte> bytes, memory_kind kind)
+      : registered_memory(bytes, kind), at_(&at) {}
+
+  bool is_of(const node_state& node) const { return &node == at_; }
+
+ private:
+  const node_state* at_;  // may be gone
+};
+
 struct simulated_fetch {
   peer_id peer{};
   bool in_place = false;
+  bool landing = false;
+  std::shared_ptr<const simulated_registration> into;  // where it lands; else the arena
   std::vector<fetch_range> ranges;
   std::vector<result<void>> results;
   std::vector<std::uint64_t> missing_bytes;  // by range

@@ -82,9 +82,10 @@ result<ucx_context> make_ucx_context(const ucx_context_options& options) {
   if (auto applied = apply(config.get(), options); !applied) return tl::unexpected{applied.error()};
 
   ucp_params_t params{};
-  params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
+  params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME | UCP_PARAM_FIELD_MT_WORKERS_SHARED;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;
   params.name = "weft";
+  params.mt_workers_shared = 1;  // memory is registered beside the thread that moves the worker
   ucp_context_h context = nullptr;
   if (const auto status = ucp_init(&params, config.get(), &context); status != UCS_OK)
     return fail(status, "starting UCX with transports '" + transport_list(options.transports) +

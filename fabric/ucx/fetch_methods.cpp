@@ -104,7 +104,11 @@ bool fetches::issue_get(fetch_operation& operation, connection& peer) {
     on_get(request, status, argument);
   };
   params.user_data = slot.get();
-  params.memh = arena_.handle();
+  params.memh = operation.into ? operation.into->handle() : arena_.handle();
+  if (operation.into) {
+    params.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+    params.memory_type = operation.into->type();
+  }
   auto* request = ucp_get_nbx(peer.endpoint->get(), destination, bytes, source, peer.region->key(), &params);
   if (UCS_PTR_IS_PTR(request)) {
     [[maybe_unused]] const auto* held_by_ucx = slot.release();

@@ -5,6 +5,8 @@
 #include <weft/fabric/transport.hpp>
 #include <weft/fabric/wire/push_sink.hpp>
 
+#include "ucx/registration.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,9 +29,10 @@ struct fetch_operation {
   std::vector<fetch_range> ranges;  // those refused at the start have length 0
   std::vector<result<void>> results;
   fetch_callback done;
-  std::shared_ptr<fetch_watcher> watcher;  // may be null
-  bool in_place = false;                   // a view: the bytes stay where they are
-  bool probing = false;                    // measures a path: into memory of the transport's own
+  std::shared_ptr<fetch_watcher> watcher;        // may be null
+  std::shared_ptr<const ucx_registration> into;  // where it lands; null: the arena
+  bool in_place = false;                         // a view: the bytes stay where they are
+  bool probing = false;                          // measures a path: into memory of the transport's own
   time_point started;
   time_point deadline;
 
@@ -53,7 +56,7 @@ struct fetch_operation {
   bool requested = false;  // the owner has it
   push_sink sink;
 
-  // Why it ends before its time, once it does; gets still in flight are awaited.
+  // Why it ends before its time, once it does, or cannot begin; gets still in flight are awaited.
   std::optional<error> ended_by;
 
   bool all_asked() const { return range == ranges.size(); }

@@ -13,7 +13,7 @@ bool within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
 }
 
 std::string describe(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
-  return "range [" + std::to_string(offset) + ", +" + std::to_string(length) + ") of an arena of " +
+  return "range [" + std::to_string(offset) + ", +" + std::to_string(length) + ") of " +
          std::to_string(size) + " bytes";
 }
 
@@ -49,6 +49,7 @@ fetch_operation& fetches::enter(operation_pointer operation) {
 }
 
 bool fetches::finish_at_once(operation_pointer& operation) {
+  if (operation->into || operation->ended_by) return false;
   const auto peer = mapped_peers_.find(operation->peer);
   if (!peer) return false;
   auto& own = *operation;
@@ -74,6 +75,7 @@ void fetches::met(connection& peer) {
 
 void fetches::start(operation_pointer operation) {
   auto& added = enter(std::move(operation));
+  if (added.ended_by) return conclude(added);
   auto* peer = peer_of(added);
   if (peer == nullptr) {
     added.ended_by = error{errc::unreachable, "no connection to peer " +
@@ -83,6 +85,11 @@ void fetches::start(operation_pointer operation) {
   }
   refuse_bad_ranges(added, peer->address.arena_bytes);
   if (added.in_place) return start_view(added, *peer);
+  if (added.into && (peer->way != path::get || !peer->view.empty())) {
+    added.ended_by = error{errc::unsupported,
+                           "the peer's bytes do not come by gets; view them or fetch them into the arena"};
+    return conclude(added);
+  }
   const auto one_sided = peer->view.empty() ? fetch_method::gets : fetch_method::mapped;
   start_by(peer->way == path::get ? one_sided : fetch_method::pushed, added, *peer);
 }
@@ -105,7 +112,8 @@ void fetches::start_by(fetch_method method, fetch_operation& operation, connecti
 }
 
 std::span<std::byte> fetches::destination_of(const fetch_operation& operation) {
-  return operation.probing ? std::span{probed_bytes_} : arena_.bytes();
+  if (operation.probing) return probed_bytes_;
+  return operation.into ? operation.into->bytes() : arena_.bytes();
 }
 
 void fetches::start_view(fetch_operation& operation, const connection& peer) {
@@ -119,8 +127,8 @@ void fetches::start_view(fetch_operation& operation, const connection& peer) {
   mapped_.push_back(operation.id);
 }
 
-void fetches::refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes) const {
-  const auto here = arena_.bytes().size();
+void fetches::refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes) {
+  const auto here = destination_of(operation).size();
   for (std::size_t i = 0; i < operation.ranges.size(); ++i) {
     auto& range = operation.ranges[i];
     if (!within(range.remote_offset, range.length_bytes, peer_bytes)) {

@@ -23,9 +23,9 @@ class ucx_transport final : public transport {
  public:
   ucx_transport(std::string address, std::unique_ptr<handler_table> handlers,
                 std::unique_ptr<node_statistics> statistics, std::unique_ptr<progress_loop> loop,
-                bool moves_cuda)
+                ucx_context context)
       : address_(std::move(address)),
-        moves_cuda_(moves_cuda),
+        context_(std::move(context)),
         handlers_(std::move(handlers)),
         statistics_(std::move(statistics)),
         loop_(std::move(loop)),
@@ -50,12 +50,32 @@ class ucx_transport final : public transport {
 
   operation_id fetch(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
                      std::shared_ptr<fetch_watcher> watcher) override {
-    return start(peer, std::move(ranges), timeout, std::move(done), std::move(watcher), false);
+    auto operation = make(peer, std::move(ranges), timeout, std::move(done));
+    operation->watcher = std::move(watcher);
+    return start(std::move(operation));
   }
 
   operation_id view(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
                     std::shared_ptr<fetch_watcher> watcher) override {
-    return start(peer, std::move(ranges), timeout, std::move(done), std::move(watcher), true);
+    auto operation = make(peer, std::move(ranges), timeout, std::move(done));
+    operation->watcher = std::move(watcher);
+    operation->in_place = true;
+    return start(std::move(operation));
+  }
+
+  result<std::shared_ptr<const registered_memory>> register_memory(std::span<std::byte> bytes,
+                                                                   memory_kind kind) override {
+    return ucx_registration::make(context_, bytes, kind);
+  }
+
+  operation_id land(peer_id peer, std::vector<fetch_range> ranges,
+                    std::shared_ptr<const registered_memory> into, duration timeout,
+                    fetch_callback done) override {
+    auto operation = make(peer, std::move(ranges), timeout, std::move(done));
+    operation->into = ucx_registration::find(context_, std::move(into));
+    if (!operation->into)
+      operation->ended_by = error{errc::invalid_argument, "no memory that this transport registered"};
+    return start(std::move(operation));
   }
 
   void cancel(operation_id operation) override { loop_->submit(cancel_command{operation}); }
@@ -72,30 +92,34 @@ class ucx_transport final : public transport {
   }
   void on_peer_down(peer_down_handler handler) override { handlers_->set_peer_down(std::move(handler)); }
 
-  bool moves_cuda() const { return moves_cuda_; }
+  bool moves_cuda() const { return moves_cuda_memory(context_); }
 
   std::vector<peer_status> peers() const override { return statistics_->peers(); }
   transport_counters counters() const override { return statistics_->counters(); }
 
  private:
-  operation_id start(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
-                     std::shared_ptr<fetch_watcher> watcher, bool in_place) {
+  using operation_pointer = std::unique_ptr<fetch_operation>;
+
+  operation_pointer make(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
+                         fetch_callback done) {
     auto operation = loop_->new_operation();
-    const auto id = operation_id{next_operation_.fetch_add(1, std::memory_order_relaxed)};
-    operation->id = id;
+    operation->id = operation_id{next_operation_.fetch_add(1, std::memory_order_relaxed)};
     operation->peer = peer;
     operation->ranges = std::move(ranges);
     operation->done = std::move(done);
-    operation->watcher = std::move(watcher);
-    operation->in_place = in_place;
     operation->started = std::chrono::steady_clock::now();
     operation->deadline = deadline_after(timeout);
+    return operation;
+  }
+
+  operation_id start(operation_pointer operation) {
+    const auto id = operation->id;
     if (!loop_->finish_at_once(operation)) loop_->submit(fetch_command{std::move(operation)});
     return id;
   }
 
   std::string address_;
-  bool moves_cuda_;
+  ucx_context context_;
   std::unique_ptr<handler_table> handlers_;
   std::unique_ptr<node_statistics> statistics_;
   std::unique_ptr<progress_loop> loop_;
@@ -160,7 +184,7 @@ result<std::unique_ptr<transport>> start(const ucx_options& options, const std::
                                                                .chunk_bytes = options.chunk_bytes});
   if (auto prepared = loop->prepare(); !prepared) return tl::unexpected{prepared.error()};
   return std::make_unique<ucx_transport>(std::move(*encoded), std::move(handlers), std::move(statistics),
-                                         std::move(loop), moves_cuda_memory(*context));
+                                         std::move(loop), std::move(*context));
 }
 
 }  // namespace

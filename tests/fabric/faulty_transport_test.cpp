@@ -112,6 +112,53 @@ TEST_CASE("a fault of a view is seen by its reader alone") {
     CHECK(wrong_bytes(look()) == 0);
 }
 
+TEST_CASE("a fault of a landing is done to the memory that it landed in") {
+  std::vector<std::byte> memory(length);
+  const auto wrong_bytes = [&] {
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < length; ++i)
+      wrong += memory[i] != pattern_byte(i) ? 1 : 0;
+    return wrong;
+  };
+  in_process_pair pair{path::get,
+                       true,
+                       {.seed = 4,
+                        .nth_fetch = {{0, fetch_fault::flip_bit},
+                                      {1, fetch_fault::truncate},
+                                      {2, fetch_fault::lose},
+                                      {3, fetch_fault::fail},
+                                      {4, fetch_fault::stall},
+                                      {5, fetch_fault::fail_late},
+                                      {6, fetch_fault::late}}},
+                       false};
+  const auto peer = connect_pair(pair);
+  std::fill_n(pair.here().arena().begin(), 4096, blank);
+  const auto into = pair.here().register_memory(memory, memory_kind::host).value();
+  const auto land = [&] {
+    std::fill(memory.begin(), memory.end(), blank);
+    const awaited<fetch_report> landed{pair};
+    pair.here().land(peer, {{0, length, 0}}, into, 50ms, landed.callback());
+    return landed.get();
+  };
+  CHECK(land().outcome);
+  CHECK(wrong_bytes() == 1);
+  CHECK(land().outcome);
+  CHECK(memory.back() == blank);
+  CHECK(land().outcome);
+  CHECK(all_equal(memory, blank));
+  CHECK(land().outcome.error().code == errc::unreachable);
+  CHECK(all_equal(memory, blank));
+  CHECK(land().outcome.error().code == errc::deadline_exceeded);
+  CHECK(all_equal(memory, blank));
+  CHECK(land().outcome.error().code == errc::unreachable);
+  CHECK(wrong_bytes() == 0);
+  for (int whole = 0; whole < 2; ++whole) {
+    CHECK(land().outcome);
+    CHECK(wrong_bytes() == 0);
+  }
+  CHECK(all_equal(pair.here().arena().first(4096), blank));
+}
+
 TEST_CASE("only the planned fetch is spoiled") {
   in_process_pair pair{path::get, true, {.nth_fetch = {{1, fetch_fault::fail}}}};
   const auto peer = connect_pair(pair);

@@ -16,8 +16,8 @@ class in_process_pair : public transport_pair {
   static constexpr std::size_t large_bytes = std::size_t{4} << 20;
   static constexpr std::size_t arena_bytes = large_bytes + (std::size_t{16} << 20);
 
-  explicit in_process_pair(path way, bool wrapped = false, fault_plan plan = {})
-      : network_({.seed = 1, .way = way}), way_(way) {
+  explicit in_process_pair(path way, bool wrapped = false, fault_plan plan = {}, bool maps_arenas = true)
+      : network_({.seed = 1, .way = way, .maps_arenas = maps_arenas}), way_(way), maps_(maps_arenas) {
     here_ = network_.add_node(arena_bytes);
     if (wrapped) {
       auto faulty = std::make_unique<faulty_transport>(
@@ -38,7 +38,8 @@ class in_process_pair : public transport_pair {
   void freeze_peer() override { network_.freeze(address_); }
   void thaw_peer() override { network_.thaw(address_); }
   bool frozen_owner_can_be_read() const override { return way_ == path::get; }
-  bool views_peers() const override { return way_ == path::get; }
+  bool views_peers() const override { return way_ == path::get && maps_; }
+  bool lands_from_peers() const override { return way_ == path::get && !maps_; }
 
   bool wait_for(const std::function<bool()>& condition) override {
     while (!holds(condition))
@@ -58,6 +59,7 @@ class in_process_pair : public transport_pair {
 
   in_process_network network_;
   path way_;
+  bool maps_;
   std::unique_ptr<transport> here_;
   faulty_transport* faulty_ = nullptr;
   std::unique_ptr<transport> peer_;
@@ -69,6 +71,11 @@ class in_process_get_pair : public in_process_pair {
   in_process_get_pair() : in_process_pair(path::get) {}
 };
 
+class in_process_unmapped_pair : public in_process_pair {
+ public:
+  in_process_unmapped_pair() : in_process_pair(path::get, false, {}, false) {}
+};
+
 class in_process_push_pair : public in_process_pair {
  public:
   in_process_push_pair() : in_process_pair(path::push) {}
@@ -77,6 +84,11 @@ class in_process_push_pair : public in_process_pair {
 class faultless_pair : public in_process_pair {
  public:
   faultless_pair() : in_process_pair(path::push, true) {}
+};
+
+class faultless_unmapped_pair : public in_process_pair {
+ public:
+  faultless_unmapped_pair() : in_process_pair(path::get, true, {}, false) {}
 };
 
 }  // namespace weft::fabric::testing

@@ -83,6 +83,23 @@ TEST_CASE("a partition swallows what crosses until it heals") {
   CHECK(fetch_now(pair, peer, {{0, 10, 0}}).outcome);
 }
 
+TEST_CASE("a landing out of a partition ends at its timeout, and nothing lands when it heals") {
+  in_process_pair pair{path::get, false, {}, false};
+  const auto peer = connect_pair(pair);
+  std::vector<std::byte> memory(1000);
+  const auto into = pair.here().register_memory(memory, memory_kind::host).value();
+  pair.network().partition(pair.here().address(), pair.peer_address());
+  const awaited<fetch_report> landed{pair};
+  const auto before = pair.network().now();
+  pair.here().land(peer, {{0, 1000, 0}}, into, 20ms, landed.callback());
+  REQUIRE(!landed.get().outcome);
+  CHECK(landed.get().outcome.error().code == errc::deadline_exceeded);
+  CHECK(pair.network().now() == before + 20ms);
+  pair.network().heal(pair.peer_address(), pair.here().address());
+  pair.network().advance(1s);
+  CHECK(all_equal(memory, std::byte{0}));
+}
+
 TEST_CASE("connecting into a partition ends at the timeout") {
   in_process_pair pair{path::get};
   pair.network().partition(pair.here().address(), pair.peer_address());

@@ -30,6 +30,7 @@ class transport_pair {
   virtual void thaw_peer() = 0;
   virtual bool frozen_owner_can_be_read() const = 0;
   virtual bool views_peers() const = 0;
+  virtual bool lands_from_peers() const = 0;
 
   // Lets things happen until `condition`, which is asked under the lock of `note`; false: it never came.
   virtual bool wait_for(const std::function<bool()>& condition) = 0;

@@ -38,6 +38,7 @@ class ucx_pair : public transport_pair {
   void thaw_peer() override { peer_.thaw(); }
   bool frozen_owner_can_be_read() const override { return one_sided_; }
   bool views_peers() const override { return one_sided_ && maps_; }
+  bool lands_from_peers() const override { return one_sided_ && !maps_; }
   void close_here() { here_.reset(); }
 
   bool wait_for(const std::function<bool()>& condition) override {

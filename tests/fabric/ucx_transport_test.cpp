@@ -153,6 +153,50 @@ TEST_CASE_TEMPLATE("whoever waits moves the transport, alone or beside others", 
   CHECK(fetch_now(pair, peer, {{1, 100, 0}}).outcome);  // nobody drives any more
 }
 
+TEST_CASE("threads register memory, land in it and let it go beside each other") {
+  shared_memory_gets_pair pair;
+  const auto peer = connect_pair(pair);
+  const auto land = [&](unsigned client) {
+    std::mt19937_64 random{client};
+    for (unsigned i = 0; i < 50; ++i) {
+      const auto bytes = 1 + random() % 300'000;
+      const auto from = random() % 1'000'000;
+      std::vector<std::byte> memory(bytes);
+      auto into = pair.here().register_memory(memory, memory_kind::host).value();
+      const awaited<fetch_report> landed{pair};
+      pair.here().land(peer, {{from, bytes, 0}}, std::move(into), 60s, landed.callback());
+      if (!landed.get().outcome || !is_pattern(memory, from)) return false;
+    }
+    return true;
+  };
+  std::array<bool, 4> good{};
+  {
+    std::vector<std::jthread> clients;
+    for (unsigned client = 0; client < good.size(); ++client)
+      clients.emplace_back([&, client] { good[client] = land(client); });
+  }
+  CHECK(std::ranges::all_of(good, std::identity{}));
+}
+
+TEST_CASE("who drives the transport lands, too") {
+  shared_memory_gets_pair pair;
+  const auto peer = connect_pair(pair);
+  std::vector<std::byte> memory(5000);
+  const auto into = pair.here().register_memory(memory, memory_kind::host).value();
+  arrival answer;
+  bool good = false;
+  pair.here().drive(
+      [&] {
+        pair.here().land(peer, {{77, 5000, 0}}, into, 60s, [&](const fetch_report& report) {
+          good = report.outcome.has_value();
+          answer.come();
+        });
+      },
+      answer);
+  CHECK(good);
+  CHECK(is_pattern(memory, 77));
+}
+
 TEST_CASE("what a driver leaves behind is moved, and ends in time") {
   tcp_pair pair;
   const auto peer = connect_pair(pair);

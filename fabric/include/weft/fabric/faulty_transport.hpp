@@ -35,7 +35,7 @@ enum class send_fault : std::uint8_t {
 
 struct fault_plan {
   std::uint64_t seed = 0;
-  // A view is a fetch here; what "did not arrive" of it shows as zeros.
+  // A view is a fetch here, and so is a landing; what "did not arrive" of a view shows as zeros.
   // Of a thousand calls, by kind; drawn independently of each other in the order of the enumeration.
   std::map<fetch_fault, unsigned> fetches_per_mille = {};
   std::map<send_fault, unsigned> sends_per_mille = {};
@@ -72,6 +72,11 @@ class faulty_transport final : public transport {
                      std::shared_ptr<fetch_watcher> watcher = nullptr) override;
   operation_id view(peer_id peer, std::vector<fetch_range> ranges, duration timeout, fetch_callback done,
                     std::shared_ptr<fetch_watcher> watcher = nullptr) override;
+  result<std::shared_ptr<const registered_memory>> register_memory(std::span<std::byte> bytes,
+                                                                   memory_kind kind) override;
+  operation_id land(peer_id peer, std::vector<fetch_range> ranges,
+                    std::shared_ptr<const registered_memory> into, duration timeout,
+                    fetch_callback done) override;
   void cancel(operation_id operation) override;
   void send(peer_id peer, std::uint16_t channel, std::vector<std::byte> payload, send_callback done) override;
   void on_message(std::uint16_t channel, message_handler handler) override;
@@ -81,6 +86,9 @@ class faulty_transport final : public transport {
 
  private:
   struct state;
+  // What a fetch into memory of the host's calls back with, once `fault` is done to its ranges there.
+  fetch_callback spoiling(fetch_fault fault, std::span<std::byte> destination,
+                          std::vector<fetch_range> ranges, fetch_callback done);
   operation_id begin_failed(fetch_fault fault, std::size_t ranges, duration timeout, fetch_callback done);
 
   std::shared_ptr<state> state_;

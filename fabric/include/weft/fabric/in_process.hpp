@@ -23,6 +23,7 @@ struct network_options {
   std::uint64_t bytes_per_second = 10'000'000'000;
   std::size_t piece_bytes = 64 << 10;  // a fetch reads the owner's arena piece by piece, each at its own time
   path way = path::get;                // `get` reads a frozen owner's arena, `push` needs the owner
+  bool maps_arenas = true;             // with `get`, nodes view each other's; else it is as over RDMA
 };
 
 class in_process_network {

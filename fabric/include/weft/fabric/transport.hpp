@@ -10,6 +10,7 @@
 #include <weft/base/error.hpp>
 #include <weft/base/time.hpp>
 #include <weft/fabric/arena_view.hpp>
+#include <weft/fabric/registered_memory.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +35,7 @@ enum class path : std::uint8_t {
 struct fetch_range {
   std::uint64_t remote_offset = 0;  // in the peer's arena
   std::uint64_t length_bytes = 0;
-  std::uint64_t local_offset = 0;  // in this node's arena
+  std::uint64_t local_offset = 0;  // in this node's arena, or in the memory that it lands in
 };
 
 struct fetch_report {
@@ -110,7 +111,19 @@ class transport {
   virtual operation_id view(peer_id peer, std::vector<fetch_range> ranges, duration timeout,
                             fetch_callback done, std::shared_ptr<fetch_watcher> watcher = nullptr) = 0;
 
-  // Of fetches and views. A hint; the callback still comes, with `cancelled` where it took effect.
+  // Lets `land` write to memory of the caller's, which stays until the handle is gone and every `land` into
+  // it has called back. `unsupported` where this transport does not move that kind of memory.
+  virtual result<std::shared_ptr<const registered_memory>> register_memory(std::span<std::byte> bytes,
+                                                                           memory_kind kind) = 0;
+
+  // As `fetch`, into memory that this transport registered: `local_offset` counts from its beginning. Work
+  // that a device is given after the callback finds the bytes; work that it had before may not. `unsupported`
+  // where that peer's bytes come otherwise than by gets: view them, or fetch them into the arena.
+  virtual operation_id land(peer_id peer, std::vector<fetch_range> ranges,
+                            std::shared_ptr<const registered_memory> into, duration timeout,
+                            fetch_callback done) = 0;
+
+  // Of fetches, views and landings. A hint; the callback still comes, with `cancelled` where it took effect.
   virtual void cancel(operation_id operation) = 0;
 
   // A message of at most `max_message_bytes` to the peer's handler of that channel; in order per peer.
