@@ -19,7 +19,7 @@ std::string one_line(std::string_view text) {
 
 }  // namespace
 
-CLI::App* add_command(CLI::App& parent, std::string name, std::string description, std::string example,
+CLI::App* add_command(CLI::App& parent, std::string name, std::string description, const std::string& example,
                       command_context& context) {
   auto* command = parent.add_subcommand(std::move(name), std::move(description));
   command->add_flag("--json", context.json, "one JSON document on stdout, nothing else there");

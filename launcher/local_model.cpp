@@ -26,9 +26,11 @@ result<std::string> local_model::answer(const std::vector<std::string>& document
   const auto opening = format_.opening(tokens_, {});
   const auto asked = format_.question(tokens_, question);
   std::vector<std::vector<engine::token_id>> ids;
+  ids.reserve(documents.size());
   for (const auto& text : documents)
     ids.push_back(format_.document(tokens_, text));
   std::vector<policies::prompt_document> parts;
+  parts.reserve(ids.size());
   for (const auto& document : ids)
     parts.push_back({document, false});
   const auto plan = policies::plan_stitch(policies::stitch_policy::none, {opening, parts, asked});

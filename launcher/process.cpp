@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,8 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
-
-extern char** environ;
 
 namespace weft::launcher {
 namespace {
@@ -22,6 +21,7 @@ tl::unexpected<error> fail_io(const std::string& what) {
 
 std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (auto& text : texts)
     pointers.push_back(text.data());
   pointers.push_back(nullptr);

@@ -176,7 +176,7 @@ class cluster_reader {
   fs::path existing_file(table_reader& section, std::string_view key) {
     const auto text = section.text(key);
     if (!text) return {};
-    const auto path = resolve(*text);
+    auto path = resolve(*text);
     std::error_code ignored;
     if (!fs::is_regular_file(path, ignored)) {
       section.mistake_at(key, "`" + std::string(key) + "`: no file " + path.string());

@@ -14,7 +14,6 @@
 namespace weft::launcher::gateway {
 
 namespace wire = schema::wire;
-using schema::to_data;
 
 // -- the first exchange ------------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@
 
 namespace weft::launcher::gateway {
 
-namespace wire = schema::wire;
-
 upload_reservation::upload_reservation(service& s, std::uint64_t bytes) : service_(s), bytes_(bytes) {
   if (bytes > s.options.upload_bytes_max - s.upload_bytes)
     throw_error({errc::overloaded, "too many bytes are being uploaded at once; try again in a moment"});

@@ -161,6 +161,7 @@ class compressed_reader {
 
   result<void> prefill(engine::kv_cache& session, const std::vector<token_id>& question) {
     std::vector<policies::planned_row> rows;
+    rows.reserve(question.size());
     for (const token_id token : question)
       rows.push_back({token, static_cast<std::int32_t>(prompt_.size() + rows.size()), 0,
                       policies::row_origin::question});
@@ -219,7 +220,7 @@ class compressed_evaluation {
           auto& counted = tallies_[{policy, kind, ratio, context.task}];
           const bool prunes = kind == budget_kind::threshold && goes_on_pruning(policy);
           if (prunes) keep_window(*kept);
-          const auto done =
+          auto done =
               prunes ? reader.read_pruning(
                            context, questions, *kept,
                            {guessers_.at(policy), &scores.of_context(), static_cast<float>(ratio)}, counted)

@@ -71,7 +71,7 @@ result<kept_rows> context_scores::keep_by_document(const policies::budget& wante
     std::ranges::fill(all.head(head).first(prompt_.system_rows), std::uint8_t{1});
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     const auto kept = policies::keep_rows(tables_[i], wanted);
-    if (!kept) return kept;
+    if (!kept) return tl::unexpected(kept.error());
     for (std::size_t head = 0; head < all.shape.heads(); ++head)
       std::ranges::copy(kept->head(head), all.head(head).begin() + prompt_.documents[i].first);
   }

@@ -76,7 +76,7 @@ double reader::document_bytes() const {
   const auto rows = shape();
   const std::size_t row_bytes = rows.row_bytes() + rows.row_scales() * sizeof(std::uint16_t);
   return 2.0 * static_cast<double>(context_.tokens()) *
-         static_cast<double>(rows.layers * rows.kv_heads * row_bytes);
+         static_cast<double>(std::size_t{rows.layers} * rows.kv_heads * row_bytes);
 }
 
 result<policies::stitch_plan> reader::plan(std::span<const token_id> question) const {

@@ -158,6 +158,7 @@ result<std::string> retrieving_reader::ask(std::vector<std::size_t> chosen, cons
                                            std::uint32_t most_tokens, tally& counted) {
   std::ranges::sort(chosen);
   std::vector<policies::prompt_document> parts;
+  parts.reserve(chosen.size());
   for (const auto document : chosen)
     parts.push_back({documents_[document].tokens, true});
   const auto opening = model_.format.opening(model_.tokens, "");

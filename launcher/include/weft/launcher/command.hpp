@@ -30,7 +30,7 @@ struct command_context {
 };
 
 // Adds a command with --json, -v and -q. `example` is shown at the end of its --help, one command a line.
-CLI::App* add_command(CLI::App& parent, std::string name, std::string description, std::string example,
+CLI::App* add_command(CLI::App& parent, std::string name, std::string description, const std::string& example,
                       command_context& context);
 
 // Runs `run` when `command` was given; what it returns becomes the exit code.
