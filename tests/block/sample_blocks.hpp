@@ -93,8 +93,8 @@ inline kv_source random_strides(random_engine& random, const shape& s) {
   const bool token_major = pick(random, 0, 1) == 0;
   const std::size_t gap = pick(random, 0, 3);
   kv_source source;
-  source.token_stride = token_major ? s.kv_heads * s.head_dim + gap : s.head_dim;
-  source.head_stride = token_major ? s.head_dim : s.tokens * s.head_dim + gap;
+  source.token_stride = token_major ? std::size_t{s.kv_heads} * s.head_dim + gap : s.head_dim;
+  source.head_stride = token_major ? s.head_dim : std::size_t{s.tokens} * s.head_dim + gap;
   source.layer_stride = token_major ? s.tokens * source.token_stride : s.kv_heads * source.head_stride;
   return source;
 }
