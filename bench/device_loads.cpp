@@ -1,6 +1,7 @@
 #include <weft/bench/device_loads.hpp>
 #include <weft/device/cuda_device.hpp>
 #include <weft/device/device.hpp>
+#include <weft/engine/block_landing.hpp>
 #include <weft/engine/compute_device.hpp>
 #include <weft/engine/kv_cache.hpp>
 #include <weft/engine/runner.hpp>
@@ -67,6 +68,55 @@ class bare_copy {
   std::unique_ptr<device::stream> stream_;
 };
 
+// Blocks on the device, as a network card would have written them there.
+class landed_blocks {
+ public:
+  static result<landed_blocks> make(std::shared_ptr<const engine::compute_device> on,
+                                    std::span<std::byte> arena) {
+    auto stream = on->memory->make_stream();
+    if (!stream) return tl::unexpected(stream.error());
+    auto landing = engine::block_landing::make(std::move(on), arena);
+    if (!landing) return tl::unexpected(landing.error());
+    return landed_blocks(std::move(*landing), std::move(*stream));
+  }
+
+  engine::block_landing& landing() const { return *landing_; }
+
+  // What the pool has fetched, from where it lies in the arena.
+  result<void> copy(const remote_blocks& pool, std::span<const block::view> blocks) {
+    arrived_.clear();
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const std::span<std::byte> here = pool.place(i);
+      const block::identity& id = blocks[i].id();
+      arrived_.push_back({here,
+                          {.key = id.key,
+                           .fingerprint = id.fingerprint,
+                           .generation = id.generation,
+                           .incarnation = id.incarnation}});
+      stream_->upload(landing_->memory().data() + (here.data() - pool.arena().data()), here.data(),
+                      here.size());
+    }
+    return stream_->wait();
+  }
+  result<void> prove() {
+    for (auto& outcome : landing_->prove(arrived_))
+      if (!outcome) return std::move(outcome);
+    return {};
+  }
+  void leave() {
+    for (const auto& block : arrived_)
+      landing_->leave(block.here.data());
+  }
+
+ private:
+  landed_blocks(std::shared_ptr<engine::block_landing> landing, std::unique_ptr<device::stream> stream)
+      : landing_(std::move(landing)), stream_(std::move(stream)) {}
+
+  std::shared_ptr<engine::block_landing> landing_;
+  std::unique_ptr<device::stream> stream_;
+  std::vector<engine::block_landing::arrived> arrived_;
+};
+
 class loads_run {
  public:
   loads_run(const device_loads_options& options, std::shared_ptr<const engine::compute_device> device,
@@ -81,9 +131,12 @@ class loads_run {
   report finish() { return std::move(report_); }
 
  private:
-  result<void> load(engine::kv_cache& cache, std::span<const block::view> blocks);
-  void add(std::string what, const remote_blocks* pool, std::uint32_t tokens, std::size_t bytes,
-           const std::vector<double>& times, const std::vector<double>& copies);
+  // `landing`: null for blocks in the arena.
+  result<void> load(engine::kv_cache& cache, std::span<const block::view> blocks,
+                    engine::block_landing* landing);
+  // `row`: what it is called, and by which way.
+  void add(report_row row, std::uint32_t tokens, std::size_t bytes, const std::vector<double>& times,
+           const std::vector<double>& copies);
 
   const device_loads_options& options_;
   std::shared_ptr<const engine::compute_device> device_;
@@ -91,34 +144,32 @@ class loads_run {
   report report_;
 };
 
-result<void> loads_run::load(engine::kv_cache& cache, std::span<const block::view> blocks) {
+result<void> loads_run::load(engine::kv_cache& cache, std::span<const block::view> blocks,
+                             engine::block_landing* landing) {
   cache.truncate(0);
   std::vector<engine::placed_block> placed;
   std::int32_t position = 0;
   for (const block::view& block : blocks) {
-    placed.push_back({.block = &block, .bands = 1, .start_position = position, .segment = 1});
+    placed.push_back(
+        {.block = &block, .bands = 1, .start_position = position, .segment = 1, .landing = landing});
     position += static_cast<std::int32_t>(block_tokens);
   }
   return engine::scatter_blocks(model_, cache, placed, engine::loaded_rows::where_computed);
 }
 
-void loads_run::add(std::string what, const remote_blocks* pool, std::uint32_t tokens, std::size_t bytes,
-                    const std::vector<double>& times, const std::vector<double>& copies) {
+void loads_run::add(report_row row, std::uint32_t tokens, std::size_t bytes, const std::vector<double>& times,
+                    const std::vector<double>& copies) {
   std::vector<double> ratios;
   for (std::size_t round = 0; round < times.size(); ++round)
     ratios.push_back(copies[round] / times[round]);
   const double gigabytes = static_cast<double>(bytes) * 1e-9;
-  report_row row{
-      .name = std::move(what) + " of " + std::to_string(tokens) + " tokens to " + device_->memory->name(),
-      .operation = pool == nullptr ? "device_load" : "device_fetch",
-      .gb_per_s = gigabytes / median(times),
-      .limit_name = "a bare copy of pinned bytes",
-      .limit_gb_per_s = gigabytes / median(copies),
-      .ratio = median(ratios),
-      .tokens_per_s = tokens / median(times),
-      .transport = pool == nullptr ? "local" : pool->transport(),
-      .verified = pool != nullptr,
-      .tokens = tokens};
+  row.name += " of " + std::to_string(tokens) + " tokens to " + device_->memory->name();
+  row.gb_per_s = gigabytes / median(times);
+  row.limit_name = "a bare copy of pinned bytes";
+  row.limit_gb_per_s = gigabytes / median(copies);
+  row.ratio = median(ratios);
+  row.tokens_per_s = tokens / median(times);
+  row.tokens = tokens;
   if (options_.progress) options_.progress(row);
   report_.rows.push_back(std::move(row));
 }
@@ -130,24 +181,49 @@ result<void> loads_run::measure(remote_blocks& pool, std::uint32_t tokens, bool 
   if (auto filled = pool.fill(shape, tokens / block_tokens); !filled) return filled;
   auto copy = bare_copy::make(*device_->memory, bytes);
   if (!copy) return tl::unexpected(copy.error());
+  auto landed = landed_blocks::make(device_, pool.arena());
+  if (!landed) return tl::unexpected(landed.error());
   engine::kv_cache cache(model_.cache_shape(), tokens);
-  std::vector<double> copies, loads, fetches;
+  std::vector<double> copies, loads, fetches, landings;
   // The first round makes memory and does not count.
   for (unsigned round = 0; round <= options_.rounds; ++round) {
     result<void> done;
-    copies.push_back(seconds_of([&] { done = copy->run(); }));
+    const auto timed = [&](const auto& work) { return seconds_of([&] { done = work(); }); };
+    copies.push_back(timed([&] { return copy->run(); }));
     if (!done) return done;
     result<std::vector<block::view>> blocks;
     const double fetching = seconds_of([&] { blocks = pool.fetch(); });
     if (!blocks) return tl::unexpected(blocks.error());
-    loads.push_back(seconds_of([&] { done = load(cache, *blocks); }));
+    loads.push_back(timed([&] { return load(cache, *blocks, nullptr); }));
     if (!done) return done;
     fetches.push_back(fetching + loads.back());
+    if (done = landed->copy(pool, *blocks); !done) return done;
+    landings.push_back(timed([&]() -> result<void> {
+      if (auto proven = landed->prove(); !proven) return proven;
+      return load(cache, *blocks, &landed->landing());
+    }));
+    if (!done) return done;
+    landed->leave();
   }
-  for (auto* times : {&copies, &loads, &fetches})
+  for (auto* times : {&copies, &loads, &fetches, &landings})
     times->erase(times->begin());
-  if (first) add("blocks that are here,", nullptr, tokens, bytes, loads, copies);
-  add("blocks of another process, fetched, proven and loaded,", &pool, tokens, bytes, fetches, copies);
+  if (first) {
+    add({.name = "blocks that are here,",
+         .operation = "device_load",
+         .transport = "local",
+         .verified = false},
+        tokens, bytes, loads, copies);
+    add({.name = "blocks that landed on the device, proven and loaded there,",
+         .operation = "device_landing",
+         .transport = "local",
+         .verified = true},
+        tokens, bytes, landings, copies);
+  }
+  add({.name = "blocks of another process, fetched, proven and loaded,",
+       .operation = "device_fetch",
+       .transport = pool.transport(),
+       .verified = true},
+      tokens, bytes, fetches, copies);
   return {};
 }
 

@@ -42,6 +42,7 @@ class remote_blocks {
   // Whether the owner takes what is fetched from file first, past the page cache.
   void read_from_file(bool wanted) { from_file_ = wanted; }
 
+  std::span<std::byte> place(std::size_t index) const;
   // All blocks, fetched and proven.
   result<std::vector<block::view>> fetch();
 
@@ -54,7 +55,6 @@ class remote_blocks {
       : owner_(&owner), node_(std::move(node)), peer_(peer) {}
   result<void> fetch_ranges(std::vector<fabric::fetch_range> ranges);
   result<void> recall(std::uint64_t at, std::uint64_t length_bytes);  // of every block; nothing from memory
-  std::span<std::byte> place(std::size_t index) const;
 
   block_owner* owner_;
   std::unique_ptr<fabric::transport> node_;

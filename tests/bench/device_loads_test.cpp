@@ -25,8 +25,8 @@ TEST_CASE("what comes to a device is measured by every way, beside a bare copy")
 
   constexpr std::size_t token_bytes = std::size_t{16} * 2 * 8 * 64 * 2;
   CHECK(memory.counts().upload_bytes >= 2 * 3 * 2 * (64 + 128) * token_bytes);
-  REQUIRE(report->rows.size() == 6);  // of the first way also what is here already
-  CHECK(shown == 6);
+  REQUIRE(report->rows.size() == 8);  // of the first way also what is here, and there, already
+  CHECK(shown == 8);
   for (const auto& row : report->rows) {
     CAPTURE(row.name);
     CHECK(row.name.find(device->memory->name()) != std::string::npos);
@@ -35,8 +35,9 @@ TEST_CASE("what comes to a device is measured by every way, beside a bare copy")
     CHECK(row.ratio.value_or(0) > 0);
   }
   CHECK(report->rows[0].transport == "local");
-  CHECK(report->rows[1].transport == "shm");
-  CHECK(report->rows[5].transport == "tcp");
+  CHECK(report->rows[1].operation == "device_landing");
+  CHECK(report->rows[2].transport == "shm");
+  CHECK(report->rows[7].transport == "tcp");
 }
 
 TEST_CASE("without a device there is nothing to measure, and the error names it") {
