@@ -37,95 +37,96 @@ struct parsed_block {
 // one behind the other, which come down in one copy.
 struct block_landing::lane {
   lane(std::shared_ptr<device::device> owner, std::unique_ptr<device::stream> made)
-      : memory(std::move(owner)), stream(std::move(made)), lists(memory, *stream) {}
+      : memory_(std::move(owner)), stream_(std::move(made)), lists_(memory_, *stream_) {}
+
+  device::stream& stream() const { return *stream_; }
 
   void clear() {
-    sums.clear();
-    indexes.clear();
-    places.clear();
-    index_bytes = 0;
+    sums_.clear();
+    indexes_.clear();
+    places_.clear();
+    index_bytes_ = 0;
   }
 
   void add(parsed_block& block, std::span<std::byte> here, const std::byte* there) {
     const block::view& view = block.view;
-    block.first_sum = sums.size();
-    block.first_index = places.size();
-    block.index_offset = index_bytes;
+    block.first_sum = sums_.size();
+    block.first_index = places_.size();
+    block.index_offset = index_bytes_;
     for (std::uint32_t band = 0; band < view.bands_present(); ++band) {
       const block::byte_range range = view.range_of_band(band);
-      sums.push_back({there + range.offset, range.bytes / sizeof(std::uint64_t)});
+      sums_.push_back({there + range.offset, range.bytes / sizeof(std::uint64_t)});
       for (std::uint32_t layer = 0; layer < view.dimensions().layers; ++layer)
         add_index(block::range_of_index(view, band, layer), here, there);
     }
-    block.indexes = places.size() - block.first_index;
+    block.indexes = places_.size() - block.first_index;
   }
 
   result<void> run(device_kernels& kernels) {
-    if (sums.empty()) return {};
-    lists.reset();
+    if (sums_.empty()) return {};
+    lists_.reset();
     auto found = reserve();
     if (!found) return tl::unexpected(found.error());
     std::size_t next = sums_bytes();
-    for (std::size_t i = 0; i < indexes.size(); ++i) {
-      indexes[i].to = *found + next;
-      next += places[i].size();
+    for (std::size_t i = 0; i < indexes_.size(); ++i) {
+      indexes_[i].to = *found + next;
+      next += places_[i].size();
     }
-    const auto* const parts = lists.add(std::span(std::as_const(sums)));
-    const auto* const pieces = lists.add(std::span(std::as_const(indexes)));
-    if (auto flushed = lists.flush(); !flushed) return flushed;
-    kernels.checksums(parts, static_cast<std::uint32_t>(sums.size()),
-                      reinterpret_cast<std::uint64_t*>(*found), *stream);
-    if (!indexes.empty()) kernels.fill_parts(pieces, static_cast<std::uint32_t>(indexes.size()), *stream);
-    stream->download(found_here.data(), *found, found_bytes());
-    return stream->wait();
+    const auto* const parts = lists_.add(std::span(std::as_const(sums_)));
+    const auto* const pieces = lists_.add(std::span(std::as_const(indexes_)));
+    if (auto flushed = lists_.flush(); !flushed) return flushed;
+    kernels.checksums(parts, static_cast<std::uint32_t>(sums_.size()),
+                      reinterpret_cast<std::uint64_t*>(*found), *stream_);
+    if (!indexes_.empty()) kernels.fill_parts(pieces, static_cast<std::uint32_t>(indexes_.size()), *stream_);
+    stream_->download(found_here_.data(), *found, found_bytes());
+    return stream_->wait();
   }
 
   std::span<const std::uint64_t> sums_of(const parsed_block& block) const {
-    return {reinterpret_cast<const std::uint64_t*>(found_here.data()) + block.first_sum,
+    return {reinterpret_cast<const std::uint64_t*>(found_here_.data()) + block.first_sum,
             block.view.bands_present()};
   }
 
   void place_indexes(const parsed_block& block) const {
-    const std::byte* from = found_here.data() + sums_bytes() + block.index_offset;
-    for (const std::span<std::byte> place : std::span(places).subspan(block.first_index, block.indexes)) {
+    const std::byte* from = found_here_.data() + sums_bytes() + block.index_offset;
+    for (const std::span<std::byte> place : std::span(places_).subspan(block.first_index, block.indexes)) {
       std::memcpy(place.data(), from, place.size());
       from += place.size();
     }
   }
 
-  std::shared_ptr<device::device> memory;
-  std::unique_ptr<device::stream> stream;
-
  private:
   void add_index(const block::byte_range& range, std::span<std::byte> here, const std::byte* there) {
     if (range.bytes == 0) return;
-    places.push_back(here.subspan(range.offset, range.bytes));
-    indexes.push_back({.numbers = reinterpret_cast<const std::uint16_t*>(there + range.offset),
-                       .count = static_cast<std::uint32_t>(range.bytes / sizeof(std::uint16_t))});
-    index_bytes += range.bytes;
+    places_.push_back(here.subspan(range.offset, range.bytes));
+    indexes_.push_back({.numbers = reinterpret_cast<const std::uint16_t*>(there + range.offset),
+                        .count = static_cast<std::uint32_t>(range.bytes / sizeof(std::uint16_t))});
+    index_bytes_ += range.bytes;
   }
 
-  std::size_t sums_bytes() const { return sums.size() * sizeof(std::uint64_t); }
-  std::size_t found_bytes() const { return sums_bytes() + index_bytes; }
+  std::size_t sums_bytes() const { return sums_.size() * sizeof(std::uint64_t); }
+  std::size_t found_bytes() const { return sums_bytes() + index_bytes_; }
 
   result<std::byte*> reserve() {
     constexpr std::string_view purpose = "what blocks on a device say of themselves";
-    found_there.settle();
-    if (found_bytes() > found_here.size_bytes()) {
-      auto pinned = memory->allocate_pinned(found_bytes(), purpose);
+    found_there_.settle();
+    if (found_bytes() > found_here_.size_bytes()) {
+      auto pinned = memory_->allocate_pinned(found_bytes(), purpose);
       if (!pinned) return tl::unexpected(pinned.error());
-      found_here = std::move(*pinned);
+      found_here_ = std::move(*pinned);
     }
-    return found_there.reserve(*memory, found_bytes(), purpose);
+    return found_there_.reserve(*memory_, found_bytes(), purpose);
   }
 
-  staging lists;
-  growing_memory found_there;
-  device::memory found_here;
-  std::vector<checked_part> sums;
-  std::vector<filled_part> indexes;
-  std::vector<std::span<std::byte>> places;  // of the indexes, here
-  std::size_t index_bytes = 0;
+  std::shared_ptr<device::device> memory_;
+  std::unique_ptr<device::stream> stream_;
+  staging lists_;
+  growing_memory found_there_;
+  device::memory found_here_;
+  std::vector<checked_part> sums_;
+  std::vector<filled_part> indexes_;
+  std::vector<std::span<std::byte>> places_;  // of the indexes, here
+  std::size_t index_bytes_ = 0;
 };
 
 result<std::shared_ptr<block_landing>> block_landing::make(std::shared_ptr<const compute_device> on,
@@ -169,10 +170,10 @@ std::vector<result<void>> block_landing::prove(std::span<const arrived> blocks) 
   each_good([&](std::size_t i) {
     const auto here = blocks[i].here;
     auto placed = check_place(here);
-    if (placed) on.stream->download(here.data(), at(here.data()), block::range_of_header(here.size()).bytes);
+    if (placed) on.stream().download(here.data(), at(here.data()), block::range_of_header(here.size()).bytes);
     return placed;
   });
-  const auto headers = on.stream->wait();
+  const auto headers = on.stream().wait();
   on.clear();
   each_good([&](std::size_t i) {
     const auto& [here, expected] = blocks[i];
@@ -222,8 +223,8 @@ result<void> block_landing::bring_home(const std::byte* here) {
     if (block->home) return {};
     place = block->here;
   }
-  lane_->stream->download(place.data(), at(place.data()), place.size());
-  if (auto done = lane_->stream->wait(); !done) return done;
+  lane_->stream().download(place.data(), at(place.data()), place.size());
+  if (auto done = lane_->stream().wait(); !done) return done;
   const std::scoped_lock lock(mutex_);
   landed_.at(place.data()).home = true;
   return {};

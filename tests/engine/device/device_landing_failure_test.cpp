@@ -34,7 +34,7 @@ std::size_t bytes_of_rows(const two_documents& p) {
     for (const auto& block : document)
       for (std::uint32_t band = 0; band < block.bands_present(); ++band)
         for (std::uint32_t layer = 0; layer < block.dimensions().layers; ++layer)
-          bytes += 2 * block.layer(band, layer).rows * p.cpu.cache_shape().row_bytes();
+          bytes += p.cpu.cache_shape().row_bytes() * 2 * block.layer(band, layer).rows;
   return bytes;
 }
 

@@ -16,11 +16,11 @@ using weft::policies::stitch_policy;
 
 TEST_CASE("documents that a device rotates out of blocks are those that were uploaded, bit for bit") {
   if (!device_under_test()) return;
-  for (const auto& [name, cut] : several_cuts())
+  for (const auto& cut : several_cuts())
     for (const std::uint32_t block_tokens : {2U, 32U}) {
-      two_documents p(cut, block_tokens);
+      two_documents p(cut.bands, block_tokens);
       for (const auto& policy : {stitch_policy::none, stitch_policy::epic(10)}) {
-        CAPTURE(name);
+        CAPTURE(cut.name);
         CAPTURE(block_tokens);
         const auto plan = p.plan(policy);
         auto uploaded = p.loaded(p.cpu, plan, loaded_rows::here);

@@ -28,7 +28,7 @@ inline band_cutter two_bands_in(kernels::row_codec first, kernels::row_codec sec
 
 struct named_cut {
   const char* name = nullptr;
-  band_cutter cut;
+  band_cutter bands;
 };
 
 inline std::vector<named_cut> several_cuts() {

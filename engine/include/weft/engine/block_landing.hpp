@@ -48,7 +48,8 @@ class block_landing {
     block::expectation expected;
   };
   // By block, what block_verifier says of it; `internal` where the device failed, `out_of_space` where it has
-  // no memory for lists: nothing is known of the blocks then. Waits for the device, twice for all of them.
+  // no memory for lists: nothing is known of the blocks then. Waits for the device, twice for all of them,
+  // and a warp sums a band: the more blocks at once, the better.
   std::vector<result<void>> prove(std::span<const arrived> blocks);
 
   // Where on the device lies what has its place at `here`, of a proven block; null for anything else.

@@ -63,7 +63,8 @@ result<void> scatter_document(runner& model, kv_cache& cache, const encoded_docu
 // What of this a plan has use for: rows of documents that it computes anew are written, or compared, here.
 loaded_rows wanted_by(const policies::stitch_plan& plan, loaded_rows wanted);
 
-// The blocks of one document of a plan, in order. Empty for a document that the plan computes.
+// The blocks of one document of a plan, in order, none of which landed on a device. Empty for a document that
+// the plan computes.
 using document_blocks = std::span<const block::view>;
 
 // Makes rows of zeros in an empty cache for what the plan computes in front of and between reused documents,
