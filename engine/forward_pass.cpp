@@ -42,13 +42,9 @@ result<void> forward_pass::prepare(std::span<const row_group> groups, std::uint3
 
 result<void> forward_pass::run(const row_chunk& chunk, std::span<float> logits, forward_observer* observer) {
   result<void> done;
-  bool stepped = false;
-  if (observer == nullptr) {
-    const auto tried = on_->step(chunk, logits);
-    if (!tried) done = tl::unexpected(tried.error());
-    stepped = !tried || *tried;
-  }
-  if (!stepped) {
+  const auto stepped = on_->step(chunk, logits, observer != nullptr);
+  if (!stepped) done = tl::unexpected(stepped.error());
+  if (stepped && !*stepped) {
     done = on_->begin(chunk);
     if (done) done = on_->embed(chunk.tokens);
     if (done) done = run_layers(chunk, 0, logits, observer);

@@ -49,17 +49,22 @@ tl::unexpected<error> group_sums::ended(const error& why) {
   return tl::unexpected(why);
 }
 
+result<std::span<const float>> group_sums::said(float own) {
+  said_.assign(alone() ? 1 : group_->size(), 0.0F);
+  said_[alone() ? 0 : group_->rank()] = own;
+  if (auto exchanged = sum(said_); !exchanged) return tl::unexpected(exchanged.error());
+  return said_;
+}
+
 result<void> group_sums::agreed(result<void> own) {
   if (alone()) return own;
-  codes_.assign(group_->size(), 0.0F);
-  if (!own) codes_[group_->rank()] = static_cast<float>(own.error().code);
-  auto exchanged = group_->all_reduce(codes_);
+  const auto codes = said(own ? 0.0F : static_cast<float>(own.error().code));
   if (!own) return own;
-  if (!exchanged) return exchanged;
-  const auto refused = std::ranges::find_if(codes_, [](float code) { return code != 0.0F; });
-  if (refused == codes_.end()) return {};
+  if (!codes) return tl::unexpected(codes.error());
+  const auto refused = std::ranges::find_if(*codes, [](float code) { return code != 0.0F; });
+  if (refused == codes->end()) return {};
   const auto code = static_cast<errc>(static_cast<std::uint8_t>(*refused));
-  return fail(code, "rank " + std::to_string(refused - codes_.begin()) + " of the group could not go on (" +
+  return fail(code, "rank " + std::to_string(refused - codes->begin()) + " of the group could not go on (" +
                         std::string{name_of(code)} + "); it says why");
 }
 

@@ -23,9 +23,14 @@ class group_sums {
 
   // Over the ranks; alone, nothing.
   result<void> sum(std::span<float> values);
-  // The same of values in the device's memory, where the group can: else they come to the host and go back.
+  // The same of values in the device's memory, behind its stream, where the group can: else they come to the
+  // host and go back.
   bool sums_on_devices() const { return !alone() && devices_ != nullptr && devices_->sums_on_devices(); }
-  result<void> sum_there(std::span<float> values) { return devices_->all_reduce_there(values); }
+  result<void> sum_behind(std::span<float> values, device::stream& stream) {
+    return devices_->all_reduce_behind(values, stream);
+  }
+  // For a stream that sums were put behind.
+  result<void> wait_for(device::stream& stream) { return devices_->wait_for(stream); }
 
   // Room for this rank's columns of [rows][width], `columns` of them and the same number in every row.
   std::span<float> part(std::size_t rows, std::size_t columns, std::size_t width);
@@ -33,6 +38,9 @@ class group_sums {
   // `out`, [rows][width], out of all ranks' parts, which lie side by side in the order of the ranks. The cut
   // is that of `shard_of`.
   result<void> gather(std::size_t rows, std::uint32_t width, std::span<float> out);
+
+  // What every rank says, by rank; valid until the next call. All ranks call it, or none.
+  result<std::span<const float>> said(float own);
 
   // `own`, or that another rank failed. All ranks call it, or none.
   result<void> agreed(result<void> own);
@@ -44,7 +52,7 @@ class group_sums {
   collective::communicator* group_;
   collective::device_communicator* devices_;  // the same, or null where it is none
   std::vector<float> parts_;
-  std::vector<float> codes_;  // by rank
+  std::vector<float> said_;  // by rank
   std::vector<std::size_t> part_bytes_;
 };
 

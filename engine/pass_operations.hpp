@@ -59,9 +59,11 @@ class pass_operations {
   // changed.
   virtual result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) = 0;
 
-  // A whole pass that nobody observes, where it can be done in one piece: whether it was. Else nothing has
-  // changed.
-  virtual result<bool> step(const row_chunk& /*chunk*/, std::span<float> /*logits*/) { return false; }
+  // A whole pass, where it can be done in one piece, of which nobody observes anything: whether it was. Else
+  // nothing has changed. All ranks of a group call it, whether they can or not.
+  virtual result<bool> step(const row_chunk& /*chunk*/, std::span<float> /*logits*/, bool /*observed*/) {
+    return false;
+  }
 
   virtual result<void> begin(const row_chunk& chunk) = 0;
   // The residual stream, [rows][hidden]: the tokens' embeddings, or these rows of what was read.

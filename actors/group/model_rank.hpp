@@ -37,9 +37,10 @@ class coming_group final : public collective::device_communicator {
   }
   result<void> barrier() override { return group_->barrier(); }
   bool sums_on_devices() const override { return devices_ != nullptr && devices_->sums_on_devices(); }
-  result<void> all_reduce_there(std::span<float> values) override {
-    return devices_->all_reduce_there(values);
+  result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override {
+    return devices_->all_reduce_behind(values, stream);
   }
+  result<void> wait_for(device::stream& stream) override { return devices_->wait_for(stream); }
   void leave(const error& why) override {
     if (devices_ != nullptr) devices_->leave(why);
   }

@@ -11,33 +11,41 @@
 namespace weft::engine {
 
 bool device_operations::takes_step(const row_chunk& chunk) const {
-  return recorded_.wanted() && chunk.decode_step && chunk.wanted.size() == chunk.tokens.size() &&
-         group_.alone() && attention_there_.takes_decode() && has_raw_caches(chunk.groups);
+  return recorded_.wanted() && chunk.decode_step && attention_there_.takes_decode() &&
+         has_raw_caches(chunk.groups);
 }
 
-result<bool> device_operations::step(const row_chunk& chunk, std::span<float> logits) {
-  if (!takes_step(chunk)) return false;
+result<bool> device_operations::step(const row_chunk& chunk, std::span<float> logits, bool observed) {
+  if (chunk.wanted.size() != chunk.tokens.size() || !(group_.alone() || group_.sums_on_devices()))
+    return false;
+  // Up to here all ranks of a group say the same.
+  if (observed || !takes_step(chunk)) {
+    const auto told = recorded_.stand_aside();
+    return told ? result<bool>(false) : tl::unexpected(told.error());
+  }
   const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
   if (auto begun = begin(chunk); !begun) return tl::unexpected(begun.error());
   const auto keys = step_keys_.reserve(*on_->memory, 2 * keys_bytes_ * config_.layers, "new keys and values");
   if (!keys) return tl::unexpected(keys.error());
-  const auto out = logits_.reserve(*on_->memory, logits.size_bytes(), "the logits of a pass");
+  const auto out = reserve_logits(rows);
   if (!out) return tl::unexpected(out.error());
   if (auto embedded = embed(chunk.tokens); !embedded) return tl::unexpected(embedded.error());
 
   // The layers' keys and values lie behind one another until the last of them is done.
   std::byte* const keys_of_passes = std::exchange(keys_, *keys);
-  const auto listed = list_step(chunk);
-  if (listed)
-    recorded_.run(step_arguments_of(rows, *out), [&] {
-      for (std::uint32_t layer = 0; layer < config_.layers; ++layer)
-        run_layer(layer, rows);
-      compute_logits(rows, *out);
+  auto done = list_step(chunk);
+  if (done)
+    done = recorded_.run(step_arguments_of(rows, *out), [&]() -> result<void> {
+      auto given = run_layers(rows);
+      if (given) compute_logits(rows, *out);
+      return given;
     });
   keys_ = keys_of_passes;
-  if (!listed) return tl::unexpected(listed.error());
+  if (!done) return tl::unexpected(done.error());
   stream_->download(home_.data(), *keys, 2 * keys_bytes_ * config_.layers);
-  stream_->download(logits.data(), *out, logits.size_bytes());
+  if (!group_.alone())
+    if (auto met = group_.wait_for(*stream_); !met) return tl::unexpected(met.error());
+  if (auto brought = bring_logits(*out, rows, logits); !brought) return tl::unexpected(brought.error());
   if (auto finished = finish(); !finished) return tl::unexpected(finished.error());
   return true;
 }
@@ -71,16 +79,19 @@ result<void> device_operations::list_step(const row_chunk& chunk) {
   return done ? lists_.flush() : done;
 }
 
-void device_operations::run_layer(std::uint32_t layer, std::uint32_t rows) {
-  const layer_step& step = steps_[layer];
-  keys_ = step.keys;
-  project(layer, rows);
-  round_keys_and_values(rows);
-  rotate_queries(qkv_, rows);
-  write_there(step.writes);
-  attention_there_.run_decode(step.attention);
-  multiply_attention(layer, rows);
-  multiply_mlp(layer, rows);
+result<void> device_operations::run_layers(std::uint32_t rows) {
+  for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
+    const layer_step& step = steps_[layer];
+    keys_ = step.keys;
+    project(layer, rows);
+    round_keys_and_values(rows);
+    rotate_queries(qkv_, rows);
+    write_there(step.writes);
+    attention_there_.run_decode(step.attention);
+    if (auto added = add_attention(layer, rows); !added) return added;
+    if (auto added = add_mlp(layer, rows); !added) return added;
+  }
+  return {};
 }
 
 step_arguments device_operations::step_arguments_of(std::uint32_t rows, const std::byte* logits) const {

@@ -49,7 +49,7 @@ device_operations::device_operations(const model_config& config, const model_wei
       query_width_(config.query_heads * config.head_dim),
       key_width_(config.kv_heads * config.head_dim),
       qkv_width_(query_width_ + 2 * key_width_),
-      recorded_(*stream_, recordings_of(*on_)) {
+      recorded_(*stream_, recordings_of(*on_), group_) {
   if (group_.alone() && attention_there_.takes_all()) stage_->allow_leaving();
 }
 
@@ -87,6 +87,7 @@ result<void> device_operations::reserve(std::uint32_t rows) {
   for (const std::size_t size : sizes)
     bytes += size;
   reserved_rows_ = 0;
+  recorded_.forget();
   memory_ = device::memory();
   auto memory = on_->memory->allocate(bytes, "the activations of " + std::to_string(rows) + " rows");
   if (!memory) return tl::unexpected(memory.error());
@@ -354,8 +355,10 @@ result<void> device_operations::sum_stream(std::uint32_t rows) {
   if (group_.alone()) return {};
   const std::size_t values = std::size_t{rows} * config_.hidden_size;
   if (group_.sums_on_devices()) {
-    if (auto done = stream_->wait(); !done) return done;
-    return group_.sum_there({x_, values});
+    auto given = group_.sum_behind({x_, values}, *stream_);
+    // What comes next may wait for the device of itself, and would do so for a rank that is lost. A recording
+    // calls nothing but kernels that were there before.
+    return given && !recorded_.recording() ? group_.wait_for(*stream_) : given;
   }
   auto* const parts = reinterpret_cast<float*>(parts_.data());
   if (auto done = download(parts, x_, values * sizeof(float)); !done) return done;
@@ -365,17 +368,27 @@ result<void> device_operations::sum_stream(std::uint32_t rows) {
 }
 
 result<void> device_operations::write_logits(std::uint32_t rows, std::span<float> logits) {
-  const std::uint32_t tokens = resident_.output().outputs;
-  const std::size_t own_bytes = std::size_t{rows} * tokens * sizeof(float);
-  const auto there = logits_.reserve(*on_->memory, own_bytes, "the logits of a pass");
+  const auto there = reserve_logits(rows);
   if (!there) return tl::unexpected(there.error());
   compute_logits(rows, *there);
+  return bring_logits(*there, rows, logits);
+}
+
+// Of this rank's columns.
+result<std::byte*> device_operations::reserve_logits(std::uint32_t rows) {
+  return logits_.reserve(*on_->memory, std::size_t{rows} * resident_.output().outputs * sizeof(float),
+                         "the logits of a pass");
+}
+
+// All of a group's come at once, those of one alone until `finish`.
+result<void> device_operations::bring_logits(const std::byte* there, std::uint32_t rows,
+                                             std::span<float> logits) {
   if (group_.alone()) {
-    stream_->download(logits.data(), *there, own_bytes);
+    stream_->download(logits.data(), there, logits.size_bytes());
     return {};
   }
-  const std::span<float> own = group_.part(rows, tokens, config_.vocab_size);
-  if (auto done = download(own.data(), *there, own_bytes); !done) return done;
+  const std::span<float> own = group_.part(rows, resident_.output().outputs, config_.vocab_size);
+  if (auto done = download(own.data(), there, own.size_bytes()); !done) return done;
   return group_.gather(rows, config_.vocab_size, logits);
 }
 

@@ -39,7 +39,7 @@ class device_operations final : public pass_operations {
   block_stage* stage() override { return stage_.get(); }
 
   result<void> prepare(std::span<const row_group> groups, std::uint32_t rows) override;
-  result<bool> step(const row_chunk& chunk, std::span<float> logits) override;
+  result<bool> step(const row_chunk& chunk, std::span<float> logits, bool observed) override;
   result<void> begin(const row_chunk& chunk) override;
   result<void> embed(std::span<const token_id> tokens) override;
   result<void> set_stream(const float* stream, std::span<const std::uint32_t> rows) override;
@@ -103,13 +103,15 @@ class device_operations final : public pass_operations {
   void rotate_queries(float* queries, std::uint32_t rows);
   void multiply_attention(std::uint32_t layer, std::uint32_t rows);
   void multiply_mlp(std::uint32_t layer, std::uint32_t rows);
+  result<std::byte*> reserve_logits(std::uint32_t rows);
   void compute_logits(std::uint32_t rows, std::byte* out);
+  result<void> bring_logits(const std::byte* there, std::uint32_t rows, std::span<float> logits);
   result<void> sum_stream(std::uint32_t rows);
 
   static bool has_raw_caches(std::span<const row_group> groups);
   bool takes_step(const row_chunk& chunk) const;
   result<void> list_step(const row_chunk& chunk);
-  void run_layer(std::uint32_t layer, std::uint32_t rows);
+  result<void> run_layers(std::uint32_t rows);
   step_arguments step_arguments_of(std::uint32_t rows, const std::byte* logits) const;
 
   away& open_rows(std::uint32_t layer, const row_chunk& chunk);

@@ -284,4 +284,8 @@ void run_on_host(stream& s, std::function<void(const host_device&)> work) {
   dynamic_cast<host_stream&>(s).run(std::move(work));
 }
 
+bool records_on_host(const stream& s) {
+  return host_stream::recording_here == &s;
+}
+
 }  // namespace weft::device

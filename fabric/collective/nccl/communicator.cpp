@@ -1,6 +1,7 @@
 #include "communicator.hpp"
 
 #include <weft/collective/call_checks.hpp>
+#include <weft/device/cuda_device.hpp>
 #include <weft/kernels/cuda/ordered_sums.hpp>
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace weft::collective {
 
 nccl_communicator::nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,
                                      const nccl_group_options& options)
-    : connection_(std::move(connection)), rank_(rank), ranks_(ranks), options_(options) {}
+    : rank_(rank), ranks_(ranks), options_(options), connection_(std::move(connection)) {}
 
 result<std::unique_ptr<device_communicator>> nccl_communicator::make(nccl_connection connection,
                                                                      unsigned rank, unsigned ranks,
@@ -32,25 +33,28 @@ result<std::unique_ptr<device_communicator>> nccl_communicator::make(nccl_connec
 
 nccl_communicator::~nccl_communicator() {
   cudaSetDevice(options_.device);
-  // What is still under way uses the stream and the memory.
-  connection_.abort();
 }
 
-result<void> nccl_communicator::operation(const std::function<result<void>()>& body) {
+result<void> nccl_communicator::in_time(const std::function<result<void>()>& body) {
   if (!outcome_) return outcome_;
   if (size() == 1) return {};
   deadline_ = std::chrono::steady_clock::now() + options_.group.timeout;
   outcome_ = check(cudaSetDevice(options_.device), "choosing the device of a group");
   if (outcome_) outcome_ = body();
-  if (outcome_) outcome_ = connection_.wait_for(stream_.get(), deadline_);
   if (!outcome_) connection_.abort();
   return outcome_;
+}
+
+result<void> nccl_communicator::operation(const std::function<result<void>()>& body) {
+  return in_time([&]() -> result<void> {
+    if (auto given = body(); !given) return given;
+    return connection_.wait_for(stream_.get(), deadline_);
+  });
 }
 
 void nccl_communicator::leave(const error& why) {
   if (!outcome_) return;
   outcome_ = tl::unexpected(why);
-  cudaSetDevice(options_.device);
   connection_.abort();
 }
 
@@ -78,28 +82,53 @@ result<void> nccl_communicator::on_device(std::span<std::byte> bytes, copies wan
 }
 
 result<void> nccl_communicator::all_reduce(std::span<float> values) {
-  return operation([&]() -> result<void> {
-    const auto [by_parts, together] = summing_of(values, options_.group.piece_bytes, size());
-    for (std::size_t at = 0; at < values.size(); at += together) {
-      const auto piece = values.subspan(at, std::min(together, values.size() - at));
-      const auto reduce = [&](std::byte* bytes) {
-        auto* const floats = reinterpret_cast<float*>(bytes);
-        return by_parts ? reduce_by_parts(floats, piece.size()) : reduce_at_once(floats, piece.size());
-      };
-      if (auto done = on_device(std::as_writable_bytes(piece), copies::both, reduce); !done) return done;
-    }
-    return {};
+  return operation([&] {
+    return by_pieces(values, [&](std::span<float> piece, bool by_parts) {
+      return on_device(std::as_writable_bytes(piece), copies::both, [&](std::byte* memory) {
+        return reduce({reinterpret_cast<float*>(memory), piece.size()}, by_parts, stream_.get());
+      });
+    });
   });
 }
 
-result<void> nccl_communicator::reduce_at_once(float* values, std::size_t count) {
-  auto* const all = reinterpret_cast<float*>(gathered_.get());
-  const auto returned = ncclAllGather(values, all, count, ncclFloat, connection_.get(), stream_.get());
-  if (auto sent = settle(returned, "gathering values"); !sent) return sent;
-  return check(kernels::cuda::sum_in_order(all, count, size(), count, values, stream_.get()), "summing");
+result<void> nccl_communicator::all_reduce_behind(std::span<float> values, device::stream& stream) {
+  return in_time([&] {
+    return by_pieces(values, [&](std::span<float> piece, bool by_parts) {
+      return reduce(piece, by_parts, device::cuda_handle(stream));
+    });
+  });
 }
 
-result<void> nccl_communicator::reduce_by_parts(float* values, std::size_t count) {
+// A stream that was left behind by a rank that is lost ends when the communicator is aborted.
+result<void> nccl_communicator::wait_for(device::stream& stream) {
+  auto met = in_time([&] { return connection_.wait_for(device::cuda_handle(stream), deadline_); });
+  auto done = stream.wait();
+  return met ? done : met;
+}
+
+result<void> nccl_communicator::by_pieces(std::span<float> values, const reduction& reduce) {
+  const auto [by_parts, together] = summing_of(values, options_.group.piece_bytes, size());
+  for (std::size_t at = 0; at < values.size(); at += together) {
+    const auto piece = values.subspan(at, std::min(together, values.size() - at));
+    if (auto done = reduce(piece, by_parts); !done) return done;
+  }
+  return {};
+}
+
+// Of the device's memory, at most what `gathered_` takes.
+result<void> nccl_communicator::reduce(std::span<float> values, bool by_parts, cudaStream_t stream) {
+  return by_parts ? reduce_by_parts(values.data(), values.size(), stream)
+                  : reduce_at_once(values.data(), values.size(), stream);
+}
+
+result<void> nccl_communicator::reduce_at_once(float* values, std::size_t count, cudaStream_t stream) {
+  auto* const all = reinterpret_cast<float*>(gathered_.get());
+  const auto returned = ncclAllGather(values, all, count, ncclFloat, connection_.get(), stream);
+  if (auto sent = settle(returned, "gathering values"); !sent) return sent;
+  return check(kernels::cuda::sum_in_order(all, count, size(), count, values, stream), "summing");
+}
+
+result<void> nccl_communicator::reduce_by_parts(float* values, std::size_t count, cudaStream_t stream) {
   auto* const all = reinterpret_cast<float*>(gathered_.get());
   const auto begin = [&](unsigned r) { return count * r / size(); };
   const auto length = [&](unsigned r) { return begin(r + 1) - begin(r); };
@@ -108,17 +137,17 @@ result<void> nccl_communicator::reduce_by_parts(float* values, std::size_t count
   ncclGroupStart();
   for (unsigned r = 0; r < size(); ++r) {
     const int peer = static_cast<int>(r);
-    ncclSend(values + begin(r), length(r), ncclFloat, peer, comm, stream_.get());
-    ncclRecv(all + r * own, own, ncclFloat, peer, comm, stream_.get());
+    ncclSend(values + begin(r), length(r), ncclFloat, peer, comm, stream);
+    ncclRecv(all + r * own, own, ncclFloat, peer, comm, stream);
   }
   if (auto sent = settle(ncclGroupEnd(), "exchanging parts"); !sent) return sent;
   float* const own_part = values + begin(rank());
-  const cudaError_t summed = kernels::cuda::sum_in_order(all, own, size(), own, own_part, stream_.get());
+  const cudaError_t summed = kernels::cuda::sum_in_order(all, own, size(), own, own_part, stream);
   if (auto done = check(summed, "summing"); !done) return done;
   ncclGroupStart();
   for (unsigned r = 0; r < size(); ++r)
     ncclBroadcast(values + begin(r), values + begin(r), length(r), ncclFloat, static_cast<int>(r), comm,
-                  stream_.get());
+                  stream);
   return settle(ncclGroupEnd(), "collecting parts");
 }
 

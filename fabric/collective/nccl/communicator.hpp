@@ -26,7 +26,8 @@ class nccl_communicator final : public device_communicator {
   result<void> all_gather(std::span<std::byte> all, std::span<const std::size_t> part_bytes) override;
   result<void> barrier() override;
   bool sums_on_devices() const override { return true; }
-  result<void> all_reduce_there(std::span<float> values) override { return all_reduce(values); }
+  result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override;
+  result<void> wait_for(device::stream& stream) override;
   void leave(const error& why) override;
 
  private:
@@ -35,23 +36,27 @@ class nccl_communicator final : public device_communicator {
 
   enum class copies : std::uint8_t { in = 1, out = 2, both = 3 };
 
+  result<void> in_time(const std::function<result<void>()>& body);
   result<void> operation(const std::function<result<void>()>& body);
   result<void> on_device(std::span<std::byte> bytes, copies wanted,
                          const std::function<result<void>(std::byte*)>& body);
   result<void> settle(ncclResult_t returned, const std::string& what) const;
-  result<void> reduce_at_once(float* values, std::size_t count);
-  result<void> reduce_by_parts(float* values, std::size_t count);
+  using reduction = std::function<result<void>(std::span<float> piece, bool by_parts)>;
+  result<void> by_pieces(std::span<float> values, const reduction& reduce);
+  result<void> reduce(std::span<float> values, bool by_parts, cudaStream_t stream);
+  result<void> reduce_at_once(float* values, std::size_t count, cudaStream_t stream);
+  result<void> reduce_by_parts(float* values, std::size_t count, cudaStream_t stream);
   result<void> gather_piece(std::span<std::byte> all, std::span<const std::size_t> part_bytes,
                             std::size_t at);
   result<void> meet();
 
-  nccl_connection connection_;
   const unsigned rank_;
   const unsigned ranks_;
   const nccl_group_options options_;
   unique_stream stream_;
-  device_memory staged_;    // of host memory: piece_bytes per rank
-  device_memory gathered_;  // what ranks sent: piece_bytes per rank
+  device_memory staged_;        // of host memory: piece_bytes per rank
+  device_memory gathered_;      // what ranks sent: piece_bytes per rank
+  nccl_connection connection_;  // ends before what it uses
   time_point deadline_;
   result<void> outcome_;  // of all calls so far
 };

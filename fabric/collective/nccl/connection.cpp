@@ -26,22 +26,22 @@ tl::unexpected<error> late(const std::string& what) {
               what + " did not end in time: a rank of the group is lost or late; make one without it");
 }
 
-// Looks again and again: first at once, since most things take microseconds.
+// Looks again and again: first at once, since a sum takes microseconds and a decode step some milliseconds.
 class patience {
  public:
-  explicit patience(time_point deadline) : deadline_(deadline) {}
+  explicit patience(time_point deadline) : began_(std::chrono::steady_clock::now()), deadline_(deadline) {}
 
   // False when the time is over.
-  bool wait() {
-    constexpr int looks_at_once = 2000;
-    if (++looks_ < looks_at_once) return true;
-    std::this_thread::sleep_for(std::chrono::microseconds{20});
-    return std::chrono::steady_clock::now() < deadline_;
+  bool wait() const {
+    constexpr auto at_once = std::chrono::milliseconds{10};
+    const auto now = std::chrono::steady_clock::now();
+    if (now - began_ > at_once) std::this_thread::sleep_for(std::chrono::microseconds{20});
+    return now < deadline_;
   }
 
  private:
+  time_point began_;
   time_point deadline_;
-  int looks_ = 0;
 };
 
 }  // namespace
@@ -53,7 +53,9 @@ result<nccl_connection> nccl_connection::join(const ncclUniqueId& id, unsigned r
   ncclComm_t comm = nullptr;
   const ncclResult_t returned =
       ncclCommInitRankConfig(&comm, static_cast<int>(ranks), id, static_cast<int>(rank), &config);
-  nccl_connection made(comm);
+  int device = 0;
+  cudaGetDevice(&device);
+  nccl_connection made(device, comm);
   if (auto met = made.settle(returned, "joining a group of " + std::to_string(ranks) + " ranks over NCCL",
                              deadline, stop);
       !met)
@@ -62,19 +64,27 @@ result<nccl_connection> nccl_connection::join(const ncclUniqueId& id, unsigned r
 }
 
 nccl_connection::nccl_connection(nccl_connection&& other) noexcept
-    : comm_(std::exchange(other.comm_, nullptr)) {}
+    : device_(other.device_),
+      comm_(std::exchange(other.comm_, nullptr)),
+      aborting_(std::move(other.aborting_)) {}
 
 nccl_connection::~nccl_connection() {
   abort();
 }
 
+// NCCL first tells what runs on the device to end, then waits until no recording holds what it was given:
+// whoever has one may be this thread.
 void nccl_connection::abort() {
-  if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
+  if (comm_ == nullptr) return;
+  aborting_ = std::jthread([device = device_, comm = std::exchange(comm_, nullptr)] {
+    cudaSetDevice(device);
+    ncclCommAbort(comm);
+  });
 }
 
 result<void> nccl_connection::settle(ncclResult_t returned, const std::string& what, time_point deadline,
                                      const std::stop_token& stop) const {
-  patience looks(deadline);
+  const patience looks(deadline);
   while (returned == ncclInProgress) {
     if (const auto asked = ncclCommGetAsyncError(comm_, &returned); asked != ncclSuccess) returned = asked;
     if (returned != ncclInProgress) break;
@@ -86,7 +96,7 @@ result<void> nccl_connection::settle(ncclResult_t returned, const std::string& w
 }
 
 result<void> nccl_connection::wait_for(cudaStream_t stream, time_point deadline) const {
-  patience looks(deadline);
+  const patience looks(deadline);
   while (true) {
     const cudaError_t state = cudaStreamQuery(stream);
     if (state == cudaSuccess) return {};

@@ -10,6 +10,7 @@
 
 #include <stop_token>
 #include <string>
+#include <thread>
 
 namespace weft::collective {
 
@@ -31,13 +32,15 @@ class nccl_connection {
   // Waits until the stream has nothing left to do.
   result<void> wait_for(cudaStream_t stream, time_point deadline) const;
 
-  // Ends what is under way; only destruction may follow.
+  // Ends what is under way; only destruction may follow, which waits until the communicator is gone.
   void abort();
 
  private:
-  explicit nccl_connection(ncclComm_t comm) : comm_(comm) {}
+  nccl_connection(int device, ncclComm_t comm) : device_(device), comm_(comm) {}
 
+  int device_;
   ncclComm_t comm_ = nullptr;
+  std::jthread aborting_;
 };
 
 }  // namespace weft::collective

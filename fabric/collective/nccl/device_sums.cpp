@@ -31,11 +31,10 @@ class group_with_devices final : public device_communicator {
   }
   result<void> barrier() override { return by_host(host_->barrier()); }
   bool sums_on_devices() const override { return true; }
-  result<void> all_reduce_there(std::span<float> values) override {
-    auto done = devices_->all_reduce_there(values);
-    if (!done) leave_host(done.error());
-    return done;
+  result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override {
+    return by_devices(devices_->all_reduce_behind(values, stream));
   }
+  result<void> wait_for(device::stream& stream) override { return by_devices(devices_->wait_for(stream)); }
   void leave(const error& why) override {
     leave_host(why);
     devices_->leave(why);
@@ -44,6 +43,11 @@ class group_with_devices final : public device_communicator {
  private:
   result<void> by_host(result<void> done) {
     if (!done) devices_->leave(done.error());
+    return done;
+  }
+
+  result<void> by_devices(result<void> done) {
+    if (!done) leave_host(done.error());
     return done;
   }
 

@@ -3,20 +3,23 @@
 
 #include <weft/collective/device_communicator.hpp>
 #include <weft/device/host_device.hpp>
-#include <weft/engine/compute_device.hpp>
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace weft::engine::test {
 
 class group_of_likenesses final : public collective::device_communicator {
  public:
-  group_of_likenesses(std::unique_ptr<communicator> group, std::shared_ptr<const compute_device> device)
-      : group_(std::move(group)),
-        ranks_(dynamic_cast<device_communicator&>(*group_)),
-        device_(std::move(device)) {}
+  // Over all ranks, of values on the host.
+  using host_sum = std::function<result<void>(std::span<float>)>;
+
+  group_of_likenesses(std::unique_ptr<communicator> group, host_sum sum)
+      : group_(std::move(group)), ranks_(dynamic_cast<device_communicator&>(*group_)), sum_(std::move(sum)) {}
 
   unsigned rank() const override { return group_->rank(); }
   unsigned size() const override { return group_->size(); }
@@ -29,17 +32,38 @@ class group_of_likenesses final : public collective::device_communicator {
   }
   result<void> barrier() override { return group_->barrier(); }
   bool sums_on_devices() const override { return true; }
-  result<void> all_reduce_there(std::span<float> values) override {
-    const auto& memory = dynamic_cast<const device::host_device&>(*device_->memory);
-    const std::span<float> found(memory.at(values.data(), values.size()), values.size());
-    return ranks_.sums_on_devices() ? ranks_.all_reduce_there(found) : group_->all_reduce(found);
+  result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override {
+    if (!outcome_) return outcome_;
+    const float recorded = device::records_on_host(stream) ? ++recorded_ : 0.0F;
+    device::run_on_host(stream, [this, values, recorded](const device::host_device& memory) {
+      sum(std::span(memory.at(values.data(), values.size()), values.size()), recorded);
+    });
+    return {};
+  }
+  result<void> wait_for(device::stream& stream) override {
+    auto done = stream.wait();
+    return outcome_ ? done : outcome_;
   }
   void leave(const error& why) override { ranks_.leave(why); }
 
  private:
+  // Ranks also add up which of the recorded sums it is, as NCCL wants it to be the same one on all.
+  void sum(std::span<float> values, float recorded) {
+    summed_.assign(values.begin(), values.end());
+    summed_.push_back(recorded);
+    outcome_ = sum_(summed_);
+    if (outcome_ && summed_.back() != recorded * static_cast<float>(size()))
+      outcome_ = fail(errc::internal, "a recorded sum met another one");
+    if (!outcome_) throw std::runtime_error(outcome_.error().context);
+    std::copy_n(summed_.begin(), values.size(), values.begin());
+  }
+
   std::unique_ptr<communicator> group_;
   device_communicator& ranks_;  // the same
-  std::shared_ptr<const compute_device> device_;
+  host_sum sum_;
+  result<void> outcome_;  // of all sums so far
+  float recorded_ = 0;
+  std::vector<float> summed_;
 };
 
 }  // namespace weft::engine::test

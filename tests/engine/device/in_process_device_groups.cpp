@@ -12,8 +12,11 @@ group_list make_groups(const std::vector<std::shared_ptr<const compute_device>>&
   auto group = collective::make_in_process_group(static_cast<unsigned>(devices.size()),
                                                  {.timeout = std::chrono::seconds{60}});
   if (sums == sums_over::host) return group;
-  for (std::size_t rank = 0; rank < group.size(); ++rank)
-    group[rank] = std::make_unique<group_of_likenesses>(std::move(group[rank]), devices[rank]);
+  for (auto& rank : group) {
+    auto& host = *rank;
+    rank = std::make_unique<group_of_likenesses>(
+        std::move(rank), [&host](std::span<float> values) { return host.all_reduce(values); });
+  }
   return group;
 }
 

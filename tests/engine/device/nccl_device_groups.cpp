@@ -1,6 +1,7 @@
-// The sums go over what we do with NCCL, which threads play: tests/fabric/collective/threads_as_devices.cpp.
+// The sums go over what we do with NCCL, which threads play: tests/fabric/collective/threads_as_ranks.cpp.
 #include <weft/collective/device_sums.hpp>
 #include <weft/collective/in_process.hpp>
+#include <weft/device/cuda_device.hpp>
 
 #include <doctest/doctest.h>
 
@@ -24,7 +25,14 @@ group_list make_groups(const std::vector<std::shared_ptr<const compute_device>>&
                                                 {.device = static_cast<int>(rank), .timeout = timeout});
       REQUIRE_MESSAGE(grown.has_value(), grown.error().context);
       REQUIRE_MESSAGE(grown->summing.has_value(), grown->summing.error().context);
-      group[rank] = std::make_unique<group_of_likenesses>(std::move(grown->group), devices[rank]);
+      auto& ranks = dynamic_cast<collective::device_communicator&>(*grown->group);
+      const std::shared_ptr<device::stream> stream =
+          device::open_cuda(static_cast<unsigned>(rank)).value()->make_stream().value();
+      group[rank] = std::make_unique<group_of_likenesses>(
+          std::move(grown->group), [&ranks, stream](std::span<float> values) -> result<void> {
+            if (auto given = ranks.all_reduce_behind(values, *stream); !given) return given;
+            return ranks.wait_for(*stream);
+          });
     });
   for (auto& thread : threads)
     thread.join();

@@ -2,6 +2,7 @@
 // cannot notice (sizes that differ).
 #include "contract.hpp"
 #include "nccl_groups.hpp"
+#include "stream_sums.hpp"
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -43,4 +44,20 @@ TEST_CASE("a rank that never comes costs the timeout, and the others make a grou
   });
   CHECK(wrong == 0);
   if (ranks > 2) check_sums<nccl_groups>(ranks - 1);
+}
+
+TEST_CASE("sums behind streams over NCCL are those of any group, as they come and recorded") {
+  const unsigned most = ranks_here();
+  for (unsigned ranks = 2; ranks <= most; ++ranks) {
+    CAPTURE(ranks);
+    check_sums_behind_streams(ranks);
+  }
+}
+
+TEST_CASE("streams do not wait for a rank that NCCL lost, nor does who has recordings") {
+  const unsigned ranks = ranks_here();
+  if (ranks == 0) return;
+  for (const bool record : {false, true})
+    check_lost_behind_streams(ranks, record);
+  check_leaving_with_recordings();
 }

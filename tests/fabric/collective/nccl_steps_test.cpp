@@ -1,8 +1,9 @@
-// What a group over NCCL does with what NCCL and CUDA offer, on any machine: see threads_as_devices.cpp.
+// What a group over NCCL does with what NCCL and CUDA offer, on any machine: see threads_as_ranks.cpp.
 #include <weft/collective/device_sums.hpp>
 
 #include "contract.hpp"
 #include "nccl_groups.hpp"
+#include "stream_sums.hpp"
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -79,12 +80,14 @@ TEST_CASE("ranks that all have a device sum there, and all know if one has none"
       auto& devices = dynamic_cast<device_communicator&>(here);
       if (devices.sums_on_devices() != (without == nobody)) ++wrong;
       auto values = values_of(here.rank(), 5000, 1);
-      auto there = values;
+      values_on_device there(here.rank(), values.size());
+      there.put(values);
       const auto sum = sum_in_order(here.size(), values.size(), 1);
       if (!here.all_reduce(values) || !same_bits(values, sum)) ++wrong;
-      const auto summed = devices.all_reduce_there(there);
-      if (without == nobody ? !summed || !same_bits(there, sum) : summed.error().code != errc::unsupported)
-        ++wrong;
+      for (const auto& done :
+           {devices.all_reduce_behind(there.floats, *there.stream), devices.wait_for(*there.stream)})
+        if (without == nobody ? !done : done.error().code != errc::unsupported) ++wrong;
+      if (without == nobody && !same_bits(there.got(), sum)) ++wrong;
     });
     CHECK(wrong == 0);
   }
@@ -113,8 +116,10 @@ TEST_CASE("a rank that leaves ends both ways of a group") {
       auto& both = dynamic_cast<device_communicator&>(here);
       if (here.rank() == 1) both.leave({errc::out_of_space, "no memory"});
       std::vector<float> values(100, 1.0F);
+      values_on_device there(here.rank(), 100);
       for (const bool devices : {first_on_devices, !first_on_devices}) {
-        const auto done = devices ? both.all_reduce_there(values) : here.all_reduce(values);
+        if (devices) (void)both.all_reduce_behind(there.floats, *there.stream);
+        const auto done = devices ? both.wait_for(*there.stream) : here.all_reduce(values);
         const auto code = here.rank() == 1 ? errc::out_of_space : errc::unreachable;
         if (done || done.error().code != code) ++wrong;
       }
@@ -139,4 +144,19 @@ TEST_CASE("device memory is summed where it lies") {
     }
   });
   CHECK(wrong == 0);
+}
+
+TEST_CASE("sums behind streams are those of any group, as they come and recorded") {
+  for (unsigned ranks = 1; ranks <= 4; ++ranks) {
+    CAPTURE(ranks);
+    check_sums_behind_streams(ranks);
+  }
+}
+
+TEST_CASE("streams do not wait for a lost rank, nor does who has recordings") {
+  for (const bool record : {false, true}) {
+    check_lost_behind_streams(2, record);
+    check_lost_behind_streams(3, record);
+  }
+  check_leaving_with_recordings();
 }

@@ -1,91 +1,34 @@
-// The calls of CUDA and NCCL that a group makes, played by threads: device memory is the host's, what is
-// given to a stream is done at once, and a rank's messages lie in a mailbox. What waits for a rank that does
-// not come leaves its stream busy; that a rank was aborted is an error of the others' communicators, as
-// NCCL's network reports it.
+// The calls of CUDA that a group and its devices make, played by threads: device memory is the host's, and
+// what is given to a stream is done at once.
 #include <weft/kernels/cuda/ordered_sums.hpp>
 
 #include "cuda/ordered_sums_body.hpp"
-#include <cuda_runtime_api.h>
-#include <nccl.h>
+#include "played_streams.hpp"
 
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
+#include <functional>
 #include <iterator>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <set>
-#include <string>
 #include <utility>
 #include <vector>
+
+using weft::collective::testing::give;
+using weft::collective::testing::played;
+using weft::collective::testing::played_stream;
+using weft::collective::testing::wait_until_free;
 
 namespace {
 
 constexpr int devices = 64;
-constexpr int device_that_fails = 63;  // joins no group
-constexpr auto patience = std::chrono::seconds{1};
 
 std::mutex memory_mutex;
 std::map<const char*, std::size_t> device_memory;  // bytes by where they begin
 
 thread_local int current_device = 0;
 
-// Of this thread's rank: a stream whose last operation never ends.
-thread_local bool stuck = false;
-
-struct world {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::map<std::pair<int, int>, std::deque<std::vector<char>>> messages;
-  std::set<int> came;
-  std::set<int> lost;
-};
-
-std::mutex worlds_mutex;
-std::map<std::string, std::shared_ptr<world>> worlds;
-
-}  // namespace
-
-struct ncclComm {
-  std::shared_ptr<world> group;
-  int rank = 0;
-  int ranks = 0;
-  int looks_until_made = 3;
-  bool peer_lost = false;
-};
-
-namespace {
-
-std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
-  return type == ncclFloat ? count * sizeof(float) : count;
-}
-
-void send(ncclComm& comm, int to, const void* data, std::size_t bytes) {
-  const std::scoped_lock lock(comm.group->mutex);
-  if (comm.group->lost.count(to) != 0) stuck = comm.peer_lost = true;
-  const auto* const first = static_cast<const char*>(data);
-  comm.group->messages[{comm.rank, to}].emplace_back(first, first + bytes);
-  comm.group->changed.notify_all();
-}
-
-void receive(ncclComm& comm, int from, void* data, std::size_t bytes) {
-  if (stuck) return;
-  std::unique_lock lock(comm.group->mutex);
-  auto& queue = comm.group->messages[{from, comm.rank}];
-  const auto ended = [&] { return !queue.empty() || comm.group->lost.count(from) != 0; };
-  if (!comm.group->changed.wait_for(lock, patience, ended) || queue.empty()) {
-    stuck = true;
-    comm.peer_lost = comm.group->lost.count(from) != 0;
-    return;
-  }
-  if (queue.front().size() != bytes) std::abort();  // a size that differs is the caller's mistake
-  if (bytes > 0) std::memcpy(data, queue.front().data(), bytes);
-  queue.pop_front();
-}
+using played_graph = std::vector<std::function<void()>>;
 
 }  // namespace
 
@@ -95,9 +38,18 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = devices;
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= devices) return cudaErrorInvalidDevice;
   current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  properties->major = 9;
   return cudaSuccess;
 }
 const char* cudaGetErrorString(cudaError_t) {
@@ -106,16 +58,10 @@ const char* cudaGetErrorString(cudaError_t) {
 cudaError_t cudaGetLastError() {
   return cudaSuccess;
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(new char);
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = *total = std::size_t{1} << 30U;
   return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete reinterpret_cast<char*>(stream);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamQuery(cudaStream_t) {
-  return stuck ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   const std::scoped_lock lock(memory_mutex);
@@ -129,6 +75,20 @@ cudaError_t cudaFree(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = std::malloc(bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaHostRegister(void*, size_t, unsigned) {
+  return cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void*) {
+  return cudaSuccess;
+}
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
   const std::scoped_lock lock(memory_mutex);
   const auto* const at = static_cast<const char*>(pointer);
@@ -138,96 +98,71 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   attributes->type = inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  if (stuck) std::abort();  // memory that is not pinned: it would wait for ever
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(new played_stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete &played(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return played(stream).stuck ? cudaErrorNotReady : cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  wait_until_free(played(stream));
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  if (played(stream).stuck) std::abort();  // memory that is not pinned: it would wait for ever
   if (bytes > 0) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
+// Done at once: there is nothing to wait for.
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  return cudaSuccess;
+}
 
-const char* ncclGetErrorString(ncclResult_t) {
-  return "an error";
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  played(stream).captures = true;
+  return cudaSuccess;
 }
-ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  static std::atomic<int> next = 0;
-  std::memset(id->internal, 0, sizeof id->internal);
-  const int number = ++next;
-  std::memcpy(id->internal, &number, sizeof number);
-  return ncclSuccess;
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  played(stream).captures = false;
+  *graph = reinterpret_cast<cudaGraph_t>(new played_graph(std::exchange(played(stream).captured, {})));
+  return cudaSuccess;
 }
-ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t*) {
-  *comm = nullptr;
-  if (current_device == device_that_fails) return ncclSystemError;
-  const std::scoped_lock lock(worlds_mutex);
-  auto& group = worlds[std::string(id.internal, sizeof id.internal)];
-  if (!group) group = std::make_shared<world>();
-  *comm = new ncclComm{group, rank, ranks};
-  const std::scoped_lock coming(group->mutex);
-  group->came.insert(rank);
-  return ncclInProgress;
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable =
+      reinterpret_cast<cudaGraphExec_t>(new played_graph(*reinterpret_cast<const played_graph*>(graph)));
+  return cudaSuccess;
 }
-ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
-  *error = comm->peer_lost ? ncclRemoteError : ncclSuccess;
-  if (comm->looks_until_made == 0) return ncclSuccess;
-  const std::scoped_lock lock(comm->group->mutex);
-  const bool all_came = comm->group->came.size() == static_cast<std::size_t>(comm->ranks);
-  if (!all_came || --comm->looks_until_made > 0) *error = ncclInProgress;
-  return ncclSuccess;
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const auto& work : *reinterpret_cast<const played_graph*>(executable))
+    give(stream, work);
+  return cudaSuccess;
 }
-ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  {
-    const std::scoped_lock lock(comm->group->mutex);
-    comm->group->lost.insert(comm->rank);
-    comm->group->changed.notify_all();
-  }
-  delete comm;
-  return ncclSuccess;
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete reinterpret_cast<played_graph*>(graph);
+  return cudaSuccess;
 }
-ncclResult_t ncclGroupStart() {
-  return ncclSuccess;
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete reinterpret_cast<played_graph*>(executable);
+  return cudaSuccess;
 }
-ncclResult_t ncclGroupEnd() {
-  return ncclSuccess;
-}
-ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int to, ncclComm_t comm,
-                      cudaStream_t) {
-  send(*comm, to, data, bytes_of(count, type));
-  return ncclSuccess;
-}
-ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int from, ncclComm_t comm,
-                      cudaStream_t) {
-  receive(*comm, from, data, bytes_of(count, type));
-  return ncclSuccess;
-}
-ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataType_t type, int root,
-                           ncclComm_t comm, cudaStream_t) {
-  const std::size_t bytes = bytes_of(count, type);
-  if (comm->rank != root) {
-    receive(*comm, root, to, bytes);
-    return ncclSuccess;
-  }
-  for (int rank = 0; rank < comm->ranks; ++rank)
-    if (rank != root) send(*comm, rank, from, bytes);
-  return ncclSuccess;
-}
-ncclResult_t ncclAllGather(const void* own, void* all, size_t count, ncclDataType_t type, ncclComm_t comm,
-                           cudaStream_t) {
-  const std::size_t bytes = bytes_of(count, type);
-  for (int rank = 0; rank < comm->ranks; ++rank)
-    send(*comm, rank, own, bytes);
-  for (int rank = 0; rank < comm->ranks; ++rank)
-    receive(*comm, rank, static_cast<char*>(all) + static_cast<std::size_t>(rank) * bytes, bytes);
-  return ncclSuccess;
-}
-// For barriers only: what comes out means nothing.
-ncclResult_t ncclAllReduce(const void*, void*, size_t, ncclDataType_t, ncclRedOp_t, ncclComm_t comm,
-                           cudaStream_t) {
-  const char own = 0;
-  char other = 0;
-  for (int rank = 0; rank < comm->ranks; ++rank)
-    send(*comm, rank, &own, 1);
-  for (int rank = 0; rank < comm->ranks; ++rank)
-    receive(*comm, rank, &other, 1);
-  return ncclSuccess;
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) {
+  return cudaSuccess;
 }
 
 }  // extern "C"
@@ -235,9 +170,11 @@ ncclResult_t ncclAllReduce(const void*, void*, size_t, ncclDataType_t, ncclRedOp
 namespace weft::kernels::cuda {
 
 cudaError_t sum_in_order(const float* values, std::size_t stride, std::uint32_t ranks, std::size_t count,
-                         float* out, cudaStream_t) {
-  for (std::size_t i = 0; i < count; ++i)
-    out[i] = ordered_sum(values, stride, ranks, i);
+                         float* out, cudaStream_t stream) {
+  give(stream, [=] {
+    for (std::size_t i = 0; i < count; ++i)
+      out[i] = ordered_sum(values, stride, ranks, i);
+  });
   return cudaSuccess;
 }
 

@@ -5,16 +5,31 @@
 
 #include <span>
 
+namespace weft::device {
+class stream;
+}
+
 namespace weft::collective {
 
 class device_communicator : public communicator {
  public:
-  // Whether `all_reduce_there` can be called: on all ranks, or on none.
+  // Whether the next two can be called: on all ranks, or on none.
   virtual bool sums_on_devices() const { return false; }
 
-  // As `all_reduce`, of values that lie in the memory of this rank's device. What is to be put there was
-  // waited for; the sums are there when the call returns.
-  virtual result<void> all_reduce_there(std::span<float> /*values*/) {
+  // As `all_reduce`, of values that lie in the memory of this rank's device, behind what `stream` of that
+  // device has to do: nothing waits. Until `wait_for` returns, this group is called for more such sums only,
+  // and nothing that may wait for the device of itself: memory that is taken or given back, copies of memory
+  // that is not pinned, kernels that come for the first time.
+  //
+  // A stream that records keeps the sum. Either all ranks record it or none does, and what they launch comes
+  // of the same recordings of all of them. It goes before this communicator.
+  virtual result<void> all_reduce_behind(std::span<float> /*values*/, device::stream& /*stream*/) {
+    return fail(errc::unsupported, "this group has no way between the memories of its ranks' devices");
+  }
+
+  // As the stream's own `wait`, for one that has sums to do: those of a rank that is lost or late end within
+  // the timeout from now, and then the stream does.
+  virtual result<void> wait_for(device::stream& /*stream*/) {
     return fail(errc::unsupported, "this group has no way between the memories of its ranks' devices");
   }
 

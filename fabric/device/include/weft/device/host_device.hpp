@@ -75,4 +75,7 @@ class host_device final : public device {
 // Puts `work` behind what a host device's stream has to do. What it throws is told by `wait`.
 void run_on_host(stream& s, std::function<void(const host_device&)> work);
 
+// Whether the stream keeps what it is given.
+bool records_on_host(const stream& s);
+
 }  // namespace weft::device

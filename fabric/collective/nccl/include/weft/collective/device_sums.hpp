@@ -1,7 +1,7 @@
 // A group whose ranks also sum in the memory of their devices.
 //
 // Messages, blocks and logits lie on the host and go on as in the group that there is; only
-// `all_reduce_there` goes over NCCL. So everything that needs no device needs no NCCL either.
+// `all_reduce_behind` goes over NCCL. So everything that needs no device needs no NCCL either.
 #pragma once
 
 #include <weft/base/error.hpp>

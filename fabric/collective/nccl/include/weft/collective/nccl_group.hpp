@@ -6,8 +6,8 @@
 //
 // The calls are those of every communicator, and so are their results: sums are taken in the order of the
 // ranks. Memory may be the device's (or managed), which is read and written in place, or the host's, which
-// is copied by pieces. A call waits for what it has given the device; for what others have put there the
-// caller waits first.
+// is copied by pieces. A call waits for what it has given the device, but for `all_reduce_behind`; for what
+// others have put there the caller waits first.
 //
 // Calls of one rank whose sizes differ from another's are not noticed: they cost the timeout, or give what
 // means nothing.
