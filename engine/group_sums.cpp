@@ -1,5 +1,7 @@
 #include "group_sums.hpp"
 
+#include <weft/device/recording.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -17,6 +19,16 @@ std::size_t first_column(std::uint32_t width, unsigned rank, unsigned ranks) {
 result<void> group_sums::sum(std::span<float> values) {
   if (alone()) return {};
   return group_->all_reduce(values);
+}
+
+result<void> group_sums::launch(device::recording_stream& stream, const device::recording& recorded) {
+  if (sums_on_devices()) return devices_->launch(stream, recorded);
+  stream.launch(recorded);
+  return {};
+}
+
+result<void> group_sums::wait_for(device::stream& stream) {
+  return sums_on_devices() ? devices_->wait_for(stream) : stream.wait();
 }
 
 std::span<float> group_sums::part(std::size_t rows, std::size_t columns, std::size_t width) {

@@ -29,8 +29,9 @@ class group_sums {
   result<void> sum_behind(std::span<float> values, device::stream& stream) {
     return devices_->all_reduce_behind(values, stream);
   }
-  // For a stream that sums were put behind.
-  result<void> wait_for(device::stream& stream) { return devices_->wait_for(stream); }
+  // Of steps with such sums, and without.
+  result<void> launch(device::recording_stream& stream, const device::recording& recorded);
+  result<void> wait_for(device::stream& stream);
 
   // Room for this rank's columns of [rows][width], `columns` of them and the same number in every row.
   std::span<float> part(std::size_t rows, std::size_t columns, std::size_t width);

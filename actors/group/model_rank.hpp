@@ -40,6 +40,9 @@ class coming_group final : public collective::device_communicator {
   result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override {
     return devices_->all_reduce_behind(values, stream);
   }
+  result<void> launch(device::recording_stream& stream, const device::recording& recorded) override {
+    return devices_->launch(stream, recorded);
+  }
   result<void> wait_for(device::stream& stream) override { return devices_->wait_for(stream); }
   void leave(const error& why) override {
     if (devices_ != nullptr) devices_->leave(why);

@@ -87,7 +87,7 @@ result<void> device_operations::write_cache(std::uint32_t layer, const row_chunk
   if (!keys_are_home_) stream_->download(home_of(layer), keys_, 2 * keys_bytes_);
   ++away_count_;
   if (!watched) return {};
-  if (auto done = stream_->wait(); !done) return done;
+  if (auto done = wait(); !done) return done;
   bring_home();
   return {};
 }
@@ -175,7 +175,7 @@ void device_operations::bring_home() {
 // Mirrors count as theirs what was on its way. What only they had was there before, and comes home if the
 // device still gives it.
 void device_operations::abandon(std::span<const row_group> groups) {
-  (void)stream_->wait();
+  (void)wait();
   (void)stage_->wait();
   for (const row_group& group : groups)
     for (const kv_cache* cache = group.cache; cache != nullptr; cache = cache->base()) {
@@ -220,7 +220,7 @@ result<void> device_operations::attend_there(std::uint32_t layer, const active_r
     attention_here_.add_parts(layer, group, active, *queries, part, attention_rows_.data(), *observer);
     stream_->upload(reinterpret_cast<std::byte*>(attention_), attention_rows_.data(),
                     attention_rows_.size() * sizeof(float));
-    if (auto done = stream_->wait(); !done) return done;
+    if (auto done = wait(); !done) return done;
   }
   return {};
 }

@@ -43,8 +43,6 @@ result<bool> device_operations::step(const row_chunk& chunk, std::span<float> lo
   keys_ = keys_of_passes;
   if (!done) return tl::unexpected(done.error());
   stream_->download(home_.data(), *keys, 2 * keys_bytes_ * config_.layers);
-  if (!group_.alone())
-    if (auto met = group_.wait_for(*stream_); !met) return tl::unexpected(met.error());
   if (auto brought = bring_logits(*out, rows, logits); !brought) return tl::unexpected(brought.error());
   if (auto finished = finish(); !finished) return tl::unexpected(finished.error());
   return true;

@@ -69,7 +69,7 @@ result<void> device_operations::prepare(std::span<const row_group> groups, std::
 
 result<void> device_operations::reserve(std::uint32_t rows) {
   if (rows <= reserved_rows_) return {};
-  (void)stream_->wait();  // for a pass that failed
+  (void)wait();  // for a pass that failed
   const auto floats = [rows](std::size_t width) { return aligned_on_device(rows * width * sizeof(float)); };
   const std::size_t widest =
       std::max({config_.hidden_size, query_width_, config_.intermediate_size, qkv_width_});
@@ -119,7 +119,7 @@ result<void> device_operations::reserve(std::uint32_t rows) {
 }
 
 result<void> device_operations::begin(const row_chunk& chunk) {
-  (void)stream_->wait();  // for a pass that failed
+  (void)wait();  // for a pass that failed
   if (auto home = bring_home_what_moves(chunk); !home) return home;
   lists_.reset();
   logits_.settle();
@@ -138,9 +138,13 @@ result<void> device_operations::begin(const row_chunk& chunk) {
   return lists_.flush();
 }
 
+result<void> device_operations::wait() {
+  return group_.wait_for(*stream_);
+}
+
 result<void> device_operations::download(void* to, const void* from, std::size_t bytes) {
   stream_->download(to, static_cast<const std::byte*>(from), bytes);
-  return stream_->wait();
+  return wait();
 }
 
 result<void> device_operations::embed(std::span<const token_id> tokens) {
@@ -354,12 +358,7 @@ result<void> device_operations::add_mlp(std::uint32_t layer, std::uint32_t rows)
 result<void> device_operations::sum_stream(std::uint32_t rows) {
   if (group_.alone()) return {};
   const std::size_t values = std::size_t{rows} * config_.hidden_size;
-  if (group_.sums_on_devices()) {
-    auto given = group_.sum_behind({x_, values}, *stream_);
-    // What comes next may wait for the device of itself, and would do so for a rank that is lost. A recording
-    // calls nothing but kernels that were there before.
-    return given && !recorded_.recording() ? group_.wait_for(*stream_) : given;
-  }
+  if (group_.sums_on_devices()) return group_.sum_behind({x_, values}, *stream_);
   auto* const parts = reinterpret_cast<float*>(parts_.data());
   if (auto done = download(parts, x_, values * sizeof(float)); !done) return done;
   if (auto summed = group_.sum({parts, values}); !summed) return summed;
@@ -393,7 +392,7 @@ result<void> device_operations::bring_logits(const std::byte* there, std::uint32
 }
 
 result<void> device_operations::finish() {
-  if (auto done = stream_->wait(); !done) return done;
+  if (auto done = wait(); !done) return done;
   if (auto brought = stage_->wait(); !brought) return brought;
   bring_home();
   counting_.bring_home();

@@ -89,6 +89,7 @@ class device_operations final : public pass_operations {
 
   result<void> reserve(std::uint32_t rows);
   static result<void> bring_home_what_moves(const row_chunk& chunk);
+  result<void> wait();
   result<void> download(void* to, const void* from, std::size_t bytes);
   result<shown_queries> shown_of(const float* queries, std::uint32_t rows);
   std::byte* home_of(std::uint32_t layer) const {

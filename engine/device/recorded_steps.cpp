@@ -37,9 +37,8 @@ result<void> recorded_steps::run(const step_arguments& arguments, const std::fun
     if (!recorded) return tl::unexpected(recorded.error());
     if (!*recorded) return give();
   }
-  stream_->launch(*step.recorded);
   ++counted_.launched;
-  return {};
+  return group_.launch(*stream_, *step.recorded);
 }
 
 result<void> recorded_steps::stand_aside() {
@@ -58,9 +57,7 @@ result<recorded_steps::way> recorded_steps::agree(float own) {
 result<bool> recorded_steps::record(known_step& step, const std::function<result<void>()>& give) {
   step = {};
   stream_->begin_recording();
-  recording_ = true;
   const auto given = give();
-  recording_ = false;
   auto recorded = stream_->end_recording();
   if (!given) return tl::unexpected(given.error());
   ++(recorded ? counted_.recorded : counted_.refused);

@@ -28,8 +28,6 @@ class recorded_steps {
       : stream_(dynamic_cast<device::recording_stream*>(&stream)), counted_(counted), group_(group) {}
 
   bool wanted() const { return stream_ != nullptr && counted_.wanted; }
-  // Whether what the stream is given now is kept.
-  bool recording() const { return recording_; }
 
   // Puts a step behind the stream: `give` gives it the kernels. A step that comes for the first time is
   // given as it is, since not all of them come again, and kernels that were never run may have to be loaded;
@@ -57,7 +55,6 @@ class recorded_steps {
   device::recording_stream* stream_;
   step_recordings& counted_;
   group_sums& group_;
-  bool recording_ = false;
   float recordings_ = 0;
   std::map<step_arguments, known_step> known_;
 };

@@ -2,6 +2,7 @@
 
 #include <weft/collective/call_checks.hpp>
 #include <weft/device/cuda_device.hpp>
+#include <weft/device/recording.hpp>
 #include <weft/kernels/cuda/ordered_sums.hpp>
 
 #include <algorithm>
@@ -11,13 +12,21 @@
 
 namespace weft::collective {
 
-nccl_communicator::nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,
-                                     const nccl_group_options& options)
+namespace {
+
+// Sums that a stream is ahead of the host: a call of NCCL's waits where CUDA takes no more, at about a
+// thousand kernels, and is not aborted.
+constexpr unsigned most_behind = 16;
+
+}  // namespace
+
+nccl_communicator::nccl_communicator(std::unique_ptr<nccl_connection> connection, unsigned rank,
+                                     unsigned ranks, const nccl_group_options& options)
     : rank_(rank), ranks_(ranks), options_(options), connection_(std::move(connection)) {}
 
-result<std::unique_ptr<device_communicator>> nccl_communicator::make(nccl_connection connection,
-                                                                     unsigned rank, unsigned ranks,
-                                                                     const nccl_group_options& options) {
+result<std::unique_ptr<device_communicator>> nccl_communicator::make(
+    std::unique_ptr<nccl_connection> connection, unsigned rank, unsigned ranks,
+    const nccl_group_options& options) {
   std::unique_ptr<nccl_communicator> made(new nccl_communicator(std::move(connection), rank, ranks, options));
   auto stream = make_stream();
   auto staged = make_device_memory(ranks * options.group.piece_bytes);
@@ -36,30 +45,29 @@ nccl_communicator::~nccl_communicator() {
 }
 
 result<void> nccl_communicator::in_time(const std::function<result<void>()>& body) {
-  if (!outcome_) return outcome_;
-  if (size() == 1) return {};
+  if (!outcome_ || size() == 1) return outcome_;
   deadline_ = std::chrono::steady_clock::now() + options_.group.timeout;
   outcome_ = check(cudaSetDevice(options_.device), "choosing the device of a group");
   if (outcome_) outcome_ = body();
-  if (!outcome_) connection_.abort();
+  if (!outcome_) connection_->abort();
   return outcome_;
 }
 
 result<void> nccl_communicator::operation(const std::function<result<void>()>& body) {
   return in_time([&]() -> result<void> {
     if (auto given = body(); !given) return given;
-    return connection_.wait_for(stream_.get(), deadline_);
+    return connection_->wait_for(stream_.get(), deadline_);
   });
 }
 
 void nccl_communicator::leave(const error& why) {
   if (!outcome_) return;
   outcome_ = tl::unexpected(why);
-  connection_.abort();
+  connection_->abort();
 }
 
 result<void> nccl_communicator::settle(ncclResult_t returned, const std::string& what) const {
-  return connection_.settle(returned, what, deadline_);
+  return connection_->settle(returned, what, deadline_);
 }
 
 // Device memory as it is; host memory, at most what `staged_` holds, by a copy.
@@ -70,7 +78,7 @@ result<void> nccl_communicator::on_device(std::span<std::byte> bytes, copies wan
     return check(cudaMemcpyAsync(to, from, bytes.size(), kind, stream_.get()), "copying for a group");
   };
   // A copy of memory that is not pinned waits for the stream: not before NCCL has ended in time.
-  const auto ended = [&] { return connection_.wait_for(stream_.get(), deadline_); };
+  const auto ended = [&] { return connection_->wait_for(stream_.get(), deadline_); };
   if (wanted != copies::out) {
     if (auto before = ended(); !before) return before;
     if (auto copied = copy(staged_.get(), bytes.data(), cudaMemcpyHostToDevice); !copied) return copied;
@@ -92,18 +100,37 @@ result<void> nccl_communicator::all_reduce(std::span<float> values) {
 }
 
 result<void> nccl_communicator::all_reduce_behind(std::span<float> values, device::stream& stream) {
+  cudaStream_t const handle = device::cuda_handle(stream);
+  auto captures = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(handle, &captures);
+  const bool recorded = captures != cudaStreamCaptureStatusNone;
+  if (!recorded && ++behind_ > most_behind)
+    if (auto met = wait_for(stream); !met) return met;
   return in_time([&] {
-    return by_pieces(values, [&](std::span<float> piece, bool by_parts) {
-      return reduce(piece, by_parts, device::cuda_handle(stream));
+    if (!recorded) connection_->watch(deadline_);
+    return connection_->meanwhile([&] {
+      return by_pieces(
+          values, [&](std::span<float> piece, bool by_parts) { return reduce(piece, by_parts, handle); });
     });
   });
 }
 
-// A stream that was left behind by a rank that is lost ends when the communicator is aborted.
+result<void> nccl_communicator::launch(device::recording_stream& stream, const device::recording& recorded) {
+  auto watched = in_time([&]() -> result<void> {
+    connection_->watch(deadline_);
+    return {};
+  });
+  if (watched) stream.launch(recorded);
+  return watched;
+}
+
+// A stream that a lost rank leaves behind ends when the communicator is aborted.
 result<void> nccl_communicator::wait_for(device::stream& stream) {
-  auto met = in_time([&] { return connection_.wait_for(device::cuda_handle(stream), deadline_); });
   auto done = stream.wait();
-  return met ? done : met;
+  behind_ = 0;
+  auto met = connection_->stop_watching();
+  if (outcome_) outcome_ = std::move(met);
+  return outcome_ ? done : outcome_;
 }
 
 result<void> nccl_communicator::by_pieces(std::span<float> values, const reduction& reduce) {
@@ -123,7 +150,7 @@ result<void> nccl_communicator::reduce(std::span<float> values, bool by_parts, c
 
 result<void> nccl_communicator::reduce_at_once(float* values, std::size_t count, cudaStream_t stream) {
   auto* const all = reinterpret_cast<float*>(gathered_.get());
-  const auto returned = ncclAllGather(values, all, count, ncclFloat, connection_.get(), stream);
+  const auto returned = ncclAllGather(values, all, count, ncclFloat, connection_->get(), stream);
   if (auto sent = settle(returned, "gathering values"); !sent) return sent;
   return check(kernels::cuda::sum_in_order(all, count, size(), count, values, stream), "summing");
 }
@@ -133,7 +160,7 @@ result<void> nccl_communicator::reduce_by_parts(float* values, std::size_t count
   const auto begin = [&](unsigned r) { return count * r / size(); };
   const auto length = [&](unsigned r) { return begin(r + 1) - begin(r); };
   const std::size_t own = length(rank());
-  const auto comm = connection_.get();
+  const auto comm = connection_->get();
   ncclGroupStart();
   for (unsigned r = 0; r < size(); ++r) {
     const int peer = static_cast<int>(r);
@@ -159,7 +186,7 @@ result<void> nccl_communicator::broadcast(std::span<std::byte> bytes, unsigned r
       const auto piece = bytes.subspan(at, std::min(together, bytes.size() - at));
       const auto send = [&](std::byte* memory) {
         return settle(ncclBroadcast(memory, memory, piece.size(), ncclChar, static_cast<int>(root),
-                                    connection_.get(), stream_.get()),
+                                    connection_->get(), stream_.get()),
                       "a broadcast");
       };
       if (auto done = on_device(piece, rank() == root ? copies::in : copies::out, send); !done) return done;
@@ -195,7 +222,7 @@ result<void> nccl_communicator::gather_piece(std::span<std::byte> all,
                          r};
   for (const auto& [bytes, root] : std::span(pieces).first(count)) {
     const auto send = [&, size = bytes.size(), from = root](std::byte* memory) {
-      return settle(ncclBroadcast(memory, memory, size, ncclChar, static_cast<int>(from), connection_.get(),
+      return settle(ncclBroadcast(memory, memory, size, ncclChar, static_cast<int>(from), connection_->get(),
                                   stream_.get()),
                     "gathering parts");
     };
@@ -210,7 +237,7 @@ result<void> nccl_communicator::barrier() {
 
 result<void> nccl_communicator::meet() {
   auto* const value = gathered_.get();
-  return settle(ncclAllReduce(value, value, 1, ncclUint8, ncclMax, connection_.get(), stream_.get()),
+  return settle(ncclAllReduce(value, value, 1, ncclUint8, ncclMax, connection_->get(), stream_.get()),
                 "a barrier");
 }
 

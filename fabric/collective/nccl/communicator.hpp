@@ -9,14 +9,16 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 
 namespace weft::collective {
 
 class nccl_communicator final : public device_communicator {
  public:
-  static result<std::unique_ptr<device_communicator>> make(nccl_connection connection, unsigned rank,
-                                                           unsigned ranks, const nccl_group_options& options);
+  static result<std::unique_ptr<device_communicator>> make(std::unique_ptr<nccl_connection> connection,
+                                                           unsigned rank, unsigned ranks,
+                                                           const nccl_group_options& options);
   ~nccl_communicator() override;
 
   unsigned rank() const override { return rank_; }
@@ -27,11 +29,12 @@ class nccl_communicator final : public device_communicator {
   result<void> barrier() override;
   bool sums_on_devices() const override { return true; }
   result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override;
+  result<void> launch(device::recording_stream& stream, const device::recording& recorded) override;
   result<void> wait_for(device::stream& stream) override;
   void leave(const error& why) override;
 
  private:
-  nccl_communicator(nccl_connection connection, unsigned rank, unsigned ranks,
+  nccl_communicator(std::unique_ptr<nccl_connection> connection, unsigned rank, unsigned ranks,
                     const nccl_group_options& options);
 
   enum class copies : std::uint8_t { in = 1, out = 2, both = 3 };
@@ -54,9 +57,10 @@ class nccl_communicator final : public device_communicator {
   const unsigned ranks_;
   const nccl_group_options options_;
   unique_stream stream_;
-  device_memory staged_;        // of host memory: piece_bytes per rank
-  device_memory gathered_;      // what ranks sent: piece_bytes per rank
-  nccl_connection connection_;  // ends before what it uses
+  device_memory staged_;                         // of host memory: piece_bytes per rank
+  device_memory gathered_;                       // what ranks sent: piece_bytes per rank
+  std::unique_ptr<nccl_connection> connection_;  // ends before what it uses
+  unsigned behind_ = 0;                          // sums, since a stream was waited for
   time_point deadline_;
   result<void> outcome_;  // of all calls so far
 };

@@ -26,28 +26,29 @@ tl::unexpected<error> late(const std::string& what) {
               what + " did not end in time: a rank of the group is lost or late; make one without it");
 }
 
-// Looks again and again: first at once, since a sum takes microseconds and a decode step some milliseconds.
+// Looks again and again: first at once, since most things take microseconds.
 class patience {
  public:
-  explicit patience(time_point deadline) : began_(std::chrono::steady_clock::now()), deadline_(deadline) {}
+  explicit patience(time_point deadline) : deadline_(deadline) {}
 
   // False when the time is over.
-  bool wait() const {
-    constexpr auto at_once = std::chrono::milliseconds{10};
-    const auto now = std::chrono::steady_clock::now();
-    if (now - began_ > at_once) std::this_thread::sleep_for(std::chrono::microseconds{20});
-    return now < deadline_;
+  bool wait() {
+    constexpr int looks_at_once = 2000;
+    if (++looks_ < looks_at_once) return true;
+    std::this_thread::sleep_for(std::chrono::microseconds{20});
+    return std::chrono::steady_clock::now() < deadline_;
   }
 
  private:
-  time_point began_;
   time_point deadline_;
+  int looks_ = 0;
 };
 
 }  // namespace
 
-result<nccl_connection> nccl_connection::join(const ncclUniqueId& id, unsigned rank, unsigned ranks,
-                                              time_point deadline, const std::stop_token& stop) {
+result<std::unique_ptr<nccl_connection>> nccl_connection::join(const ncclUniqueId& id, unsigned rank,
+                                                               unsigned ranks, time_point deadline,
+                                                               const std::stop_token& stop) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   ncclComm_t comm = nullptr;
@@ -55,36 +56,84 @@ result<nccl_connection> nccl_connection::join(const ncclUniqueId& id, unsigned r
       ncclCommInitRankConfig(&comm, static_cast<int>(ranks), id, static_cast<int>(rank), &config);
   int device = 0;
   cudaGetDevice(&device);
-  nccl_connection made(device, comm);
-  if (auto met = made.settle(returned, "joining a group of " + std::to_string(ranks) + " ranks over NCCL",
-                             deadline, stop);
+  std::unique_ptr<nccl_connection> made(new nccl_connection(device, comm));
+  if (auto met = made->settle(returned, "joining a group of " + std::to_string(ranks) + " ranks over NCCL",
+                              deadline, stop);
       !met)
     return tl::unexpected(met.error());
   return made;
 }
 
-nccl_connection::nccl_connection(nccl_connection&& other) noexcept
-    : device_(other.device_),
-      comm_(std::exchange(other.comm_, nullptr)),
-      aborting_(std::move(other.aborting_)) {}
+nccl_connection::nccl_connection(int device, ncclComm_t comm)
+    : device_(device), comm_(comm), watcher_([this] { keep_watch(); }) {}
 
 nccl_connection::~nccl_connection() {
   abort();
 }
 
-// NCCL first tells what runs on the device to end, then waits until no recording holds what it was given:
-// whoever has one may be this thread.
 void nccl_connection::abort() {
-  if (comm_ == nullptr) return;
-  aborting_ = std::jthread([device = device_, comm = std::exchange(comm_, nullptr)] {
-    cudaSetDevice(device);
-    ncclCommAbort(comm);
-  });
+  const std::scoped_lock lock(mutex_);
+  aborted_ = true;
+  changed_.notify_one();
+}
+
+// NCCL first tells what runs on the device to end, then waits until no recording holds what it was given:
+// whoever has one goes on meanwhile.
+void nccl_connection::keep_watch() {
+  constexpr auto between_looks = std::chrono::milliseconds{1};
+  cudaSetDevice(device_);
+  std::unique_lock lock(mutex_);
+  while (!aborted_) {
+    if (!watched_until_) {
+      changed_.wait(lock);
+      continue;
+    }
+    found_ = look(*watched_until_);
+    aborted_ = !found_;
+    if (!aborted_) changed_.wait_for(lock, between_looks);
+  }
+  lock.unlock();
+  if (comm_ != nullptr) ncclCommAbort(comm_);
+}
+
+result<void> nccl_connection::look(time_point deadline) const {
+  ncclResult_t failed = ncclSuccess;
+  if (const auto asked = ncclCommGetAsyncError(comm_, &failed); asked != ncclSuccess) failed = asked;
+  if (failed != ncclSuccess && failed != ncclInProgress)
+    return fail(code_of(failed), std::string("a rank of the group is lost: NCCL says ") +
+                                     ncclGetErrorString(failed) + "; make a group without it");
+  if (std::chrono::steady_clock::now() > deadline) return late("an operation of a group");
+  return {};
+}
+
+void nccl_connection::watch(time_point deadline) {
+  const std::scoped_lock lock(mutex_);
+  if (watched_until_) return;
+  watched_until_ = deadline;
+  changed_.notify_one();
+}
+
+result<void> nccl_connection::meanwhile(const std::function<result<void>()>& calls) {
+  const std::scoped_lock lock(mutex_);
+  return found_ ? calls() : found_;
+}
+
+result<void> nccl_connection::stop_watching() {
+  const std::scoped_lock lock(mutex_);
+  watched_until_.reset();
+  return found_;
+}
+
+result<void> nccl_connection::wait_for(cudaStream_t stream, time_point deadline) {
+  watch(deadline);
+  auto done = check(cudaStreamSynchronize(stream), "an operation of a group");
+  auto met = stop_watching();
+  return met ? done : met;
 }
 
 result<void> nccl_connection::settle(ncclResult_t returned, const std::string& what, time_point deadline,
                                      const std::stop_token& stop) const {
-  const patience looks(deadline);
+  patience looks(deadline);
   while (returned == ncclInProgress) {
     if (const auto asked = ncclCommGetAsyncError(comm_, &returned); asked != ncclSuccess) returned = asked;
     if (returned != ncclInProgress) break;
@@ -93,22 +142,6 @@ result<void> nccl_connection::settle(ncclResult_t returned, const std::string& w
   }
   if (returned == ncclSuccess) return {};
   return fail(code_of(returned), what + ": NCCL says " + ncclGetErrorString(returned));
-}
-
-result<void> nccl_connection::wait_for(cudaStream_t stream, time_point deadline) const {
-  const patience looks(deadline);
-  while (true) {
-    const cudaError_t state = cudaStreamQuery(stream);
-    if (state == cudaSuccess) return {};
-    if (state != cudaErrorNotReady) return check(state, "an operation of a group");
-    ncclResult_t failed = ncclSuccess;
-    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &failed);
-    if (asked != ncclSuccess) failed = asked;
-    if (failed != ncclSuccess && failed != ncclInProgress)
-      return fail(code_of(failed), std::string("a rank of the group is lost: NCCL says ") +
-                                       ncclGetErrorString(failed) + "; make a group without it");
-    if (!looks.wait()) return late("an operation of a group");
-  }
 }
 
 }  // namespace weft::collective

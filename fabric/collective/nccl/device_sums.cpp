@@ -34,6 +34,9 @@ class group_with_devices final : public device_communicator {
   result<void> all_reduce_behind(std::span<float> values, device::stream& stream) override {
     return by_devices(devices_->all_reduce_behind(values, stream));
   }
+  result<void> launch(device::recording_stream& stream, const device::recording& recorded) override {
+    return by_devices(devices_->launch(stream, recorded));
+  }
   result<void> wait_for(device::stream& stream) override { return by_devices(devices_->wait_for(stream)); }
   void leave(const error& why) override {
     leave_host(why);

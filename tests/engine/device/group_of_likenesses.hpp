@@ -3,6 +3,7 @@
 
 #include <weft/collective/device_communicator.hpp>
 #include <weft/device/host_device.hpp>
+#include <weft/device/recording.hpp>
 
 #include <functional>
 #include <memory>
@@ -39,6 +40,10 @@ class group_of_likenesses final : public collective::device_communicator {
       sum(std::span(memory.at(values.data(), values.size()), values.size()), recorded);
     });
     return {};
+  }
+  result<void> launch(device::recording_stream& stream, const device::recording& recorded) override {
+    if (outcome_) stream.launch(recorded);
+    return outcome_;
   }
   result<void> wait_for(device::stream& stream) override {
     auto done = stream.wait();

@@ -29,8 +29,12 @@ class noting_stream final : public device::recording_stream {
   void copy(std::byte*, const std::byte*, std::size_t) override {}
   void after(device::stream&) override {}
   result<void> wait() override { return {}; }
-  void begin_recording() override { ++recordings_; }
+  void begin_recording() override {
+    ++recordings_;
+    records = true;
+  }
   result<std::unique_ptr<device::recording>> end_recording() override {
+    records = false;
     if (refuses) return fail(errc::internal, "refused");
     return std::make_unique<numbered_recording>(recordings_);
   }
@@ -38,6 +42,7 @@ class noting_stream final : public device::recording_stream {
     notes.push_back("launched " + std::to_string(dynamic_cast<const numbered_recording&>(recorded).number));
   }
 
+  bool records = false;
   bool refuses = false;
   std::vector<std::string> notes;
 
@@ -63,7 +68,7 @@ rank_notes notes_of(collective::communicator* ranks, unsigned seed) {
     stream.notes.push_back("step " + std::to_string(step));
     stream.refuses = one_in(20);
     const auto give = [&]() -> result<void> {
-      stream.notes.push_back(steps.recording() ? "kept" : "given");
+      stream.notes.push_back(stream.records ? "kept" : "given");
       return {};
     };
     if (one_in(30)) {

@@ -51,6 +51,7 @@ TEST_CASE("sums behind streams over NCCL are those of any group, as they come an
   for (unsigned ranks = 2; ranks <= most; ++ranks) {
     CAPTURE(ranks);
     check_sums_behind_streams(ranks);
+    check_many_sums_behind_streams(ranks);
   }
 }
 

@@ -150,6 +150,7 @@ TEST_CASE("sums behind streams are those of any group, as they come and recorded
   for (unsigned ranks = 1; ranks <= 4; ++ranks) {
     CAPTURE(ranks);
     check_sums_behind_streams(ranks);
+    check_many_sums_behind_streams(ranks);
   }
 }
 

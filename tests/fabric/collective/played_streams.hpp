@@ -34,9 +34,8 @@ inline void give(cudaStream_t stream, std::function<void()> work) {
 inline std::mutex stuck_mutex;
 inline std::condition_variable stuck_changed;
 
-// They may be gone when it returns: whoever waited goes on.
+// By stuck_mutex. Whoever waited goes on, and the streams may be gone.
 inline void release(const std::set<played_stream*>& streams) {
-  const std::scoped_lock lock(stuck_mutex);
   for (played_stream* stream : streams)
     stream->stuck = false;
   stuck_changed.notify_all();

@@ -36,14 +36,11 @@ struct values_on_device {
   // What `give` gives the stream.
   template <class Give>
   std::unique_ptr<device::recording> recorded(Give give) {
-    auto& recorder = dynamic_cast<device::recording_stream&>(*stream);
-    recorder.begin_recording();
+    recorder().begin_recording();
     REQUIRE(give());
-    return std::move(recorder.end_recording().value());
+    return std::move(recorder().end_recording().value());
   }
-  void launch(const device::recording& recorded) {
-    dynamic_cast<device::recording_stream&>(*stream).launch(recorded);
-  }
+  device::recording_stream& recorder() { return dynamic_cast<device::recording_stream&>(*stream); }
 
   std::shared_ptr<device::device> device;
   std::unique_ptr<device::stream> stream;
@@ -76,18 +73,42 @@ inline void check_sums_behind_streams(unsigned ranks) {
       if (!sum()) ++wrong;
       check(twice);
       const auto recorded = values.recorded(sum);
+      const auto launch = [&] {
+        if (!sums.launch(values.recorder(), *recorded)) ++wrong;
+      };
       for (int again = 0; again < 2; ++again) {
         values.put(own);
-        values.launch(*recorded);
+        launch();
         check(once);
         if (!sum()) ++wrong;
         check(twice);
       }
       values.put(own);
-      values.launch(*recorded);
-      values.launch(*recorded);
+      launch();
+      launch();
       check(twice);
     }
+  });
+  CHECK(wrong == 0);
+}
+
+// More than a stream is given ahead.
+inline void check_many_sums_behind_streams(unsigned ranks) {
+  auto group = nccl_groups::make(ranks, {.timeout = std::chrono::seconds{20}});
+  std::atomic<int> wrong = 0;
+  on_all(group, [&](communicator& here) {
+    auto& sums = dynamic_cast<device_communicator&>(here);
+    values_on_device values(here.rank(), 50);
+    values.put(values_of(here.rank(), 50, 1));
+    auto wanted = sum_in_order(here.size(), 50, 1);
+    for (int i = 0; i < 50; ++i) {
+      if (!sums.all_reduce_behind(values.floats, *values.stream)) ++wrong;
+      const auto parts = wanted;
+      for (unsigned r = 1; i > 0 && r < here.size(); ++r)
+        for (std::size_t k = 0; k < parts.size(); ++k)
+          wanted[k] += parts[k];
+    }
+    if (!sums.wait_for(*values.stream) || !same_bits(values.got(), wanted)) ++wrong;
   });
   CHECK(wrong == 0);
 }
@@ -110,10 +131,10 @@ inline void check_lost_behind_streams(unsigned ranks, bool record) {
         recorded.reset();
         return rank.reset();
       }
-      if (record)
-        values.launch(*recorded);
-      else if (!sum())
-        ++wrong;
+      if (!(record ? sums.launch(values.recorder(), *recorded) : sum())) ++wrong;
+      // Waits for the stream, as anything may.
+      std::vector<float> out(values.floats.size());
+      values.stream->download(out.data(), values.memory.data(), values.floats.size_bytes());
       for (int again = 0; again < 2; ++again) {
         const auto lost = sums.wait_for(*values.stream);
         if (lost || (lost.error().code != errc::unreachable && lost.error().code != errc::deadline_exceeded))

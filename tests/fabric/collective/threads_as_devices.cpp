@@ -107,15 +107,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete &played(stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return played(stream).stuck ? cudaErrorNotReady : cudaSuccess;
-}
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   wait_until_free(played(stream));
   return cudaSuccess;
 }
+// Of memory that is not pinned: it waits for the stream.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  if (played(stream).stuck) std::abort();  // memory that is not pinned: it would wait for ever
+  wait_until_free(played(stream));
   if (bytes > 0) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -136,6 +134,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   played(stream).captures = true;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = played(stream).captures ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

@@ -25,6 +25,7 @@ using weft::collective::testing::give;
 using weft::collective::testing::played;
 using weft::collective::testing::played_stream;
 using weft::collective::testing::release;
+using weft::collective::testing::stuck_mutex;
 
 namespace {
 
@@ -66,9 +67,10 @@ struct ncclComm {
   int rank = 0;
   int ranks = 0;
   int looks_until_made = 3;
-  bool peer_lost = false;
-  int captured = 0;  // operations, or groups of them, so far
-  int graphs = 0;    // that hold one, times how many; by `held_mutex`
+  std::atomic<bool> peer_lost = false;
+  int captured = 0;      // operations, or groups of them, so far
+  int graphs = 0;        // that hold one, times how many; by `held_mutex`
+  bool aborted = false;  // by stuck_mutex, as what is stuck
   std::set<played_stream*> stuck;
 };
 
@@ -85,6 +87,8 @@ struct operation {
   int number = 0;
 
   void stick() const {
+    const std::scoped_lock lock(stuck_mutex);
+    if (comm.aborted) return;
     stream.stuck = true;
     comm.stuck.insert(&stream);
   }
@@ -102,9 +106,10 @@ struct operation {
     if (stream.stuck) return;
     std::unique_lock lock(comm.group->mutex);
     auto& queue = comm.group->messages[{from, comm.rank}];
-    const auto ended = [&] { return !queue.empty() || comm.group->lost.count(from) != 0; };
+    const auto& lost = comm.group->lost;
+    const auto ended = [&] { return !queue.empty() || lost.count(from) != 0 || lost.count(comm.rank) != 0; };
     if (!comm.group->changed.wait_for(lock, patience, ended) || queue.empty()) {
-      comm.peer_lost = comm.group->lost.count(from) != 0;
+      comm.peer_lost = lost.count(from) != 0;
       return stick();
     }
     const auto& [sent, captured] = queue.front();
@@ -190,7 +195,11 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     ended->group->lost.insert(ended->rank);
     ended->group->changed.notify_all();
   }
-  release(ended->stuck);
+  {
+    const std::scoped_lock lock(stuck_mutex);
+    ended->aborted = true;
+    release(ended->stuck);
+  }
   std::unique_lock lock(held_mutex);
   held_changed.wait(lock, [&] { return ended->graphs == 0; });
   return ncclSuccess;
