@@ -100,8 +100,8 @@ result<void> fill_with_rows(std::span<std::byte> arena, const block::shape& shap
   if (bytes > stride_bytes || count > arena.size() / stride_bytes)
     return fail(errc::out_of_space, "the blocks do not fit into the arena");
   for (std::size_t index = 0; index < count; ++index) {
-    const auto written = block::write(arena.subspan(index * stride_bytes, bytes),
-                                      identity_of(stride_bytes, index), shape, bands, source);
+    auto written = block::write(arena.subspan(index * stride_bytes, bytes), identity_of(stride_bytes, index),
+                                shape, bands, source);
     if (!written) return written;
   }
   return {};
@@ -211,7 +211,7 @@ struct owner_side {
       stream = std::move(*accepted);
     }
     for (std::uint64_t i = 0; i < o.count; ++i) {
-      const auto sent = stream.write_all(node->arena().subspan(o.at + i * o.piece_bytes, o.piece_bytes));
+      auto sent = stream.write_all(node->arena().subspan(o.at + i * o.piece_bytes, o.piece_bytes));
       if (!sent) return sent;
     }
     return {};

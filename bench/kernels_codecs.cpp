@@ -26,7 +26,7 @@ struct coded_tensor {
         code_width(code_bytes(codec, dtype::bf16, head_dim)),
         scale_width(scales_per_row(codec, head_dim)) {
     if (codec == row_codec::raw) return;
-    const std::size_t count = raw.size_bytes() / (2 * head_dim);
+    const std::size_t count = raw.size_bytes() / (std::size_t{2} * head_dim);
     codes = aligned_buffer(count * code_width);
     scales = aligned_buffer(count * scale_width * sizeof(std::uint16_t));
     pool.parallel_for(count / rows, [&](std::size_t i, unsigned) {

@@ -57,7 +57,7 @@ class ragged_cache {
   std::size_t bytes() const { return 2 * layers_ * layer_rows_ * row_bytes; }
 
  private:
-  static constexpr std::size_t row_bytes = head_dim * 2;
+  static constexpr std::size_t row_bytes = std::size_t{2} * head_dim;
 
   const aligned_buffer& keys_;
   const aligned_buffer& values_;

@@ -98,13 +98,13 @@ void llama_layers::multiply(const linear& weights, const std::vector<float>& x, 
 void llama_layers::write_cache(layer& l, std::uint32_t first_row, std::uint32_t rows) {
   pool_.parallel_for(rows, [&](std::size_t row, unsigned) {
     from_f32(dtype::bf16, qkv_.data() + row * qkv_columns + q_columns,
-             narrow_.data() + row * 2 * kv_columns * 2, 2 * kv_columns);
+             narrow_.data() + row * 2 * kv_columns * 2, std::size_t{2} * kv_columns);
   });
   std::vector<scatter_rows> items(kv_heads);
   const std::size_t offset = std::size_t{first_row} * head_dim * 2;
   for (std::uint32_t head = 0; head < kv_heads; ++head) {
     items[head] = {.k = narrow_.data() + std::size_t{head} * head_dim * 2,
-                   .v = narrow_.data() + std::size_t{kv_columns + head * head_dim} * 2,
+                   .v = narrow_.data() + (std::size_t{kv_columns} + std::size_t{head} * head_dim) * 2,
                    .source_row_stride = 2 * kv_columns,
                    .rows = rows,
                    .rotations = &rotations_,
@@ -149,8 +149,8 @@ void llama_layers::run_layer(layer& l, std::uint32_t first_row, std::uint32_t ro
   multiply(l.o, mixed_, rows, state_, write_mode::add);
   rms_norm(state_.data(), hidden, normed_.data(), hidden, rows, 1, hidden, norm_.data(), epsilon, pool_);
   multiply(l.gate_up, normed_, rows, gate_up_, write_mode::overwrite);
-  input_.pack_swiglu(gate_up_.data(), gate_up_.data() + intermediate, rows, intermediate, 2 * intermediate,
-                     l.down.input_dtype(), pool_);
+  input_.pack_swiglu(gate_up_.data(), gate_up_.data() + intermediate, rows, intermediate,
+                     std::size_t{2} * intermediate, l.down.input_dtype(), pool_);
   l.down.apply(input_, state_.data(), hidden, pool_, write_mode::add);
 }
 

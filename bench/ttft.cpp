@@ -266,6 +266,7 @@ result<void> ttft_run::round(std::vector<remote_blocks>& pools) {
 
 double median_ms(const std::vector<parts>& times, double parts::*part) {
   std::vector<double> values;
+  values.reserve(times.size());
   for (const auto& one : times)
     values.push_back(one.*part * 1e3);
   return median(values);
@@ -275,6 +276,7 @@ double median_ms(const std::vector<parts>& times, double parts::*part) {
 // runs that followed each other.
 double hidden_share(const std::vector<parts>& times) {
   std::vector<double> saved;
+  saved.reserve(times.size());
   for (const parts& one : times)
     saved.push_back((one.load + one.compute - one.total) * 1e3);
   return median(saved) / std::min(median_ms(times, &parts::load), median_ms(times, &parts::compute));
