@@ -32,7 +32,7 @@ inline std::vector<float> some_logits(runner& model) {
     rows.add(10 + step, 55 + step, 0, 0);
     rows.add(20 + step, 7 + step, 0, 1);
     rows.logits_rows = {0, 1};
-    std::vector<float> next(2 * model.config().vocab_size);
+    std::vector<float> next(std::size_t{2} * model.config().vocab_size);
     REQUIRE(model.forward(rows, caches, next));
     logits.insert(logits.end(), next.begin(), next.end());
   }

@@ -66,10 +66,11 @@ const std::vector<case_of_ranks> possible = {
 }  // namespace
 
 TEST_CASE("every rank on a device has the logits of the whole model, and the others' bits") {
-  for (const auto& [name, sizes] : possible) {
+  for (const case_of_ranks& one : possible) {
+    const std::string& name = one.model;
     CAPTURE(name);
     const auto wanted = logits_of_whole(name);
-    for (const unsigned ranks : sizes) {
+    for (const unsigned ranks : one.ranks) {
       CAPTURE(ranks);
       const auto devices = devices_for(ranks);
       std::vector<std::vector<float>> of_both;
@@ -117,6 +118,7 @@ std::vector<float> logits_of_steps(runner& model, const compute_device& device, 
     add_rows(batch, some_tokens(rows, rows), 0);
     run(model, batch, caches.back());
   }
+  sessions.reserve(caches.size());
   for (auto& cache : caches)
     sessions.push_back(&cache);
   std::vector<float> all;
@@ -126,7 +128,7 @@ std::vector<float> logits_of_steps(runner& model, const compute_device& device, 
     batch.add(10 + step, 30 + step, 0, 0);
     batch.add(20 + step, 7 + step, 0, 1);
     batch.logits_rows = {0, 1};
-    std::vector<float> logits(2 * model.config().vocab_size);
+    std::vector<float> logits(std::size_t{2} * model.config().vocab_size);
     const auto wanted = way(model.shard().rank, step);
     recordings_of(device).wanted = wanted != way_of_step::not_recorded;
     const auto done =
@@ -163,8 +165,9 @@ std::vector<float> check_steps(const std::string& name, unsigned ranks, const wa
 }  // namespace
 
 TEST_CASE("ranks that sum on their devices record their steps together, and launch them") {
-  for (const auto& [name, sizes] : possible)
-    for (const unsigned ranks : sizes) {
+  for (const case_of_ranks& one : possible)
+    for (const unsigned ranks : one.ranks) {
+      const std::string& name = one.model;
       CAPTURE(name);
       CAPTURE(ranks);
       const auto as_they_come =
