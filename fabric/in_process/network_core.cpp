@@ -314,7 +314,10 @@ void in_process_network::core::conclude(node_state& node, std::uint64_t operatio
     node.statistics.viewed(report.bytes);
     return fetch.done ? fetch.done(std::move(report)) : void();
   }
-  node.statistics.fetched(fetch.peer, report.bytes, events.now() - fetch.started, report.outcome.has_value());
+  const bool is_refused = why != nullptr && why->code == errc::unsupported;
+  if (!is_refused)
+    node.statistics.fetched(fetch.peer, report.bytes, events.now() - fetch.started,
+                            report.outcome.has_value());
   if (fetch.done) fetch.done(std::move(report));
 }
 

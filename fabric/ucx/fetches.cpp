@@ -17,6 +17,11 @@ std::string describe(std::uint64_t offset, std::uint64_t length, std::uint64_t s
          std::to_string(size) + " bytes";
 }
 
+// Nothing of it was begun.
+bool is_refused(const fetch_report& report) {
+  return !report.outcome && report.outcome.error().code == errc::unsupported && report.bytes == 0;
+}
+
 constexpr std::size_t spare_entries_max = 4096;
 
 }  // namespace
@@ -230,7 +235,7 @@ void fetches::deliver(operation_pointer operation) {
   report.ranges = std::move(operation->results);
   if (operation->in_place) {
     statistics_.viewed(report.bytes);
-  } else if (!operation->probing) {
+  } else if (!operation->probing && !is_refused(report)) {
     statistics_.fetched(operation->peer, report.bytes, std::chrono::steady_clock::now() - operation->started,
                         report.outcome.has_value());
   }

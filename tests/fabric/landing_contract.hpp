@@ -71,6 +71,7 @@ TEST_CASE_TEMPLATE("a landing brings its ranges to registered memory, or says th
     CHECK(report.ranges[0].error().code == errc::unsupported);
     CHECK(report.bytes == 0);
     CHECK(all_equal(place.bytes(), untouched));
+    CHECK(pair.here().counters().failed_fetches == 0);
     CHECK(fetch_now(pair, peer, {ranges[0]}).outcome);
     return;
   }
