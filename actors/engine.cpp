@@ -120,12 +120,19 @@ engine::loaded_rows wanted_rows(const session& s) {
                                                           : engine::loaded_rows::where_computed;
 }
 
+// `blocks`: where they came out of the pool.
 result<void> scatter(engine_state& state, session& s, const document_to_load& document,
-                     std::span<const block::view> views) {
+                     std::span<const block::view> views,
+                     std::span<const std::shared_ptr<const block_bytes>> blocks = {}) {
   std::vector<engine::placed_block> placed;
   auto position = document.start_position;
-  for (const auto& view : views) {
-    placed.push_back({&view, std::min(document.bands, view.bands_present()), position, document.segment});
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    const auto& view = views[i];
+    placed.push_back({.block = &view,
+                      .bands = std::min(document.bands, view.bands_present()),
+                      .start_position = position,
+                      .segment = document.segment,
+                      .landing = blocks.empty() ? nullptr : blocks[i]->landing()});
     position += static_cast<std::int32_t>(view.dimensions().tokens);
   }
   return engine::scatter_blocks(*state.model, caches_of(s), placed, wanted_rows(s));
@@ -137,6 +144,10 @@ bool is_intact(const document_to_load& document) {
 
 bool in_place(const document_to_load& document) {
   return std::ranges::any_of(document.blocks, [](const auto& block) { return block->in_place(); });
+}
+
+bool has_landed(const document_to_load& document) {
+  return std::ranges::any_of(document.blocks, [](const auto& block) { return block->landing() != nullptr; });
 }
 
 // Which rows the blocks have, and where, is copied from those that are read in place.
@@ -194,7 +205,13 @@ result<load_outcome> load(engine_state& state, const load_order& order) {
       continue;
     }
     bool stored = !document.blocks.empty();
-    auto loaded = stored ? scatter(state, s, document, *views) : load_computed(state, s, document);
+    auto loaded =
+        stored ? scatter(state, s, document, *views, document.blocks) : load_computed(state, s, document);
+    if (!loaded && has_landed(document) && loaded.error().code == errc::internal) {
+      // The device has failed and keeps what only it has.
+      outcome.to_read_again.push_back(i);
+      continue;
+    }
     if (loaded && in_place(document) && !is_intact(document)) {
       // The holder may have given the place to another block meanwhile. The same rows are computed over it.
       stored = false;

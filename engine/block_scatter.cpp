@@ -422,6 +422,10 @@ class block_rounds {
 
 }  // namespace
 
+bool rows_come_alone(runner& model) {
+  return may_come_alone(model.stage(), loaded_rows::where_computed);
+}
+
 result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const placed_block> blocks,
                             loaded_rows wanted) {
   kv_cache* const alone[] = {&cache};

@@ -191,7 +191,8 @@ void read_documents(self_pointer self, const asking_ptr& job, std::vector<std::s
   read_order order{.keys = {},
                    .fingerprint = state.parts.context->scope.fingerprint,
                    .timeout = state.read_deadline,
-                   .in_place = in_place};
+                   .in_place = in_place,
+                   .on_device = in_place && job->on_device};
   for (const auto i : documents) {
     const auto& m = *job->documents[i];
     order.keys.insert(order.keys.end(), m.block_keys.begin(), m.block_keys.end());
@@ -298,10 +299,11 @@ void open_session(self_pointer self, const asking_ptr& job) {
   }
   job->asked.max_tokens = std::min(job->asked.max_tokens, longest - prompt);
   if (job->retrieval) return open_sparsely(self, job);
-  open_engine(
-      self, job,
+  auto order =
       session_for({job->documents, job->bands, job->plan, job->asked.max_tokens, job->policy, context.scope},
-                  context.shape, !self->state.parts.grouped));
+                  context.shape, !self->state.parts.grouped);
+  job->on_device = order.base && order.base->is_read_by_passes();
+  open_engine(self, job, std::move(order));
 }
 
 }  // namespace

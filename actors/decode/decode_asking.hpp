@@ -51,6 +51,7 @@ struct asking {
   std::vector<bool> stored;          // by document: its blocks came out of the pool
   std::shared_ptr<const policies::stitch_plan> plan;
   std::uint64_t session = 0;
+  bool on_device = false;  // the documents' rows are loaded for passes alone
   std::size_t next_document = 0;
   answer result;
   std::optional<row_judging> judging;  // none: all rows stay

@@ -78,8 +78,6 @@ result<std::shared_ptr<fabric::transport>> open_fabric(const node_config& config
   if (!made) return tl::make_unexpected(made.error());
   std::shared_ptr<fabric::transport> transport = std::move(*made);
   if (!for_device) return transport;
-  spdlog::info("{}: UCX {} CUDA memory; blocks come to the device through the pinned arena", config.name,
-               fabric::moves_cuda_memory(*transport) ? "moves" : "does not move");
   return pinned(config, std::move(transport));
 }
 

@@ -7,9 +7,11 @@
 #include <weft/actors/pool.hpp>
 #include <weft/actors/retrieval.hpp>
 #include <weft/block/model_spec.hpp>
+#include <weft/engine/stitch.hpp>
 
 #include <caf/actor_cast.hpp>
 #include <openssl/evp.h>
+#include <spdlog/spdlog.h>
 
 #include "../group/decode_group.hpp"
 #include "../rescoring.hpp"
@@ -98,6 +100,25 @@ struct block_path {
   std::shared_ptr<block_pool> pool;
 };
 
+// Of nodes that answer questions with the whole model on a device; null where blocks cannot land there.
+std::shared_ptr<const device_landing> open_landing(const node_config& config,
+                                                   const node_environment& environment, const staging& room) {
+  if (!environment.device || !environment.model || !has(config, role::decode) || !config.group.empty() ||
+      !engine::rows_come_alone(*environment.model))
+    return nullptr;
+  auto& transport = *environment.transport;
+  auto made = make_device_landing(environment.device, transport.arena().first(room.capacity_bytes()),
+                                  transport, environment.likeness);
+  const auto& device = environment.device->memory->name();
+  if (!made) {
+    spdlog::info("{}: no block is fetched straight to {}: {}", config.name, device, made.error().context);
+    return nullptr;
+  }
+  spdlog::info("{}: blocks that are fetched one-sidedly land on {}, in {} bytes beside staging", config.name,
+               device, room.capacity_bytes());
+  return std::move(*made);
+}
+
 block_path make_block_path(const node_config& config, const node_environment& environment, const id128& self,
                            const std::shared_ptr<staging>& room) {
   auto& transport = *environment.transport;
@@ -122,6 +143,7 @@ block_path make_block_path(const node_config& config, const node_environment& en
                                                       .fetches = path.fetches,
                                                       .transport = &transport,
                                                       .room = room,
+                                                      .landing = open_landing(config, environment, *room),
                                                       .clock = environment.clock,
                                                       .lease_duration = config.lease_duration,
                                                       .seed = environment.incarnation,

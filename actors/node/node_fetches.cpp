@@ -1,3 +1,4 @@
+#include <weft/actors/device_landing.hpp>
 #include <weft/actors/node_fetches.hpp>
 #include <weft/fabric/fetch_watcher.hpp>
 
@@ -65,18 +66,63 @@ fetch_outcome read_locally(std::span<std::byte> arena, const fetch_order& order)
   return outcome;
 }
 
+// Those that arrived, by the device on which they are; the others stay what they are.
+void prove(const fetch_order& order, std::span<std::byte> arena, std::vector<result<void>>& outcomes) {
+  std::vector<engine::block_landing::arrived> blocks;
+  std::vector<std::size_t> ranges;
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (!outcomes[i]) continue;
+    const auto& range = order.ranges[i];
+    blocks.push_back({arena.subspan(range.local_offset, range.length_bytes), order.expected[i]});
+    ranges.push_back(i);
+  }
+  if (blocks.empty()) return;
+  const auto proofs = order.landing->blocks->prove(blocks);
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    outcomes[ranges[i]] = proofs[i];
+}
+
+void land(fabric::transport& transport, fabric::peer_id peer, fetch_order order, peer_links::way way,
+          node_fetches::executor proofs, node_fetches::fetched done) {
+  auto ranges = order.ranges;
+  const auto into = order.landing->memory;
+  const auto timeout = order.timeout;
+  transport.land(peer, std::move(ranges), into, timeout,
+                 [arena = transport.arena(), order = std::move(order), way = std::move(way),
+                  proofs = std::move(proofs), done = std::move(done)](fabric::fetch_report report) {
+                   fetch_outcome outcome{.ranges = std::move(report.ranges),
+                                         .bytes = report.bytes,
+                                         .transport = way.transport,
+                                         .path = "land",
+                                         .views = {}};
+                   if (outcome.bytes == 0) return done(std::move(outcome));
+                   // What the device is given from now on finds the bytes. It is waited for, which the
+                   // transport's thread must not.
+                   proofs([arena, order, done, outcome = std::move(outcome)]() mutable {
+                     prove(order, arena, outcome.ranges);
+                     done(std::move(outcome));
+                   });
+                 });
+}
+
 }  // namespace
 
 void node_fetches::fetch(fetch_order order, fetched done) {
+  if (order.node == self_ && order.landing)
+    return done(failed(order.ranges.size(), {errc::unsupported, "this node's own blocks do not land"}));
   if (order.node == self_) {
     return copies_([arena = transport_.arena(), order = std::move(order), done = std::move(done)] {
       done(read_locally(arena, order));
     });
   }
   const auto node = order.node;
-  links_->reach(node, [&transport = transport_, links = links_, order = std::move(order),
+  links_->reach(node, [&transport = transport_, links = links_, proofs = copies_, order = std::move(order),
                        done = std::move(done)](const result<fabric::peer_id>& peer) mutable {
     if (!peer) return done(failed(order.ranges.size(), peer.error()));
+    if (order.landing) {
+      auto way = links->way_to(order.node);
+      return land(transport, *peer, std::move(order), std::move(way), proofs, std::move(done));
+    }
     const auto begin = order.in_place ? &fabric::transport::view : &fabric::transport::fetch;
     (transport.*begin)(
         *peer, std::move(order.ranges), order.timeout,

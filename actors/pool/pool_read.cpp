@@ -1,3 +1,4 @@
+#include <weft/actors/device_landing.hpp>
 
 #include "../transfers.hpp"
 #include "pool_state.hpp"
@@ -102,13 +103,23 @@ void lease_for(pool_core& core, std::uint64_t job, const machines::request_lease
                           back_on_strand<result<lease_reply>>(core, leased));
 }
 
+// How blocks come from a holder.
+enum class way_in { view, land, copy };
+
+// Looked at where they are if that can be, else to the device if they are wanted there alone.
+way_in way_from(const pool_core& core, const read_job& r, const machines::node_ref& holder) {
+  if (r.in_place && !core.not_viewable.contains(holder)) return way_in::view;
+  if (r.on_device && core.parts.landing && !core.not_landable.contains(holder)) return way_in::land;
+  return way_in::copy;
+}
+
 // A fetch on its way: which pieces have room in staging, and where. Views need none.
 struct arrival {
   machines::fetch_pieces action;
-  bool in_place = false;
+  way_in by{};
   std::vector<errc> outcomes;  // by piece
   std::vector<std::size_t> fetched;
-  std::vector<staged_bytes> places;  // by range of a copy
+  std::vector<std::shared_ptr<const block_bytes>> places;  // by range, but of a view
 };
 
 // What a piece must prove to be while it comes in.
@@ -149,27 +160,43 @@ void note_place(pool_core& core, const read_job& r, const machines::fetch_pieces
   }
 }
 
-void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action);
+void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, way_in by);
 
 std::shared_ptr<const block_bytes> take_bytes(read_job& r, arrival& in, std::size_t range,
                                               const fetch_outcome& fetched) {
-  if (!in.in_place) return std::make_shared<const block_bytes>(std::move(in.places[range]));
+  if (in.by != way_in::view) return std::move(in.places[range]);
   return std::make_shared<const block_bytes>(fetched.views[range],
                                              r.leases.at({in.action.holder, in.action.lease}));
 }
 
-bool cannot_be_viewed(const arrival& in, const fetch_outcome& fetched) {
-  return in.in_place && fetched.views.empty() && !fetched.ranges.empty() && !fetched.ranges[0] &&
+bool is_refused(const fetch_outcome& fetched) {
+  return fetched.bytes == 0 && !fetched.ranges.empty() && !fetched.ranges[0] &&
          fetched.ranges[0].error().code == errc::unsupported;
+}
+
+bool device_failed(const fetch_outcome& fetched) {
+  return std::ranges::any_of(fetched.ranges, [](const result<void>& range) {
+    return !range && (range.error().code == errc::internal || range.error().code == errc::out_of_space);
+  });
+}
+
+// The way that is left where this one is none; `by` where it was one.
+way_in next_way(pool_core& core, const read_job& r, const arrival& in, const fetch_outcome& fetched) {
+  const auto& holder = in.action.holder;
+  if (in.by != way_in::copy && is_refused(fetched)) {
+    (in.by == way_in::view ? core.not_viewable : core.not_landable).insert(holder);
+    return way_from(core, r, holder);
+  }
+  return in.by == way_in::land && device_failed(fetched) ? way_in::copy : in.by;
 }
 
 void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
   note_coming(core, in, false);
   auto* r = find(core, job);
   if (!r) return;
-  if (cannot_be_viewed(in, fetched)) {
-    core.not_viewable.insert(in.action.holder);
-    return fetch_for(core, job, std::move(in.action));
+  if (const auto by = next_way(core, *r, in, fetched); by != in.by && !r->delivered) {
+    in.places.clear();
+    return fetch_for(core, job, std::move(in.action), by);
   }
   if (r->delivered) {  // too late for the reader; the machine still wants to know, to end the lease
     in.outcomes.assign(in.outcomes.size(), errc::deadline_exceeded);
@@ -185,36 +212,43 @@ void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome
       outcome = range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
     } else {
       r->results.blocks[in.action.pieces[piece].key].bytes = take_bytes(*r, in, range, fetched);
+      if (in.by == way_in::land) ++core.counters.blocks_landed;
     }
     note_place(core, *r, in.action, piece, outcome);
   }
   carry_out(core, job, r->machine.on_fetched(in.action.call, std::move(in.outcomes), core.parts.clock()));
 }
 
-void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action) {
+void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, way_in by) {
   auto in = std::make_shared<arrival>();
-  in->in_place = find(core, job)->in_place && !core.not_viewable.contains(action.holder);
+  in->by = by;
   fetch_order order{.node = action.holder.node,
                     .ranges = {},
                     .timeout = action.timeout,
                     .watcher = {},
-                    .in_place = in->in_place};
-  auto watcher = core.watchers.take();
+                    .in_place = by == way_in::view};
+  const auto blocks = by == way_in::land ? core.parts.landing->blocks : nullptr;
+  if (blocks) order.landing = core.parts.landing;
+  auto watcher = blocks ? nullptr : core.watchers.take();
   in->outcomes.assign(action.pieces.size(), errc::ok);
   for (std::size_t i = 0; i < action.pieces.size(); ++i) {
     const auto& piece = action.pieces[i];
     std::uint64_t local_offset = 0;
-    if (!in->in_place) {
+    if (by != way_in::view) {
       auto room = core.parts.room->take(piece.bytes);
       if (!room) {
         in->outcomes[i] = room.error().code;
         continue;
       }
       local_offset = room->arena_offset();
-      in->places.push_back(std::move(*room));
+      in->places.push_back(std::make_shared<const block_bytes>(std::move(*room), blocks));
     }
     order.ranges.push_back({piece.offset, piece.bytes, local_offset});
-    watcher->expect(expected_of(*find(core, job), action, i));
+    const auto expected = expected_of(*find(core, job), action, i);
+    if (watcher)
+      watcher->expect(expected);
+    else
+      order.expected.push_back(expected);
     in->fetched.push_back(i);
   }
   in->action = std::move(action);
@@ -256,7 +290,10 @@ void carry_out(pool_core& core, std::uint64_t job, std::vector<machines::read_ac
     std::visit(overloaded{
                    [&](machines::locate_keys& a) { locate_for(core, job, a); },
                    [&](machines::request_lease& a) { lease_for(core, job, a); },
-                   [&](machines::fetch_pieces& a) { fetch_for(core, job, std::move(a)); },
+                   [&](machines::fetch_pieces& a) {
+                     const auto by = way_from(core, *find(core, job), a.holder);
+                     fetch_for(core, job, std::move(a), by);
+                   },
                    [&](machines::cancel_fetch&) {},  // the fabric ends it at the fetch's own timeout
                    [&](machines::release_lease& a) { release(core, job, a); },
                    [&](machines::read_done& a) { note_done(core, job, a); },
@@ -313,6 +350,7 @@ void start_read(pool_core& core, const read_order& order, block_pool::answered<r
              .fingerprint = order.fingerprint,
              .front_bytes = order.front_bytes,
              .in_place = order.in_place,
+             .on_device = order.on_device,
              .leases = {},
              .whole_bytes = std::vector<std::uint64_t>(order.keys.size()),
              .results = {},

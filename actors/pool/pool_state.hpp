@@ -27,6 +27,7 @@ struct read_job {
   id128 fingerprint;
   std::vector<std::uint64_t> front_bytes;
   bool in_place = false;
+  bool on_device = false;
   std::map<std::pair<machines::node_ref, std::uint64_t>, std::shared_ptr<const view_lease>>
       leases;                              // in place
   std::vector<std::uint64_t> whole_bytes;  // by key, once it was leased
@@ -99,6 +100,7 @@ struct pool_core : std::enable_shared_from_this<pool_core> {
   std::atomic<bool> ticking{false};                          // any thread
   std::map<machines::node_ref, std::uint64_t> coming_bytes;  // by holder: of fetches on their way
   std::set<machines::node_ref> not_viewable;                 // holders whose memory is read in copies only
+  std::set<machines::node_ref> not_landable;                 // holders whose blocks come to the arena only
   std::map<machines::node_ref, time_point> unanswered;       // holders that last let a reader wait
   pool_report counters;
 

@@ -11,6 +11,7 @@
 #include <caf/stateful_actor.hpp>
 
 #include "attached_disk.hpp"
+#include "likeness_memory.hpp"
 
 #include <deque>
 #include <stdexcept>
@@ -152,9 +153,8 @@ class simulated_cluster::network final : public remoting {
 simulated_cluster::simulated_cluster(cluster_plan plan) : plan_(std::move(plan)), random_(plan_.seed) {
   register_types(config_);
   config_.set("scheduler.policy", caf::atom("testing"));
-  fabric::network_options wire;
-  wire.seed = plan_.seed;
-  wire_ = std::make_unique<fabric::in_process_network>(wire);
+  plan_.wire.seed = plan_.seed;
+  wire_ = std::make_unique<fabric::in_process_network>(plan_.wire);
   system_ = std::make_unique<caf::actor_system>(config_);
   system_->await_actors_before_shutdown(false);
   for (const auto& planned : plan_.nodes) {
@@ -210,6 +210,8 @@ void simulated_cluster::boot(const std::string& name) {
     return std::pair{std::string{"simulated"}, static_cast<std::uint16_t>(first_port + rank)};
   };
   environment.model = needs_model(m.config) ? plan_.model : nullptr;
+  environment.device = plan_.device;
+  if (plan_.device && plan_.lands) environment.likeness = on_host(*plan_.device);
   environment.thread = engine_thread::shared;
   if (m.disk) environment.file = attach_disk(m);
   environment.incarnation = m.life * lives_apart;

@@ -36,7 +36,10 @@ struct cluster_plan {
   std::map<std::string, std::uint32_t> tenant_replicas = {};
   std::vector<node_plan> nodes;  // the first holds the membership
   std::shared_ptr<engine::runner> model = {};
-  duration tick = std::chrono::microseconds{100};  // of virtual time
+  std::shared_ptr<const engine::compute_device> device = {};  // the model's, a likeness; null: the CPU
+  bool lands = true;                                          // on that device, where the network can
+  fabric::network_options wire = {};                          // but for its seed
+  duration tick = std::chrono::microseconds{100};             // of virtual time
   std::uint64_t dram_bytes = 8 << 20;
   std::uint64_t staging_bytes = 4 << 20;
   std::uint64_t file_bytes = 0;  // of a tier below the memory of every storage node; 0: none

@@ -1,4 +1,5 @@
-// The verified bytes of a block that was read: a copy in staging, or the block where its holder has it.
+// The verified bytes of a block that was read: a copy in staging or beside it on a device, or the block where
+// its holder has it.
 #pragma once
 
 #include <weft/actors/staging.hpp>
@@ -10,6 +11,10 @@
 #include <memory>
 #include <span>
 #include <utility>
+
+namespace weft::engine {
+class block_landing;
+}
 
 namespace weft::actors {
 
@@ -34,12 +39,20 @@ class view_lease {
 class block_bytes {
  public:
   explicit block_bytes(staged_bytes copy) : copy_(std::move(copy)), bytes_(copy_.bytes()) {}
+  // Of one that landed beside that place; it leaves the device when this ends.
+  block_bytes(staged_bytes place, std::shared_ptr<engine::block_landing> landing)
+      : copy_(std::move(place)), landing_(std::move(landing)), bytes_(copy_.bytes()) {}
   block_bytes(fabric::arena_view there, std::shared_ptr<const view_lease> lease)
       : lease_(std::move(lease)), there_(std::move(there)), bytes_(there_.bytes()) {}
   block_bytes(const block_bytes&) = delete;
   block_bytes& operator=(const block_bytes&) = delete;
+  ~block_bytes();
 
+  // Of a block that landed on a device: what says which rows there are, and nothing of their keys and values.
   std::span<const std::byte> bytes() const { return bytes_; }
+
+  // Where it landed; null for one whose bytes are here.
+  engine::block_landing* landing() const { return landing_.get(); }
 
   // Others can write to them.
   bool in_place() const { return lease_ != nullptr; }
@@ -49,6 +62,7 @@ class block_bytes {
 
  private:
   staged_bytes copy_;
+  std::shared_ptr<engine::block_landing> landing_;
   std::shared_ptr<const view_lease> lease_;  // ends behind the view
   fabric::arena_view there_;
   std::span<const std::byte> bytes_;

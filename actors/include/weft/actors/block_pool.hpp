@@ -27,6 +27,7 @@ struct pool_parts {
   std::shared_ptr<node_fetches> fetches;
   fabric::transport* transport = nullptr;  // below both; outlives the pool
   std::shared_ptr<staging> room;           // where blocks come in and stand before they are written
+  std::shared_ptr<const device_landing> landing = nullptr;  // beside it; null: blocks come to no device
   clock_source clock;
   duration lease_duration{};  // that every holder grants
   std::uint64_t seed = 0;     // spreads reads over replicas
@@ -48,7 +49,8 @@ class block_pool {
   block_pool(const block_pool&) = delete;
   block_pool& operator=(const block_pool&) = delete;
 
-  // Blocks into staging, verified. A key without a block that proves itself by the deadline is a miss.
+  // Blocks into staging, or beside it on a device where they may, verified. A key without a block that proves
+  // itself by the deadline is a miss.
   void read(read_order order, answered<read_outcome> done);
   result<read_outcome> read(read_order order);
   // Does not wait; but blocks at remembered places in mapped memory are copied, and called back, before it

@@ -8,6 +8,7 @@
 #include <weft/actors/sparse_parts.hpp>
 #include <weft/actors/staging.hpp>
 #include <weft/base/time.hpp>
+#include <weft/block/block_verifier.hpp>
 #include <weft/engine/banded_document.hpp>
 #include <weft/engine/sampler.hpp>
 #include <weft/engine/surrogate.hpp>
@@ -20,6 +21,7 @@
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -69,12 +71,18 @@ struct care_report {
 
 // -- fabric --
 
+struct device_landing;  // device_landing.hpp
+
 struct fetch_order {
   id128 node;
   std::vector<fabric::fetch_range> ranges;
   duration timeout{};
   std::shared_ptr<fabric::fetch_watcher> watcher;  // may be null
   bool in_place = false;                           // view them; `unsupported` where the way there copies
+  // To the device beside the arena, as far from its beginning, and proven there: no watcher sees them.
+  // `unsupported` where the way there is none of gets; `internal` or `out_of_space` where the device failed.
+  std::shared_ptr<const device_landing> landing = nullptr;
+  std::vector<block::expectation> expected = {};  // by range, of those that land
 };
 
 struct fetch_outcome {
@@ -103,6 +111,8 @@ struct read_order {
   // The reader is done with the bytes soon, within a lease, and asks `intact` when it is: it may get blocks
   // where their holders have them.
   bool in_place = false;
+  // Only the device reads the rows: blocks that would be copied here may land there (`block_bytes::landing`).
+  bool on_device = false;
 };
 
 // What one key of a read came to.
@@ -143,6 +153,7 @@ struct pool_report {
   std::uint64_t blocks_rejected = 0;    // arrived, did not prove themselves
   std::uint64_t blocks_remembered = 0;  // read where they were before, without asking
   std::uint64_t blocks_moved = 0;       // were not there any more
+  std::uint64_t blocks_landed = 0;      // came straight to the device
   std::uint64_t blocks_written = 0;
   std::uint64_t blocks_degraded = 0;  // written to fewer nodes than asked for
   std::uint64_t staging_used_bytes = 0;
@@ -236,6 +247,12 @@ struct base_order {
   // All that the plan computes between the opening and the question is computed into the one part that there
   // is, since rows of the documents are among it.
   bool computes = false;
+
+  // On a device that takes all passes, nobody else reads what is loaded into it.
+  bool is_read_by_passes() const {
+    const auto raw = [](const part& p) { return p.coding == kernels::row_codec::raw; };
+    return !computes && std::ranges::all_of(parts, raw);
+  }
 };
 
 struct session_order {
@@ -279,7 +296,8 @@ struct load_outcome {
   std::uint64_t rotate_microseconds = 0;
   std::uint64_t encode_microseconds = 0;
   // Of the order's documents, those whose views had ended: before they were loaded, so that they are still to
-  // be, out of copies; and while they were, so that they were computed.
+  // be, out of copies, like those that a failing device did not give; and while they were, so that they were
+  // computed.
   std::vector<std::size_t> to_read_again;
   std::vector<std::size_t> computed;
 };

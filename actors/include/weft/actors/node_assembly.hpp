@@ -4,6 +4,7 @@
 
 #include <weft/actors/block_pool.hpp>
 #include <weft/actors/control.hpp>
+#include <weft/actors/device_landing.hpp>
 #include <weft/actors/interfaces.hpp>
 #include <weft/actors/model_context.hpp>
 #include <weft/actors/node_config.hpp>
@@ -38,6 +39,7 @@ struct node_environment {
   std::shared_ptr<engine::runner>
       model;  // of `config.model_folder`; one may serve several nodes only on one thread
   std::shared_ptr<const engine::compute_device> device;  // that the model runs on; null: the CPU
+  device_on_host likeness = {};                          // of a device that is one
   engine_thread thread = engine_thread::own;
   std::shared_ptr<tier::opened_tier>
       file;                       // of `config.file_folder`; null: opened where the config names one

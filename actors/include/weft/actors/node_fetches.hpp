@@ -22,7 +22,7 @@ class node_fetches {
   node_fetches(const id128& self, fabric::transport& transport, std::shared_ptr<peer_links> links)
       : self_(self), transport_(transport), links_(std::move(links)) {}
 
-  // Where blocks of this very node are copied. Before the first fetch.
+  // Where blocks of this very node are copied, and those that landed are proven. Before the first fetch.
   void copy_on(executor where) { copies_ = std::move(where); }
 
   // Calls back once, at once or later, on any thread; no byte of the destination is written any more then.

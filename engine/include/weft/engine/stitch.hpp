@@ -55,6 +55,9 @@ result<void> scatter_blocks(runner& model, kv_cache& cache, std::span<const plac
 result<void> scatter_blocks(runner& model, std::span<kv_cache* const> caches,
                             std::span<const placed_block> blocks, loaded_rows wanted = loaded_rows::here);
 
+// Whether rows that are wanted only where they are computed with come to the model's device alone.
+bool rows_come_alone(runner& model);
+
 // The same for a document that was encoded here; the same bytes as through blocks.
 result<void> scatter_document(runner& model, kv_cache& cache, const encoded_document& document,
                               std::int32_t start_position, std::int32_t segment,
