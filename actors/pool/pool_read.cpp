@@ -27,12 +27,14 @@ read_job* find(pool_core& core, std::uint64_t job) {
 void locate_for(pool_core& core, std::uint64_t job, const machines::locate_keys& action) {
   const auto* r = find(core, job);
   std::vector<id128> keys;
+  keys.reserve(action.keys.size());
   for (const auto key : action.keys)
     keys.push_back(r->machine.keys()[key]);
   const auto located = [job, call = action.call](pool_core& c, std::vector<located_key> found) {
     auto* waiting = find(c, job);
     if (!waiting) return;
     std::vector<machines::key_holders> answers;
+    answers.reserve(found.size());
     for (auto& key : found)
       answers.push_back({std::move(key.holders), key.maybe});
     carry_out(c, job, waiting->machine.on_located(call, std::move(answers), c.parts.clock()));
@@ -82,7 +84,7 @@ void take_lease(pool_core& core, std::uint64_t job, const machines::request_leas
     pieces.push_back(wanted_part(*r, asked.keys[i], reply.slots[i]));
     r->whole_bytes[asked.keys[i]] = reply.slots[i].bytes;
   }
-  carry_out(core, job, r->machine.on_leased(asked.call, reply.lease, std::move(pieces), core.parts.clock()));
+  carry_out(core, job, r->machine.on_leased(asked.call, reply.lease, pieces, core.parts.clock()));
 }
 
 void lease_for(pool_core& core, std::uint64_t job, const machines::request_lease& action) {
@@ -200,8 +202,7 @@ void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome
   }
   if (r->delivered) {  // too late for the reader; the machine still wants to know, to end the lease
     in.outcomes.assign(in.outcomes.size(), errc::deadline_exceeded);
-    return carry_out(core, job,
-                     r->machine.on_fetched(in.action.call, std::move(in.outcomes), core.parts.clock()));
+    return carry_out(core, job, r->machine.on_fetched(in.action.call, in.outcomes, core.parts.clock()));
   }
   add_transfer(r->results.transfers, {core.cluster()->now->name_of(in.action.holder.node), fetched.transport,
                                       fetched.path, fetched.bytes});
@@ -216,7 +217,7 @@ void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome
     }
     note_place(core, *r, in.action, piece, outcome);
   }
-  carry_out(core, job, r->machine.on_fetched(in.action.call, std::move(in.outcomes), core.parts.clock()));
+  carry_out(core, job, r->machine.on_fetched(in.action.call, in.outcomes, core.parts.clock()));
 }
 
 void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, way_in by) {
