@@ -1,8 +1,8 @@
 #include <weft/fabric/ucx_group.hpp>
 
-#include "contract.hpp"
 #include "../hexadecimal.hpp"
 #include "../line_process.hpp"
+#include "contract.hpp"
 
 #include <algorithm>
 #include <memory>
