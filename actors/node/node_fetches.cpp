@@ -89,7 +89,7 @@ void land(fabric::transport& transport, fabric::peer_id peer, fetch_order order,
   const auto timeout = order.timeout;
   transport.land(peer, std::move(ranges), into, timeout,
                  [arena = transport.arena(), order = std::move(order), way = std::move(way),
-                  proofs = std::move(proofs), done = std::move(done)](fabric::fetch_report report) {
+                  proofs = std::move(proofs), done = std::move(done)](fabric::fetch_report report) mutable {
                    fetch_outcome outcome{.ranges = std::move(report.ranges),
                                          .bytes = report.bytes,
                                          .transport = way.transport,
@@ -98,7 +98,8 @@ void land(fabric::transport& transport, fabric::peer_id peer, fetch_order order,
                    if (outcome.bytes == 0) return done(std::move(outcome));
                    // What the device is given from now on finds the bytes. It is waited for, which the
                    // transport's thread must not.
-                   proofs([arena, order, done, outcome = std::move(outcome)]() mutable {
+                   proofs([arena, order = std::move(order), done = std::move(done),
+                           outcome = std::move(outcome)]() mutable {
                      prove(order, arena, outcome.ranges);
                      done(std::move(outcome));
                    });

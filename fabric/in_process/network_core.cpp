@@ -223,9 +223,10 @@ void in_process_network::core::fetch(node_state& node, std::uint64_t operation, 
     added.missing_total += range.length_bytes;
   }
   if (added.in_place) return view(node, operation, owner);
-  const error cannot_land{errc::unsupported, "the peer's bytes do not come by gets; view them or fetch them"};
-  if (added.landing && (options.way == path::push || maps(node, owner)))
-    return conclude(node, operation, &cannot_land);
+  if (added.landing && (options.way == path::push || maps(node, owner))) {
+    const error cannot{errc::unsupported, "the peer's bytes do not come by gets; view them or fetch them"};
+    return conclude(node, operation, &cannot);
+  }
   if (added.missing_total == 0) return conclude(node, operation, nullptr);
   local(node, timeout, [this, &node, operation] {
     end_fetch(node, operation, {errc::deadline_exceeded, "the fetch did not end in time"});
