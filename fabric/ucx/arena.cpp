@@ -18,7 +18,7 @@ result<ucx_arena> ucx_arena::make(const ucx_context& context, std::size_t bytes)
   ucp_mem_map_params_t params{};
   params.field_mask =
       UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
-  params.length = bytes;
+  params.length = bytes + probe_area_bytes;
   params.flags = UCP_MEM_MAP_ALLOCATE;
   ucp_mem_h raw = nullptr;
   if (const auto status = ucp_mem_map(context.get(), &params, &raw); status != UCS_OK)

@@ -218,7 +218,7 @@ result<void> connections::open(connection& which) {
   which.address = std::move(*which.greeting);
   which.greeting.reset();
   auto region = ucx_remote_region::make(*which.endpoint, which.address.rkey, which.address.arena_base,
-                                        which.address.arena_bytes);
+                                        which.address.readable_bytes());
   if (!region) return tl::unexpected{region.error()};
   which.region = std::make_unique<ucx_remote_region>(std::move(*region));
   choose_path(which);
@@ -239,7 +239,7 @@ void connections::choose_path(connection& which) {
   const bool one_sided = !view.empty() || transport == "rdma";
   which.way = one_sided ? path::get : path::push;
   if (self_.map_peer_arenas) {
-    which.view = view;
+    which.view = view.empty() ? view : view.first(which.address.arena_bytes);
     which.mapping = which.region->mapping();
   }
   if (!which.view.empty()) cold_.push_back(which.id);

@@ -38,8 +38,9 @@ bool fetches::pump_mapped() {
     if (operation == nullptr) continue;
     auto* peer = peer_of(*operation);
     if (peer == nullptr) continue;  // its closing ends the operation
-    if (operation->in_place ? show_some(*operation)
-                            : copy_some(*operation, peer->view, destination_of(*operation))) {
+    if (operation->in_place
+            ? show_some(*operation)
+            : copy_some(*operation, source_of(*operation, *peer), destination_of(*operation))) {
       conclude(*operation);
     } else {
       mapped_.push_back(id);

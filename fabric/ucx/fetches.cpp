@@ -116,6 +116,10 @@ void fetches::start_by(fetch_method method, fetch_operation& operation, connecti
   }
 }
 
+std::span<const std::byte> fetches::source_of(const fetch_operation& operation, const connection& peer) {
+  return operation.probing ? peer.region->view() : peer.view;
+}
+
 std::span<std::byte> fetches::destination_of(const fetch_operation& operation) {
   if (operation.probing) return probed_bytes_;
   return operation.into ? operation.into->bytes() : arena_.bytes();

@@ -61,7 +61,6 @@ class fetches {
   // What is known of a peer's paths while they are measured.
   struct path_probe {
     std::vector<fetch_method> methods;  // to try; the last one is under way
-    std::uint64_t bytes = 0;            // of one fetch
     unsigned fetches = 0;               // of the method under way
     std::uint64_t nanoseconds = 0;      // the fastest of these
     fetch_method best = fetch_method::pushed;
@@ -76,6 +75,7 @@ class fetches {
   void probe_on(connection& peer);
   void probed(peer_id from, const fetch_report& report, duration took);
   void settle(connection& peer, const path_probe& probe);
+  static std::span<const std::byte> source_of(const fetch_operation& operation, const connection& peer);
   std::span<std::byte> destination_of(const fetch_operation& operation);
 
   void start_view(fetch_operation& operation, const connection& peer);

@@ -8,7 +8,6 @@ namespace weft::fabric {
 
 namespace {
 
-constexpr std::uint64_t probe_bytes_max = std::uint64_t{256} << 10;
 constexpr unsigned fetches_of_a_method = 4;  // the first finds pages that nobody has touched
 constexpr auto probe_timeout = std::chrono::milliseconds{100};
 
@@ -23,8 +22,6 @@ constexpr std::uint64_t push_must_be_faster = 2;
 void fetches::probe(connection& peer) {
   if (!peer.endpoint) return;  // this node itself
   path_probe fresh;
-  fresh.bytes = std::min(probe_bytes_max, peer.address.arena_bytes);
-  if (fresh.bytes == 0) return;
   if (!peer.view.empty()) {
     fresh.methods = {fetch_method::mapped};  // the memory itself: nothing is faster
   } else if (peer.way == path::get) {
@@ -32,7 +29,7 @@ void fetches::probe(connection& peer) {
   } else {
     fresh.methods = {fetch_method::pushed};
   }
-  probed_bytes_.resize(probe_bytes_max);
+  probed_bytes_.resize(probe_area_bytes);
   probes_.insert_or_assign(peer.id, std::move(fresh));
   probe_on(peer);
 }
@@ -43,7 +40,8 @@ void fetches::probe_on(connection& peer) {
   auto operation = stock_.take();
   operation->id = operation_id{probe_id_bit | ++last_probe_};
   operation->peer = peer.id;
-  operation->ranges = {{.remote_offset = 0, .length_bytes = probe.bytes, .local_offset = 0}};
+  operation->ranges = {
+      {.remote_offset = peer.address.arena_bytes, .length_bytes = probe_area_bytes, .local_offset = 0}};
   operation->probing = true;
   operation->started = begun;
   operation->deadline = begun + probe_timeout;
@@ -81,7 +79,7 @@ void fetches::probed(peer_id from, const fetch_report& report, duration took) {
 
 void fetches::settle(connection& peer, const path_probe& probe) {
   peer.way = probe.best == fetch_method::pushed ? path::push : path::get;
-  statistics_.probed(peer.id, peer.way, probe.bytes, probe.best_nanoseconds);
+  statistics_.probed(peer.id, peer.way, probe_area_bytes, probe.best_nanoseconds);
 }
 
 }  // namespace weft::fabric

@@ -13,7 +13,7 @@ void pushes::on_request(connection& from, std::span<const std::byte> header,
   const auto request = parse_fetch_request(header);
   if (!request) return peers_.break_off(from, request.error());
   const bool idle = from.pushes.empty();
-  if (auto accepted = from.pushes.accept(*request, payload, arena_.bytes().size()); !accepted)
+  if (auto accepted = from.pushes.accept(*request, payload, arena_.readable().size()); !accepted)
     return refuse(from, request->operation, accepted.error());
   if (idle && !from.pushes.empty()) with_work_.push_back(from.id);
 }
@@ -41,7 +41,7 @@ void pushes::pump() {
 void pushes::fill_window(connection& to) {
   while (to.pushes_in_flight < pushes_in_flight_max && !to.pushes.empty()) {
     auto message = sender_.make(message_kind::fetch_data, {});
-    const auto chunk = to.pushes.next(arena_.bytes(), message->staging);
+    const auto chunk = to.pushes.next(arena_.readable(), message->staging);
     message->header = encode(chunk.header);
     message->payload = chunk.bytes;
     ++to.pushes_in_flight;

@@ -1,4 +1,4 @@
-// A peer's arena as this process reaches it.
+// A peer's arena, and the probe area behind it, as this process reaches them.
 #pragma once
 
 #include "ucx/endpoint.hpp"
@@ -17,7 +17,7 @@ class ucx_remote_region {
   static result<ucx_remote_region> make(const ucx_endpoint& endpoint, std::span<const std::byte> key,
                                         std::uint64_t base, std::uint64_t bytes);
 
-  // The arena in this process's address space, all of it; empty where it cannot be mapped.
+  // Both in this process's address space, all of them; empty where they cannot be mapped.
   std::span<const std::byte> view() const { return view_; }
 
   // Keeps it there beyond this region; null where the system does not grant that.

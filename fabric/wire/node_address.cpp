@@ -96,7 +96,8 @@ result<node_address> parse_node_address(std::span<const std::byte> bytes) {
   address.nonce = {get<std::uint64_t>(bytes.data() + 32), get<std::uint64_t>(bytes.data() + 40)};
   address.arena_base = get<std::uint64_t>(bytes.data() + 48);
   address.arena_bytes = get<std::uint64_t>(bytes.data() + 56);
-  if (address.arena_bytes > std::numeric_limits<std::uint64_t>::max() - address.arena_base)
+  const auto behind_base = std::numeric_limits<std::uint64_t>::max() - address.arena_base;
+  if (behind_base < probe_area_bytes || address.arena_bytes > behind_base - probe_area_bytes)
     return fail(errc::invalid_argument, "a node address with an arena beyond the address space");
   address.rkey.assign(bytes.begin() + fixed_bytes, bytes.end());
   return address;

@@ -57,7 +57,7 @@ TEST_CASE("a node address survives the wire") {
 TEST_CASE("a node address has the bytes that the protocol says") {
   const auto encoded = encode(example_address()).value();
   const std::string expected(
-      "WFA1\x01\x00\x04\x00\x0a\x01\x02\x03\0\0\0\0\0\0\0\0\0\0\0\0\x92\x10\x03\x00\0\0\0\0"
+      "WFA1\x02\x00\x04\x00\x0a\x01\x02\x03\0\0\0\0\0\0\0\0\0\0\0\0\x92\x10\x03\x00\0\0\0\0"
       "\xef\xcd\xab\x89\x67\x45\x23\x01\x10\x32\x54\x76\x98\xba\xdc\xfe"
       "\x00\x10\x00\x00\x00\x7f\x00\x00\x00\x00\x00\x40\x00\x00\x00\x00\x01\x02\x03",
       67);
@@ -86,6 +86,12 @@ TEST_CASE("cut, prolonged and altered addresses are refused or harmless") {
   auto wrapping = good;
   wrapping.replace(56, 8, 8, '\xff');
   CHECK(!parse_node_address(bytes_of(wrapping)));
+  for (const std::uint64_t too_many : {0, 1}) {
+    auto at_the_end = example_address();
+    at_the_end.arena_base =
+        std::numeric_limits<std::uint64_t>::max() - at_the_end.readable_bytes() + too_many;
+    CHECK(parse_node_address(bytes_of(encode(at_the_end).value())).has_value() == (too_many == 0));
+  }
 
   std::mt19937 random{1};
   for (int round = 0; round < 20'000; ++round) {
