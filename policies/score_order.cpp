@@ -147,4 +147,37 @@ score_cut cut_behind(std::span<const std::span<const float>> lists, std::uint64_
   return all.cut(count);
 }
 
+band_filter::band_filter(std::span<const score_cut> cuts)
+    : bands_(all_keys, no_band), cuts_(cuts.begin(), cuts.end()) {
+  std::size_t above = all_keys;  // keys from here on have their bands
+  for (std::size_t band = 0; band < cuts.size(); ++band) {
+    const std::size_t key = cuts[band].key;
+    if (key >= above) continue;
+    std::fill(bands_.begin() + static_cast<std::ptrdiff_t>(key) + 1,
+              bands_.begin() + static_cast<std::ptrdiff_t>(above), static_cast<std::uint8_t>(band));
+    bands_[key] = at_a_cut;
+    above = key;
+  }
+}
+
+void band_filter::mark(std::span<const float> scores, std::span<std::uint8_t> bands) {
+  const std::uint8_t* const by_key = bands_.data();
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const std::uint16_t key = order_key(scores[i]);
+    const std::uint8_t band = by_key[key];
+    bands[i] = band == at_a_cut ? band_of_tie(key) : band;
+  }
+}
+
+std::uint8_t band_filter::band_of_tie(std::uint16_t key) {
+  std::uint8_t first = no_band;
+  for (std::size_t band = cuts_.size(); band-- > 0;) {
+    score_cut& cut = cuts_[band];
+    if (cut.key > key || (cut.key == key && cut.ties == 0)) break;
+    if (cut.key == key) --cut.ties;
+    first = static_cast<std::uint8_t>(band);
+  }
+  return first;
+}
+
 }  // namespace weft::policies

@@ -5,6 +5,11 @@
 
 #include "random_scores.hpp"
 
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
 using namespace weft;
 using namespace weft::policies;
 
@@ -36,6 +41,45 @@ TEST_CASE("bands up to a ratio are what the global budget keeps there") {
       CHECK(upto == kept->kept);
       CHECK(bands->rows[k] == kept->count());
     }
+  }
+}
+
+TEST_CASE("bands of scores that tie, or are no numbers, are the rows that each ratio adds") {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const std::array<float, 9> values{0.0F,      -0.0F, std::nanf(""), infinity,
+                                    -infinity, 1.0F,  1.001F,        std::numeric_limits<float>::denorm_min(),
+                                    -3.0F};
+  for (std::uint32_t seed = 0; seed < 300; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    score_table scores({.layers = 1 + static_cast<std::uint32_t>(random() % 4),
+                        .kv_heads = 1 + static_cast<std::uint32_t>(random() % 3),
+                        .tokens = static_cast<std::uint32_t>(random() % 40)});
+    const std::size_t kinds = 1 + random() % values.size();
+    const std::size_t first_kind = random() % values.size();
+    for (float& score : scores.values)
+      score = values[(first_kind + random() % kinds) % values.size()];
+    const auto protected_rows = static_cast<std::uint32_t>(random() % 3) % (scores.shape.tokens + 1);
+    const auto ratios = ratios_of(seed % 2 == 0 ? std::vector{0.0, 0.01, 0.5, 0.51, 0.9}
+                                                : std::vector{0.2, 0.21, 0.22, 0.7, 1.0});
+    const auto bands = cut_bands(scores, ratios, protected_rows);
+    REQUIRE(bands);
+    std::vector<std::uint8_t> expected(scores.shape.rows(), banded_rows::no_band);
+    float before = 0;
+    for (std::size_t k = 0; k < ratios.size(); ++k) {
+      const auto kept = keep_rows(scores, {.ratio = ratios[k], .protected_rows = protected_rows});
+      REQUIRE(kept);
+      float least = infinity;
+      for (std::size_t row = 0; row < expected.size(); ++row)
+        if (kept->kept[row] != 0 && expected[row] == banded_rows::no_band) {
+          expected[row] = static_cast<std::uint8_t>(k);
+          least = std::min(least, scores.values[row]);
+        }
+      if (least < infinity) before = least;
+      CHECK(bands->rows[k] == kept->count());
+      CHECK(std::bit_cast<std::uint32_t>(bands->least_score[k]) == std::bit_cast<std::uint32_t>(before));
+    }
+    CHECK(bands->band == expected);
   }
 }
 

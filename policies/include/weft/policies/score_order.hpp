@@ -57,15 +57,36 @@ class cut_filter {
 
   bool keeps(float score) {
     const std::uint32_t key = order_key(score);
-    if (key != key_) return key > key_;
-    if (ties_left_ == 0) return false;
-    --ties_left_;
-    return true;
+    if (key == key_ && ties_left_ > 0) {  // few rows: nothing else is a branch
+      --ties_left_;
+      return true;
+    }
+    return key > key_;
   }
 
  private:
   std::uint32_t key_;
   std::uint64_t ties_left_;
+};
+
+// The same of several cuts, each of which keeps what the one before it does: which one is the first to keep
+// a row.
+class band_filter {
+ public:
+  static constexpr std::uint8_t no_band = 0xFF;  // none of them
+
+  // At most 254.
+  explicit band_filter(std::span<const score_cut> cuts);
+
+  // bands: of each of the next rows.
+  void mark(std::span<const float> scores, std::span<std::uint8_t> bands);
+
+ private:
+  static constexpr std::uint8_t at_a_cut = 0xFE;
+  std::uint8_t band_of_tie(std::uint16_t key);
+
+  std::vector<std::uint8_t> bands_;  // by key
+  std::vector<score_cut> cuts_;      // with the ties that are left
 };
 
 }  // namespace weft::policies
