@@ -10,7 +10,8 @@ namespace weft::fabric {
 namespace {
 
 constexpr std::uint64_t get_piece_bytes = std::uint64_t{1} << 20;
-constexpr unsigned gets_in_flight_max = 16;      // of one fetch
+constexpr unsigned gets_in_flight_max = 16;  // of one fetch
+constexpr unsigned gets_of_a_turn_max = 64;  // between looks at everything else; some are complete at once
 constexpr unsigned requests_in_flight_max = 64;  // at one owner
 constexpr auto get_grace = std::chrono::milliseconds{100};
 
@@ -52,14 +53,15 @@ bool fetches::pump_mapped() {
 // -- gets -----------------------------------------------------------------------------------------
 
 bool fetches::pump_gets() {
-  for (auto turns = gets_.size(); turns > 0; --turns) {
+  auto left = gets_of_a_turn_max;
+  for (auto turns = gets_.size(); turns > 0 && left > 0; --turns) {
     const auto id = gets_.front();
     gets_.pop_front();
     auto* operation = find(id);
     if (operation == nullptr || operation->ended_by) continue;
     auto* peer = peer_of(*operation);
     if (peer == nullptr) continue;
-    issue_gets(*operation, *peer);
+    issue_gets(*operation, *peer, left);
     // Issuing may have ended it.
     operation = find(id);
     if (operation == nullptr || operation->ended_by) continue;
@@ -69,12 +71,12 @@ bool fetches::pump_gets() {
       conclude(*operation);
     }
   }
-  return false;
+  return left == 0;
 }
 
-void fetches::issue_gets(fetch_operation& operation, connection& peer) {
+void fetches::issue_gets(fetch_operation& operation, connection& peer, unsigned& left) {
   operation.skip_empty_ranges();
-  while (!operation.all_asked() && operation.in_flight < gets_in_flight_max)
+  for (; left > 0 && !operation.all_asked() && operation.in_flight < gets_in_flight_max; --left)
     if (!issue_get(operation, peer)) return;
 }
 

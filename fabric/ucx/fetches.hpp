@@ -90,7 +90,7 @@ class fetches {
   bool pump_mapped();
 
   bool pump_gets();
-  void issue_gets(fetch_operation& operation, connection& peer);
+  void issue_gets(fetch_operation& operation, connection& peer, unsigned& left);
   bool issue_get(fetch_operation& operation, connection& peer);
   static void on_get(void* request, ucs_status_t status, void* argument);
   void finish_piece(piece_pointer done, ucs_status_t status);

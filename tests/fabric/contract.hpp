@@ -485,15 +485,15 @@ TEST_CASE_TEMPLATE("a transport that goes ends its fetches", Pair, WEFT_TRANSPOR
 }
 
 TEST_CASE_TEMPLATE("a killed peer fails what is in flight and is reported once", Pair, WEFT_TRANSPORT_PAIRS) {
-  Pair pair;
+  constexpr int count = 50;
+  std::vector<int> answers(count);
+  int answered = 0;
   int downs = 0;
+  Pair pair;  // what it calls back outlives it
   pair.here().on_peer_down([&](peer_id, const error& why) {
     pair.note([&] { downs += why.code == errc::unreachable ? 1 : 100; });
   });
   const auto peer = connect_pair(pair);
-  constexpr int count = 50;
-  std::vector<int> answers(count);
-  int answered = 0;
   for (int i = 0; i < count; ++i)
     pair.here().fetch(peer, {{0, Pair::large_bytes, 0}}, 60s, [&, i](const fetch_report& report) {
       const bool fits = report.outcome || report.outcome.error().code == errc::unreachable;
