@@ -135,6 +135,7 @@ result<void> forward_pass::write_rows(std::uint32_t layer, const row_chunk& chun
     if (!input) return tl::unexpected(input.error());
     observer->layer_input(layer, chunk.first_row, rows, *input);
   }
+  if (shown.input_there) on_->show_input_there(layer, chunk, *observer);
   on_->round_keys_and_values(rows);
   if (shown.kv) {
     const auto keys = on_->show_keys(rows);

@@ -74,6 +74,9 @@ class pass_operations {
   // Queries, keys and values of the layer; the latter two are rounded to the cache dtype.
   virtual void project(std::uint32_t layer, std::uint32_t rows) = 0;
   virtual result<const float*> show_input(std::uint32_t layer, std::uint32_t rows) = 0;
+  // Shows an observer where it lies on a device.
+  virtual void show_input_there(std::uint32_t /*layer*/, const row_chunk& /*chunk*/,
+                                forward_observer& /*observer*/) {}
   virtual void round_keys_and_values(std::uint32_t rows) = 0;
   virtual result<shown_keys> show_keys(std::uint32_t rows) = 0;
   // Shows an observer where they lie on a device.

@@ -2,6 +2,7 @@
 #include <weft/engine/surrogate.hpp>
 #include <weft/kernels/convert.hpp>
 
+#include "device/resident_surrogate.hpp"
 #include "weights_stamp.hpp"
 
 #include <string>
@@ -100,8 +101,14 @@ result<surrogate> surrogate::load(const std::filesystem::path& file, runner& mod
   return made;
 }
 
+const resident_surrogate* surrogate::there() {
+  if (!there_ && model_->device())
+    if (auto made = resident_surrogate::upload(layers_, model_->device())) there_ = std::move(*made);
+  return there_.get();
+}
+
 void surrogate::guess(std::uint32_t layer, const float* hidden, std::uint32_t rows, std::span<float> out) {
-  const layer_matrices& matrices = layers_[layer];
+  const surrogate_matrices& matrices = layers_[layer];
   const std::uint32_t width = model_->config().hidden_size;
   kernels::thread_pool& pool = model_->threads();
   packed_.pack(hidden, rows, width, width, kernels::dtype::f32, pool);

@@ -107,6 +107,9 @@ class cuda_kernels final : public device_kernels {
   void swiglu_rows(const kernels::cuda::swiglu_work& work, device::stream& on) override {
     note(on, kernels::cuda::swiglu_rows(work, device::cuda_handle(on)), "SwiGLU");
   }
+  void gelu_rows(const kernels::cuda::gelu_work& work, device::stream& on) override {
+    note(on, kernels::cuda::gelu_rows(work, device::cuda_handle(on)), "GELU");
+  }
   void rotate_rows(const kernels::cuda::rotation_work& work, device::stream& on) override {
     note(on, kernels::cuda::rotate_rows(work, device::cuda_handle(on)), "rotating queries");
   }

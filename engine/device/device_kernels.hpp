@@ -51,6 +51,7 @@ class device_kernels {
   virtual void add_bias(const kernels::cuda::bias_work& work, device::stream& on) = 0;
   virtual void round_rows(const kernels::cuda::round_work& work, device::stream& on) = 0;
   virtual void swiglu_rows(const kernels::cuda::swiglu_work& work, device::stream& on) = 0;
+  virtual void gelu_rows(const kernels::cuda::gelu_work& work, device::stream& on) = 0;
   virtual void rotate_rows(const kernels::cuda::rotation_work& work, device::stream& on) = 0;
   virtual void move_rows(const kernels::cuda::move_work& work, device::stream& on) = 0;
   // `items`: `count` of them in device memory, none with more than `most_rows` rows.

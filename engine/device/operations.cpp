@@ -231,11 +231,23 @@ void device_operations::project(std::uint32_t layer, std::uint32_t rows) {
     norm_heads(qkv_ + query_width_, config_.kv_heads, resident_.layer(layer).key_norm, rows);
 }
 
-result<const float*> device_operations::show_input(std::uint32_t layer, std::uint32_t rows) {
+// Not rounded, as `project` does.
+const float* device_operations::norm_input(std::uint32_t layer, std::uint32_t rows) {
   norm(resident_.layer(layer).attention_norm, rows, reinterpret_cast<std::byte*>(other_x_),
        kernels::dtype::f32);
+  return other_x_;
+}
+
+void device_operations::show_input_there(std::uint32_t layer, const row_chunk& chunk,
+                                         forward_observer& observer) {
+  const auto rows = static_cast<std::uint32_t>(chunk.tokens.size());
+  observer.layer_input_there(layer, chunk.first_row, rows, norm_input(layer, rows), *stream_);
+}
+
+result<const float*> device_operations::show_input(std::uint32_t layer, std::uint32_t rows) {
+  const float* const there = norm_input(layer, rows);
   shown_.resize(std::size_t{rows} * config_.hidden_size);
-  if (auto done = download(shown_.data(), other_x_, shown_.size() * sizeof(float)); !done)
+  if (auto done = download(shown_.data(), there, shown_.size() * sizeof(float)); !done)
     return tl::unexpected(done.error());
   return shown_.data();
 }

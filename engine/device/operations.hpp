@@ -46,6 +46,7 @@ class device_operations final : public pass_operations {
   result<void> read_stream(std::uint32_t rows, float* out) override;
   void project(std::uint32_t layer, std::uint32_t rows) override;
   result<const float*> show_input(std::uint32_t layer, std::uint32_t rows) override;
+  void show_input_there(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) override;
   void round_keys_and_values(std::uint32_t rows) override;
   result<shown_keys> show_keys(std::uint32_t rows) override;
   void show_keys_there(std::uint32_t layer, const row_chunk& chunk, forward_observer& observer) override;
@@ -96,6 +97,7 @@ class device_operations final : public pass_operations {
     return home_.data() + std::size_t{layer} * 2 * keys_bytes_;
   }
 
+  const float* norm_input(std::uint32_t layer, std::uint32_t rows);
   void norm(const float* weight, std::uint32_t rows, std::byte* out, kernels::dtype type);
   void multiply(const resident_matrix& matrix, std::uint32_t rows, std::uint32_t outputs, float* y,
                 std::size_t y_stride, bool add);

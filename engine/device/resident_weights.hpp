@@ -7,6 +7,7 @@
 #include <weft/kernels/products.hpp>
 
 #include "../model_weights.hpp"
+#include "weight_upload.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -14,14 +15,6 @@
 #include <vector>
 
 namespace weft::engine {
-
-struct resident_matrix {
-  const std::byte* weights = nullptr;  // [outputs][inputs]
-  const float* bias = nullptr;         // [outputs], or null
-  kernels::dtype type = kernels::dtype::bf16;
-  std::uint32_t outputs = 0;
-  std::uint32_t inputs = 0;
-};
 
 struct resident_layer {
   const float* attention_norm = nullptr;

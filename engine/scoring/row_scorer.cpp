@@ -63,7 +63,8 @@ class both final : public forward_observer {
     shown_parts all;
     for (const forward_observer* observer : observers_) {
       const shown_parts one = observer != nullptr ? observer->sees(layer) : shown_parts{};
-      all = {all.input || one.input, all.kv || one.kv, all.queries || one.queries};
+      all = {all.input || one.input, all.kv || one.kv, all.queries || one.queries,
+             all.input_there || one.input_there};
     }
     return all;
   }
@@ -71,6 +72,11 @@ class both final : public forward_observer {
                    const float* normed) override {
     for (forward_observer* observer : observers_)
       if (observer != nullptr) observer->layer_input(layer, first_row, rows, normed);
+  }
+  void layer_input_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
+                         const float* normed, device::stream& behind) override {
+    for (forward_observer* observer : observers_)
+      if (observer != nullptr) observer->layer_input_there(layer, first_row, rows, normed, behind);
   }
   void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
                 const std::byte* v) override {

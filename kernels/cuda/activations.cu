@@ -95,6 +95,11 @@ struct swiglu_body {
     swiglu_value<Elements>(work, row, column);
   }
 };
+struct gelu_body {
+  __device__ void operator()(const gelu_work& work, std::size_t row, std::uint32_t column) const {
+    gelu_value(work, row, column);
+  }
+};
 struct rotation_body {
   __device__ void operator()(const rotation_work& work, std::size_t row, std::uint32_t pair) const {
     rotate_pair(work, row, pair);
@@ -155,6 +160,10 @@ cudaError_t swiglu_rows(const swiglu_work& work, cudaStream_t stream) {
     default:
       return launch_values(work, work.columns, swiglu_body<f32_elements>{}, stream);
   }
+}
+
+cudaError_t gelu_rows(const gelu_work& work, cudaStream_t stream) {
+  return launch_values(work, work.columns, gelu_body{}, stream);
 }
 
 cudaError_t rotate_rows(const rotation_work& work, cudaStream_t stream) {

@@ -82,6 +82,16 @@ WEFT_BOTH_SIDES void swiglu_value(const swiglu_work& work, std::size_t row, std:
       Elements::narrow(silu * gates[work.columns + column]);
 }
 
+WEFT_BOTH_SIDES inline void gelu_value(const gelu_work& work, std::size_t row, std::uint32_t column) {
+  constexpr float half_root = 0.70710678118654752F;
+  float& x = work.x[row * work.x_stride + column];
+#if defined(__CUDA_ARCH__)
+  x = 0.5F * x * (1.0F + erff(x * half_root));
+#else
+  x = 0.5F * x * (1.0F + __builtin_erff(x * half_root));
+#endif
+}
+
 // Pair p of a row: channels j and j + head_dim/2 of a head.
 WEFT_BOTH_SIDES inline void rotate_pair(const rotation_work& work, std::size_t row, std::uint32_t pair) {
   const std::uint32_t half = work.head_dim / 2;

@@ -103,6 +103,12 @@ class host_kernels final : public device_kernels {
       });
     });
   }
+  void gelu_rows(const gelu_work& work, device::stream& on) override {
+    run_on_host(on, [work = work](const host_device& device) mutable {
+      work.x = device.at(work.x, span_of(work.rows, work.x_stride, work.columns));
+      each_value(work.rows, work.columns, [&](auto row, auto column) { gelu_value(work, row, column); });
+    });
+  }
   void rotate_rows(const rotation_work& work, device::stream& on) override {
     run_on_host(on, [work = work](const host_device& device) mutable {
       const std::uint32_t width = work.heads * work.head_dim;

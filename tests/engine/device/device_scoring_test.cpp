@@ -4,7 +4,9 @@
 #include <weft/policies/budget.hpp>
 
 #include "../importance_reference.hpp"
+#include "../random_surrogate.hpp"
 #include "../small_models.hpp"
+#include "../temporary_folder.hpp"
 #include "device_options.hpp"
 #include "device_under_test.hpp"
 
@@ -145,6 +147,37 @@ TEST_CASE("h2o, snapkv and tova score alike on a device") {
         CHECK(likeness_of_kept(expected, found) >= (type == dtype::bf16 ? 0.98 : 0.99));
       }
     }
+}
+
+TEST_CASE("kvzap scores alike on a device") {
+  if (!device_under_test()) return;
+  for (const auto* const fixture : {"llama", "qwen3"}) {
+    const weft::test::temporary_folder folder;
+    copy_fixture(fixture, folder.path());
+    const auto load = [&](const runner_options& options) {
+      auto loaded = runner::load(folder.path(), options);
+      REQUIRE_MESSAGE(loaded.has_value(), loaded.error().context);
+      return std::move(*loaded);
+    };
+    // A part of a pass is guessed of 512 rows at once at most.
+    for (const std::uint32_t rows : {chunk_rows, 2048U}) {
+      auto cpu = load(options_in_parts(nullptr, rows));
+      auto there = load(options_in_parts(device_under_test(), rows));
+      scored_document document(rows == chunk_rows ? 250 : 1100);
+      for (const auto kind : {surrogate_kind::linear, surrogate_kind::mlp}) {
+        CAPTURE(name_of(kind));
+        const std::size_t hidden = kind == surrogate_kind::linear ? 0 : 5;
+        REQUIRE(write_surrogate(surrogate_file(folder.path(), kind), random_layers(cpu.config(), hidden, 9),
+                                cpu));
+        document.request.policy =
+            kind == surrogate_kind::linear ? importance_policy::kvzap_linear : importance_policy::kvzap_mlp;
+        const auto expected = document.scores(cpu);
+        const auto found = document.scores(there);
+        CHECK(distance(expected.values, found.values) <= tolerance);
+        CHECK(likeness_of_kept(expected, found) >= 0.97);
+      }
+    }
+  }
 }
 
 TEST_CASE("columns of several caches are counted in a pass on a device") {

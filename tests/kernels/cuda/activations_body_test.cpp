@@ -141,6 +141,26 @@ TEST_CASE("gates, biases, rotations and moves are the CPU's") {
   }
 }
 
+TEST_CASE("gelu is x times the normal distribution's share below x, and leaves what is between rows") {
+  random_source random(5);
+  constexpr std::uint32_t rows = 3, columns = 50;
+  constexpr std::size_t stride = 53;
+  auto x = random.values(rows * stride, 4.0F);
+  x[0] = 0.0F;
+  x[1] = -30.0F;
+  x[2] = 30.0F;
+  const auto before = x;
+  const gelu_work work{.x = x.data(), .x_stride = stride};
+  for (std::uint32_t row = 0; row < rows; ++row)
+    for (std::uint32_t column = 0; column < columns; ++column)
+      gelu_value(work, row, column);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double in{before[i]};
+    const double expected = i % stride < columns ? in / 2 * (1 + std::erf(in / std::sqrt(2.0))) : in;
+    CHECK(std::abs(x[i] - expected) <= 1e-6 * std::max(1.0, std::abs(in)));
+  }
+}
+
 TEST_CASE("values are rounded as the CPU rounds them") {
   random_source random(3);
   const auto x = random.values(3 * 11);

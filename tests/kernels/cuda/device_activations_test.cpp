@@ -75,6 +75,13 @@ TEST_CASE("gates and rotations on the device are the CPU's") {
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   check_near(gated, expected);
 
+  auto curved = values;
+  for (float& value : curved)
+    value = static_cast<float>(double{value} / 2 * (1 + std::erf(double{value} / std::sqrt(2.0))));
+  REQUIRE(cuda::gelu_rows({gates.data(), columns, 2 * rows, columns}, nullptr) == cudaSuccess);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  check_near(gates, curved);
+
   constexpr std::uint32_t head_dim = 128;
   rotation_table table;
   table.assign(rope_frequencies({}, head_dim), 500, rows);

@@ -74,6 +74,7 @@ struct shown_parts {
   bool input = false;
   bool kv = false;
   bool queries = false;
+  bool input_there = false;  // of a model on a device
 };
 
 // Sees what a forward pass computes, layer by layer, on the calling thread: rows `first_row`... of the batch.
@@ -82,7 +83,7 @@ class forward_observer {
  public:
   virtual ~forward_observer() = default;
   // Which of `layer_input`, `layer_kv` and `layer_queries` are to be called. For each of them a pass on a
-  // device waits, and downloads what it shows.
+  // device waits, and downloads what it shows; for `layer_input_there` it does neither.
   virtual shown_parts sees(std::uint32_t /*layer*/) const { return {true, true, true}; }
 
   // Before the layer's rows come into their caches; a device computes them meanwhile. Whatever this call does
@@ -91,6 +92,10 @@ class forward_observer {
   // What the layer's attention block projects, the hidden states after RMSNorm: [row][hidden_size].
   virtual void layer_input(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
                            const float* /*normed*/) {}
+  // The same on a device that computed them, in its memory, for what is put behind the stream during the
+  // call; it is all done when the pass is through.
+  virtual void layer_input_there(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,
+                                 const float* /*normed*/, device::stream& /*behind*/) {}
   // K before RoPE (after the key norm, where the model has one) and V, rounded to the cache dtype:
   // [row][kv_head][head_dim].
   virtual void layer_kv(std::uint32_t /*layer*/, std::uint32_t /*first_row*/, std::uint32_t /*rows*/,

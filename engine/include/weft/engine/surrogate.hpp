@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -36,6 +37,13 @@ struct surrogate_layer {
   std::vector<float> bias;            // [kv_heads]
 };
 
+// As they are multiplied with; without a hidden part it has no outputs.
+struct surrogate_matrices {
+  kernels::linear hidden, output;
+};
+
+class resident_surrogate;
+
 class surrogate {
  public:
   // One layer for each of the model's, of one kind; wrong shapes are `invalid_argument`.
@@ -47,18 +55,19 @@ class surrogate {
   // hidden: f32 [rows][hidden_size]; out: [rows][kv_heads]. One call at a time, on the model's threads.
   void guess(std::uint32_t layer, const float* hidden, std::uint32_t rows, std::span<float> out);
 
- private:
-  struct layer_matrices {
-    kernels::linear hidden, output;
-  };
+  // Where a model computes on a device, this surrogate there; null where there is none, or no room, until the
+  // next call asks again.
+  const resident_surrogate* there();
 
+ private:
   explicit surrogate(runner& model) : model_(&model) {}
 
   runner* model_;
   bool has_hidden_ = false;
-  std::vector<layer_matrices> layers_;
+  std::vector<surrogate_matrices> layers_;
   kernels::linear_input packed_;
   std::vector<float> between_;
+  std::shared_ptr<const resident_surrogate> there_;
 };
 
 result<void> write_surrogate(const std::filesystem::path& file, const std::vector<surrogate_layer>& layers,

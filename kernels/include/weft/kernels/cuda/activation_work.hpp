@@ -53,6 +53,14 @@ struct swiglu_work {
   std::uint32_t columns = 0;
 };
 
+// x = x times the normal distribution's share below x, row by row.
+struct gelu_work {
+  float* x = nullptr;
+  std::size_t x_stride = 0;
+  std::uint32_t rows = 0;
+  std::uint32_t columns = 0;
+};
+
 // Rotary position embedding in place: row r by the r-th rotation (half a head of cosines, half of sines).
 struct rotation_work {
   float* x = nullptr;  // [rows][heads][head_dim]

@@ -14,6 +14,7 @@ cudaError_t norm_rows(const norm_work& work, cudaStream_t stream);
 cudaError_t add_bias(const bias_work& work, cudaStream_t stream);
 cudaError_t round_rows(const round_work& work, cudaStream_t stream);
 cudaError_t swiglu_rows(const swiglu_work& work, cudaStream_t stream);
+cudaError_t gelu_rows(const gelu_work& work, cudaStream_t stream);
 // cudaErrorInvalidValue for an odd head_dim.
 cudaError_t rotate_rows(const rotation_work& work, cudaStream_t stream);
 cudaError_t move_rows(const move_work& work, cudaStream_t stream);
