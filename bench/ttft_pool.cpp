@@ -112,8 +112,8 @@ result<std::unique_ptr<remote_blocks::layers>> remote_blocks::begin_layers() {
 
 remote_blocks::layers::layers(remote_blocks& from, std::vector<block::view> blocks)
     : from_(from), blocks_(std::move(blocks)), here_(blocks_.front().dimensions().layers) {
-  for (std::size_t i = 0; i < blocks_.size(); ++i)
-    proofs_.emplace_back(blocks_[i], from_.place(i));
+  for (const block::view& block : blocks_)
+    proofs_.emplace_back(block);
   if (from_.from_file_) {
     from_file_ = std::thread([this] { recall_all(); });
     return;

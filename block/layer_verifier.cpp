@@ -2,7 +2,7 @@
 
 namespace weft::block {
 
-layer_verifier::layer_verifier(const view& header, std::span<const std::byte> whole) : whole_(whole) {
+layer_verifier::layer_verifier(const view& header) : whole_(header.bytes()) {
   for (std::uint32_t band = 0; band < header.bands_present(); ++band) {
     std::vector<byte_range> layers;
     for (std::uint32_t layer = 0; layer < header.dimensions().layers; ++layer)

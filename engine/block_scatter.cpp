@@ -87,13 +87,8 @@ std::uint32_t first_head_in(const placed_block& placed, const kv_shape& shape, c
   return placed.block->dimensions().kv_heads == shape.kv_heads ? 0 : shard.kv_heads.first;
 }
 
-// A byte of a block of which rows are loaded: the last one in front of keys, where counts and positions are.
-const std::byte* byte_of(const placed_block& placed) {
-  return placed.block->layer(0, 0).k - 1;
-}
-
 bool has_landed(const placed_block& placed) {
-  return placed.landing != nullptr && placed.bands > 0;
+  return placed.landing != nullptr;
 }
 
 // `on`: null for none.
@@ -102,7 +97,7 @@ bool has_landed_on(const compute_device* on, const placed_block& placed) {
 }
 
 result<void> bring_home(const placed_block& placed) {
-  return placed.landing->bring_home(byte_of(placed));
+  return placed.landing->bring_home(placed.block->bytes().data());
 }
 
 result<void> check_block(const runner& model, const kv_shape& shape, const placed_block& placed,
@@ -119,7 +114,7 @@ result<void> check_block(const runner& model, const kv_shape& shape, const place
                                             " are to be loaded");
   if (placed.start_position < free_position)
     return fail(errc::invalid_argument, "blocks must be placed by ascending position, without overlap");
-  if (has_landed(placed) && placed.landing->there(byte_of(placed)) == nullptr)
+  if (has_landed(placed) && placed.landing->there(placed.block->bytes().data()) == nullptr)
     return fail(errc::invalid_argument, "a block that is to be read on a device was not proven there");
   return {};
 }

@@ -44,7 +44,7 @@ TEST_CASE("a block is proven while its layers arrive") {
   for (int turn = 0; turn < 60; ++turn) {
     CAPTURE(turn);
     travelling_block block(random);
-    layer_verifier proof(*block.header, block.here.span());
+    layer_verifier proof(*block.header);
     for (std::uint32_t layer = 0; layer < block.layers(); ++layer) {
       block.bring(layer);
       proof.append_layer();
@@ -62,7 +62,7 @@ TEST_CASE("a layer that is missing or damaged anywhere proves nothing") {
     travelling_block block(random);
     const auto range = block.header->range_of_layer(0, block.layers() - 1);
     if (range.bytes == 0) continue;
-    layer_verifier damaged(*block.header, block.here.span()), incomplete(*block.header, block.here.span());
+    layer_verifier damaged(*block.header), incomplete(*block.header);
     for (std::uint32_t layer = 0; layer < block.layers(); ++layer) {
       block.bring(layer);
       if (layer + 1 < block.layers()) incomplete.append_layer();

@@ -107,6 +107,8 @@ TEST_CASE("a block that was cut behind band k-1 is valid for k bands") {
       const aligned_bytes fetched(s.bytes.span().first(whole->end_of_band(bands - 1)));
       const auto part = verify(fetched.span(), s.id);
       REQUIRE(part);
+      CHECK(part->bytes().data() == fetched.span().data());
+      CHECK(part->bytes().size() == fetched.span().size());
       CHECK(part->bands_present() == bands);
       CHECK(part->band_count() == whole->band_count());
       for (std::uint32_t band = 0; band < bands; ++band)

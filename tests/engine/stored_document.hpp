@@ -59,8 +59,8 @@ class stored_document {
   std::span<const block::view> blocks() const { return views_; }
   std::vector<std::span<const std::byte>> block_bytes() const {
     std::vector<std::span<const std::byte>> bytes;
-    for (const auto& memory : memory_)
-      bytes.emplace_back(memory.data(), memory.size_bytes());
+    for (const auto& view : views_)
+      bytes.push_back(view.bytes());
     return bytes;
   }
 

@@ -180,6 +180,6 @@ TEST_CASE("a block that was not proven on the device, or left it, is not read th
   blocks.front().landing = &landed.landing();
   check_refused(blocks);
   blocks = landed.placed(1);
-  landed.landing().leave(blocks.back().block->layer(0, 0).k - 1);
+  landed.landing().leave(blocks.back().block->bytes().data());
   check_refused(blocks);
 }

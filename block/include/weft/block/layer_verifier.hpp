@@ -13,8 +13,9 @@ namespace weft::block {
 
 class layer_verifier {
  public:
-  // `header` is parsed from `whole`, which it must not outlive and whose bands may still be on their way.
-  layer_verifier(const view& header, std::span<const std::byte> whole);
+  // `header` is parsed from the whole place, which this must not outlive; its bands may still be on their
+  // way.
+  explicit layer_verifier(const view& header);
 
   // The next layer is in its place in all bands.
   void append_layer();

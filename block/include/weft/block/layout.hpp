@@ -121,6 +121,7 @@ class view {
   // block.
   result<void> read(std::span<const std::byte> bytes);
 
+  std::span<const std::byte> bytes() const { return bytes_; }  // that it was made from
   const identity& id() const { return id_; }
   const shape& dimensions() const { return shape_; }  // all zero for an opaque block
   std::size_t header_bytes() const { return header_bytes_; }
