@@ -142,9 +142,8 @@ TEST_CASE_TEMPLATE("a watcher sees every byte once and in order, and judges rang
       {5, 1000, 64}, {1 << 20, 300'000, 8192}, {Pair::arena_bytes, 10, 0},  // refused by the transport
       {9, 0, 0},     {77, 500'000, 400'000},   {78, 5000, 2 << 20}};
   const auto watcher = std::make_shared<noting_watcher>(std::vector<std::size_t>{1});
-  const awaited<fetch_report> fetched{pair};
-  pair.here().fetch(peer, ranges, 60s, fetched.callback(), watcher);
-  const auto& report = fetched.get();
+  const auto report =
+      answer_to<fetch_report>(pair, [&](auto done) { pair.here().fetch(peer, ranges, 60s, done, watcher); });
   REQUIRE(!report.outcome);
   REQUIRE(report.ranges.size() == ranges.size());
   CHECK(watcher->in_order);
@@ -170,13 +169,6 @@ TEST_CASE_TEMPLATE("a watcher sees every byte once and in order, and judges rang
   }
 }
 
-inline fetch_report view_now(transport_pair& pair, peer_id peer, std::vector<fetch_range> ranges,
-                             std::shared_ptr<fetch_watcher> watcher = nullptr) {
-  const awaited<fetch_report> viewed{pair};
-  pair.here().view(peer, std::move(ranges), 60s, viewed.callback(), std::move(watcher));
-  return viewed.get();
-}
-
 TEST_CASE_TEMPLATE("a view shows ranges where they stand, or says that it cannot", Pair,
                    WEFT_TRANSPORT_PAIRS) {
   Pair pair;
@@ -189,7 +181,8 @@ TEST_CASE_TEMPLATE("a view shows ranges where they stand, or says that it cannot
                                         {9, 0, 0},
                                         {77, 500'000, Pair::arena_bytes}};  // nothing is written there
   const auto watcher = std::make_shared<noting_watcher>(std::vector<std::size_t>{4});
-  const auto report = view_now(pair, peer, ranges, watcher);
+  const auto report =
+      answer_to<fetch_report>(pair, [&](auto done) { pair.here().view(peer, ranges, 60s, done, watcher); });
   REQUIRE(!report.outcome);
   REQUIRE(report.ranges.size() == ranges.size());
   REQUIRE(!report.ranges[2]);
@@ -337,10 +330,10 @@ TEST_CASE_TEMPLATE("a peer that is not there is unreachable", Pair, WEFT_TRANSPO
   CHECK(report.outcome.error().code == errc::unreachable);
   REQUIRE(report.ranges.size() == 2);
   CHECK(!report.ranges[1]);
-  const awaited<result<void>> sent{pair};
-  pair.here().send(peer_id{4711}, echo_channel, {}, sent.callback());
-  REQUIRE(!sent.get());
-  CHECK(sent.get().error().code == errc::unreachable);
+  const auto sent = answer_to<result<void>>(
+      pair, [&](auto done) { pair.here().send(peer_id{4711}, echo_channel, {}, done); });
+  REQUIRE(!sent);
+  CHECK(sent.error().code == errc::unreachable);
 }
 
 TEST_CASE_TEMPLATE("connecting again gives the same peer, a wrong address an error", Pair,
@@ -410,10 +403,11 @@ TEST_CASE_TEMPLATE("messages of all sizes come in order, and back", Pair, WEFT_T
 TEST_CASE_TEMPLATE("a message over the limit is refused", Pair, WEFT_TRANSPORT_PAIRS) {
   Pair pair;
   const auto peer = connect_pair(pair);
-  const awaited<result<void>> sent{pair};
-  pair.here().send(peer, echo_channel, std::vector<std::byte>(max_message_bytes + 1), sent.callback());
-  REQUIRE(!sent.get());
-  CHECK(sent.get().error().code == errc::invalid_argument);
+  const auto sent = answer_to<result<void>>(pair, [&](auto done) {
+    pair.here().send(peer, echo_channel, std::vector<std::byte>(max_message_bytes + 1), done);
+  });
+  REQUIRE(!sent);
+  CHECK(sent.error().code == errc::invalid_argument);
   exchange_echo(pair, peer, 5);
 }
 

@@ -97,11 +97,7 @@ TEST_CASE("a fault of a view is seen by its reader alone") {
                                       {3, fetch_fault::fail},
                                       {4, fetch_fault::late}}}};
   const auto peer = connect_pair(pair);
-  const auto look = [&] {
-    const awaited<fetch_report> viewed{pair};
-    pair.here().view(peer, {{0, length, 0}}, 50ms, viewed.callback());
-    return viewed.get();
-  };
+  const auto look = [&] { return view_now(pair, peer, {{0, length, 0}}, 50ms); };
   CHECK(wrong_bytes(look().views[0].bytes()) == 1);
   CHECK(wrong_bytes(look().views[0].bytes()) > 0);
   CHECK(all_equal(look().views[0].bytes(), std::byte{0}));
@@ -128,9 +124,7 @@ TEST_CASE("a fault of a landing is done to the memory that it landed in") {
   const auto into = pair.here().register_memory(memory, memory_kind::host).value();
   const auto land = [&] {
     std::fill(memory.begin(), memory.end(), blank);
-    const awaited<fetch_report> landed{pair};
-    pair.here().land(peer, {{0, length, 0}}, into, 50ms, landed.callback());
-    return landed.get();
+    return land_now(pair, peer, {{0, length, 0}}, into, 50ms);
   };
   CHECK(land().outcome);
   CHECK(wrong_bytes(memory) == 1);

@@ -89,11 +89,10 @@ TEST_CASE("a landing out of a partition ends at its timeout, and nothing lands w
   std::vector<std::byte> memory(1000);
   const auto into = pair.here().register_memory(memory, memory_kind::host).value();
   pair.network().partition(pair.here().address(), pair.peer_address());
-  const awaited<fetch_report> landed{pair};
   const auto before = pair.network().now();
-  pair.here().land(peer, {{0, 1000, 0}}, into, 20ms, landed.callback());
-  REQUIRE(!landed.get().outcome);
-  CHECK(landed.get().outcome.error().code == errc::deadline_exceeded);
+  const auto landed = land_now(pair, peer, {{0, 1000, 0}}, into, 20ms);
+  REQUIRE(!landed.outcome);
+  CHECK(landed.outcome.error().code == errc::deadline_exceeded);
   CHECK(pair.network().now() == before + 20ms);
   pair.network().heal(pair.peer_address(), pair.here().address());
   pair.network().advance(1s);

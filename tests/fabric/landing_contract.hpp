@@ -41,13 +41,6 @@ class landing_place {
   std::shared_ptr<const registered_memory> handle_;
 };
 
-inline fetch_report land_now(transport_pair& pair, peer_id peer, std::vector<fetch_range> ranges,
-                             std::shared_ptr<const registered_memory> into, duration timeout = 60s) {
-  const awaited<fetch_report> landed{pair};
-  pair.here().land(peer, std::move(ranges), std::move(into), timeout, landed.callback());
-  return landed.get();
-}
-
 TEST_CASE_TEMPLATE("a landing brings its ranges to registered memory, or says that it cannot", Pair,
                    WEFT_TRANSPORT_PAIRS) {
   Pair pair;

@@ -81,11 +81,17 @@ class awaited {
   std::shared_ptr<state> state_;
 };
 
+// The value that `begin`, given a callback, brings.
+template <class Value, class Begin>
+Value answer_to(transport_pair& pair, const Begin& begin) {
+  const awaited<Value> answer{pair};
+  begin(answer.callback());
+  return answer.get();
+}
+
 inline result<peer_id> connect_to(transport_pair& pair, const std::string& address,
                                   duration timeout = std::chrono::seconds{20}) {
-  const awaited<result<peer_id>> connected{pair};
-  pair.here().connect(address, timeout, connected.callback());
-  return connected.get();
+  return answer_to<result<peer_id>>(pair, [&](auto done) { pair.here().connect(address, timeout, done); });
 }
 
 inline peer_id connect_pair(transport_pair& pair) {
@@ -96,9 +102,21 @@ inline peer_id connect_pair(transport_pair& pair) {
 
 inline fetch_report fetch_now(transport_pair& pair, peer_id peer, std::vector<fetch_range> ranges,
                               duration timeout = std::chrono::seconds{60}) {
-  const awaited<fetch_report> fetched{pair};
-  pair.here().fetch(peer, std::move(ranges), timeout, fetched.callback());
-  return fetched.get();
+  return answer_to<fetch_report>(
+      pair, [&](auto done) { pair.here().fetch(peer, std::move(ranges), timeout, done); });
+}
+
+inline fetch_report view_now(transport_pair& pair, peer_id peer, std::vector<fetch_range> ranges,
+                             duration timeout = std::chrono::seconds{60}) {
+  return answer_to<fetch_report>(
+      pair, [&](auto done) { pair.here().view(peer, std::move(ranges), timeout, done); });
+}
+
+inline fetch_report land_now(transport_pair& pair, peer_id peer, std::vector<fetch_range> ranges,
+                             std::shared_ptr<const registered_memory> into,
+                             duration timeout = std::chrono::seconds{60}) {
+  return answer_to<fetch_report>(
+      pair, [&](auto done) { pair.here().land(peer, std::move(ranges), std::move(into), timeout, done); });
 }
 
 }  // namespace weft::fabric::testing

@@ -163,9 +163,8 @@ TEST_CASE("threads register memory, land in it and let it go beside each other")
       const auto from = random() % 1'000'000;
       std::vector<std::byte> memory(bytes);
       auto into = pair.here().register_memory(memory, memory_kind::host).value();
-      const awaited<fetch_report> landed{pair};
-      pair.here().land(peer, {{from, bytes, 0}}, std::move(into), 60s, landed.callback());
-      if (!landed.get().outcome || !is_pattern(memory, from)) return false;
+      if (!land_now(pair, peer, {{from, bytes, 0}}, std::move(into)).outcome || !is_pattern(memory, from))
+        return false;
     }
     return true;
   };
