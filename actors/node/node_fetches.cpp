@@ -21,7 +21,12 @@ constexpr std::uint64_t watched_piece_bytes = std::uint64_t{16} << 10;  // stays
 fetch_outcome failed(std::size_t ranges, const error& e) {
   fetch_outcome outcome;
   outcome.ranges.assign(ranges, tl::make_unexpected(e));
+  outcome.fabric = e.code;
   return outcome;
+}
+
+errc code_of(const result<void>& outcome) {
+  return outcome ? errc::ok : outcome.error().code;
 }
 
 result<void> copy_range(std::span<std::byte> arena, const fabric::fetch_range& range, std::size_t number,
@@ -42,8 +47,12 @@ result<void> copy_range(std::span<std::byte> arena, const fabric::fetch_range& r
 
 // Blocks of this very node: no wire, one copy or none.
 fetch_outcome read_locally(std::span<std::byte> arena, const fetch_order& order) {
-  fetch_outcome outcome{
-      .ranges = {}, .bytes = 0, .transport = "local", .path = order.in_place ? "view" : "copy", .views = {}};
+  fetch_outcome outcome{.ranges = {},
+                        .fabric = errc::ok,
+                        .bytes = 0,
+                        .transport = "local",
+                        .path = order.in_place ? "view" : "copy",
+                        .views = {}};
   if (order.in_place) outcome.views.resize(order.ranges.size());
   for (const auto& range : order.ranges) {
     const auto inside = [&](std::uint64_t offset) {
@@ -91,6 +100,7 @@ void land(fabric::transport& transport, fabric::peer_id peer, fetch_order order,
                  [arena = transport.arena(), order = std::move(order), way = std::move(way),
                   proofs = std::move(proofs), done = std::move(done)](fabric::fetch_report report) mutable {
                    fetch_outcome outcome{.ranges = std::move(report.ranges),
+                                         .fabric = code_of(report.outcome),
                                          .bytes = report.bytes,
                                          .transport = way.transport,
                                          .path = "land",
@@ -131,6 +141,7 @@ void node_fetches::fetch(fetch_order order, fetched done) {
          done = std::move(done)](fabric::fetch_report report) {
           auto way = links->way_to(to);
           done({.ranges = std::move(report.ranges),
+                .fabric = code_of(report.outcome),
                 .bytes = report.bytes,
                 .transport = std::move(way.transport),
                 .path = in_place ? "view" : std::move(way.path),

@@ -76,6 +76,7 @@ void add(node_report& report, const pool_report& pool) {
   add(report, "pool.blocks_remembered", pool.blocks_remembered);
   add(report, "pool.blocks_moved", pool.blocks_moved);
   add(report, "pool.blocks_landed", pool.blocks_landed);
+  add(report, "pool.landings_failed", pool.landings_failed);
   add(report, "pool.blocks_written", pool.blocks_written);
   add(report, "pool.blocks_degraded", pool.blocks_degraded);
   add(report, "pool.staging_used_bytes", pool.staging_used_bytes);

@@ -38,6 +38,7 @@ void adopt(pool_core& core, const cluster_ptr& now) {
   core.set_cluster(std::move(fresh));
   if (!before) return;
   for (const auto& gone : machines::difference(before->now->view, now->view).gone) {
+    core.ways.forget(gone);
     for (const auto job : numbers_of(core.reads))
       on_node_down_read(core, job, gone);
     for (const auto job : numbers_of(core.writes))

@@ -1,5 +1,7 @@
 #include <weft/actors/device_landing.hpp>
 
+#include <spdlog/spdlog.h>
+
 #include "../transfers.hpp"
 #include "pool_state.hpp"
 
@@ -9,6 +11,8 @@
 namespace weft::actors {
 
 namespace {
+
+using machines::block_way;
 
 template <class... Fs>
 struct overloaded : Fs... {
@@ -105,20 +109,14 @@ void lease_for(pool_core& core, std::uint64_t job, const machines::request_lease
                           back_on_strand<result<lease_reply>>(core, leased));
 }
 
-// How blocks come from a holder.
-enum class way_in { view, land, copy };
-
-// Looked at where they are if that can be, else to the device if they are wanted there alone.
-way_in way_from(const pool_core& core, const read_job& r, const machines::node_ref& holder) {
-  if (r.in_place && !core.not_viewable.contains(holder)) return way_in::view;
-  if (r.on_device && core.parts.landing && !core.not_landable.contains(holder)) return way_in::land;
-  return way_in::copy;
+machines::usable_ways usable_ways_of(const pool_core& core, const read_job& r) {
+  return {.view = r.in_place, .land = r.on_device && core.parts.landing != nullptr};
 }
 
 // A fetch on its way: which pieces have room in staging, and where. Views need none.
 struct arrival {
   machines::fetch_pieces action;
-  way_in by{};
+  block_way by{};
   std::vector<errc> outcomes;  // by piece
   std::vector<std::size_t> fetched;
   std::vector<std::shared_ptr<const block_bytes>> places;  // by range, but of a view
@@ -162,34 +160,43 @@ void note_place(pool_core& core, const read_job& r, const machines::fetch_pieces
   }
 }
 
-void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, way_in by);
+void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, block_way by);
 
 std::shared_ptr<const block_bytes> take_bytes(read_job& r, arrival& in, std::size_t range,
                                               const fetch_outcome& fetched) {
-  if (in.by != way_in::view) return std::move(in.places[range]);
+  if (in.by != block_way::view) return std::move(in.places[range]);
   return std::make_shared<const block_bytes>(fetched.views[range],
                                              r.leases.at({in.action.holder, in.action.lease}));
 }
 
-bool is_refused(const fetch_outcome& fetched) {
-  return fetched.bytes == 0 && !fetched.ranges.empty() && !fetched.ranges[0] &&
-         fetched.ranges[0].error().code == errc::unsupported;
+bool may_land(const pool_core& core, const machines::node_ref& holder) {
+  return core.ways.choose(holder, {.view = false, .land = true}) == block_way::land;
 }
 
-bool device_failed(const fetch_outcome& fetched) {
-  return std::ranges::any_of(fetched.ranges, [](const result<void>& range) {
-    return !range && (range.error().code == errc::internal || range.error().code == errc::out_of_space);
-  });
+void warn_of_landing(const pool_core& core, const machines::node_ref& holder, const fetch_outcome& fetched) {
+  const auto failed =
+      std::ranges::find_if(fetched.ranges, [](const result<void>& range) { return !range.has_value(); });
+  spdlog::warn("blocks of {} do not land on the device any more: {}",
+               core.cluster()->now->name_of(holder.node),
+               failed == fetched.ranges.end() ? name_of(fetched.fabric) : to_string(failed->error()));
 }
 
-// The way that is left where this one is none; `by` where it was one.
-way_in next_way(pool_core& core, const read_job& r, const arrival& in, const fetch_outcome& fetched) {
+// By which way the same pieces are fetched now; that of `in` where they are not.
+block_way next_way(pool_core& core, const read_job& r, const arrival& in, const fetch_outcome& fetched) {
+  std::vector<errc> pieces;
+  pieces.reserve(fetched.ranges.size());
+  for (const auto& range : fetched.ranges)
+    pieces.push_back(range ? errc::ok : range.error().code);
   const auto& holder = in.action.holder;
-  if (in.by != way_in::copy && is_refused(fetched)) {
-    (in.by == way_in::view ? core.not_viewable : core.not_landable).insert(holder);
-    return way_from(core, r, holder);
+  const bool might_land = may_land(core, holder);
+  const bool came = fetched.bytes != 0;
+  const auto next = core.ways.judge(holder, usable_ways_of(core, r), in.by, {fetched.fabric, came, pieces});
+  const bool refused = fetched.fabric == errc::unsupported && !came;
+  if (in.by == block_way::land && next != in.by && !refused) {
+    ++core.counters.landings_failed;
+    if (might_land && !may_land(core, holder)) warn_of_landing(core, holder, fetched);
   }
-  return in.by == way_in::land && device_failed(fetched) ? way_in::copy : in.by;
+  return next;
 }
 
 void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome& fetched) {
@@ -213,29 +220,29 @@ void accept(pool_core& core, std::uint64_t job, arrival& in, const fetch_outcome
       outcome = range < fetched.ranges.size() ? fetched.ranges[range].error().code : errc::internal;
     } else {
       r->results.blocks[in.action.pieces[piece].key].bytes = take_bytes(*r, in, range, fetched);
-      if (in.by == way_in::land) ++core.counters.blocks_landed;
+      if (in.by == block_way::land) ++core.counters.blocks_landed;
     }
     note_place(core, *r, in.action, piece, outcome);
   }
   carry_out(core, job, r->machine.on_fetched(in.action.call, in.outcomes, core.parts.clock()));
 }
 
-void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, way_in by) {
+void fetch_for(pool_core& core, std::uint64_t job, machines::fetch_pieces action, block_way by) {
   auto in = std::make_shared<arrival>();
   in->by = by;
   fetch_order order{.node = action.holder.node,
                     .ranges = {},
                     .timeout = action.timeout,
                     .watcher = {},
-                    .in_place = by == way_in::view};
-  const auto blocks = by == way_in::land ? core.parts.landing->blocks : nullptr;
+                    .in_place = by == block_way::view};
+  const auto blocks = by == block_way::land ? core.parts.landing->blocks : nullptr;
   if (blocks) order.landing = core.parts.landing;
   auto watcher = blocks ? nullptr : core.watchers.take();
   in->outcomes.assign(action.pieces.size(), errc::ok);
   for (std::size_t i = 0; i < action.pieces.size(); ++i) {
     const auto& piece = action.pieces[i];
     std::uint64_t local_offset = 0;
-    if (by != way_in::view) {
+    if (by != block_way::view) {
       auto room = core.parts.room->take(piece.bytes);
       if (!room) {
         in->outcomes[i] = room.error().code;
@@ -292,7 +299,7 @@ void carry_out(pool_core& core, std::uint64_t job, std::vector<machines::read_ac
                    [&](machines::locate_keys& a) { locate_for(core, job, a); },
                    [&](machines::request_lease& a) { lease_for(core, job, a); },
                    [&](machines::fetch_pieces& a) {
-                     const auto by = way_from(core, *find(core, job), a.holder);
+                     const auto by = core.ways.choose(a.holder, usable_ways_of(core, *find(core, job)));
                      fetch_for(core, job, std::move(a), by);
                    },
                    [&](machines::cancel_fetch&) {},  // the fabric ends it at the fetch's own timeout

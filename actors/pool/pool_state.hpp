@@ -5,6 +5,7 @@
 #include <weft/actors/block_pool.hpp>
 #include <weft/actors/block_watcher.hpp>
 #include <weft/actors/strand.hpp>
+#include <weft/machines/block_ways.hpp>
 #include <weft/machines/location_memory.hpp>
 #include <weft/machines/read_batch.hpp>
 #include <weft/machines/shard_map.hpp>
@@ -16,7 +17,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -99,9 +99,8 @@ struct pool_core : std::enable_shared_from_this<pool_core> {
   std::function<void()> again;                               // set once, before the first order
   std::atomic<bool> ticking{false};                          // any thread
   std::map<machines::node_ref, std::uint64_t> coming_bytes;  // by holder: of fetches on their way
-  std::set<machines::node_ref> not_viewable;                 // holders whose memory is read in copies only
-  std::set<machines::node_ref> not_landable;                 // holders whose blocks come to the arena only
-  std::map<machines::node_ref, time_point> unanswered;       // holders that last let a reader wait
+  machines::block_ways ways;
+  std::map<machines::node_ref, time_point> unanswered;  // holders that last let a reader wait
   pool_report counters;
 
   // Any thread.

@@ -22,6 +22,7 @@ using namespace weft::actors;
 
 namespace {
 
+constexpr std::uint64_t arena_bytes = 4 << 20;
 constexpr std::uint64_t staging_bytes = 1 << 20;
 constexpr std::size_t payload_bytes = 150'000;
 const id128 reader{0, 1};
@@ -30,7 +31,7 @@ const id128 holder{0, 2};
 std::unique_ptr<fabric::transport> transport_with_gets() {
   fabric::ucx_options options;
   options.transports = "shm";
-  options.arena_bytes = 4 << 20;
+  options.arena_bytes = arena_bytes;
   options.map_peer_arenas = false;
   auto made = fabric::make_ucx_transport(options);
   REQUIRE_MESSAGE(made.has_value(), (made ? "" : to_string(made.error())));
@@ -84,7 +85,8 @@ struct two_nodes {
     return place;
   }
 
-  static std::uint64_t offset_of(std::uint64_t n) { return n * (std::uint64_t{256} << 10U); }
+  static constexpr std::uint64_t stride_bytes = std::uint64_t{256} << 10U;
+  static std::uint64_t offset_of(std::uint64_t n) { return n * stride_bytes; }
 
   fetch_outcome land(const std::vector<std::uint64_t>& blocks,
                      const std::vector<std::shared_ptr<const block_bytes>>& places) {
@@ -129,6 +131,7 @@ TEST_CASE("blocks land on the device by gets, are proven there and leave with th
 
   auto outcome = nodes.land({0, 1, 3}, places);  // of the last there is none
   CHECK(outcome.path == "land");
+  CHECK(outcome.fabric == errc::ok);  // all ranges came
   REQUIRE(outcome.ranges.size() == 3);
   CHECK(outcome.ranges[0]);
   CHECK(outcome.ranges[1].error().code == errc::corrupt);
@@ -162,8 +165,20 @@ TEST_CASE("a device that fails proves nothing, and says so") {
   const auto outcome = nodes.land({0}, {place});
   REQUIRE(!outcome.ranges[0]);
   CHECK(outcome.ranges[0].error().code == errc::internal);
+  CHECK(outcome.fabric == errc::ok);
   CHECK(nodes.landing->blocks->there(place->bytes().data()) == nullptr);
   CHECK(nodes.land({0}, {place}).ranges[0]);
+}
+
+TEST_CASE("what the fabric says of a landing is told though the device proves the rest") {
+  two_nodes nodes;
+  nodes.store(0);
+  const std::vector places{nodes.place(), nodes.place()};
+  constexpr std::uint64_t behind_all = arena_bytes / two_nodes::stride_bytes;
+  const auto outcome = nodes.land({0, behind_all}, places);
+  CHECK(outcome.ranges[0]);
+  CHECK(outcome.ranges[1].error().code == errc::invalid_argument);
+  CHECK(outcome.fabric == errc::invalid_argument);
 }
 
 TEST_CASE("a landing is refused where it cannot be") {
@@ -181,6 +196,8 @@ TEST_CASE("a landing is refused where it cannot be") {
                   .watcher = {},
                   .landing = nodes.landing,
                   .expected = {{}}};
-  nodes.fetches.fetch(
-      own, [](const fetch_outcome& outcome) { CHECK(outcome.ranges[0].error().code == errc::unsupported); });
+  nodes.fetches.fetch(own, [](const fetch_outcome& outcome) {
+    CHECK(outcome.ranges[0].error().code == errc::unsupported);
+    CHECK(outcome.fabric == errc::unsupported);
+  });
 }

@@ -187,37 +187,54 @@ TEST_CASE("a holder that dies while its blocks land is replaced by the other one
   }
 }
 
+// A cluster at rest that stores a context.
+struct storing_cluster {
+  explicit storing_cluster(const cluster_plan& plan) : cluster(plan), stored(settled(cluster)) {}
+
+  simulated_cluster cluster;
+  stored_context stored;
+
+ private:
+  static simulated_cluster& settled(simulated_cluster& c) {
+    settle(c);
+    return c;
+  }
+};
+
 TEST_CASE("a device that fails while blocks are proven or loaded has them fetched to the arena") {
   const model_on_device on;
-  simulated_cluster cluster{on.plan()};
-  settle(cluster);
-  const stored_context stored(cluster);
-  const auto right = stored.ask(cluster);
-  const auto landed_since = [&](std::uint64_t before) {
-    return static_cast<std::uint64_t>(counted(cluster, "decode", "pool.blocks_landed")) - before;
+  auto now = std::make_unique<storing_cluster>(on.plan());
+  const auto right = now->stored.ask(now->cluster);
+  const auto counter = [&](const char* name) {
+    return static_cast<std::uint64_t>(counted(now->cluster, "decode", name));
   };
   std::size_t not_proven = 0;
   std::size_t not_loaded = 0;
   const auto check = [&](const eventual<actors::answer>& got, std::uint64_t landed) {
+    const auto blocks = now->stored.blocks;
     if (!got.value) {
       CHECK(got.failure->code == errc::internal);
     } else {
       CHECK(got.value->tokens == right.tokens);
-      not_proven += landed < stored.blocks ? 1 : 0;
-      not_loaded += landed == stored.blocks && came_by(*got.value, "get", "land") ? 1 : 0;
+      not_proven += landed < blocks ? 1 : 0;
+      not_loaded += landed == blocks && came_by(*got.value, "get", "land") ? 1 : 0;
     }
-    CHECK(stored.ask(cluster).tokens == right.tokens);
+    CHECK(now->stored.ask(now->cluster).tokens == right.tokens);
   };
   for (std::uint64_t n = 0; n < 40; n += 3) {
     CAPTURE(n);
     const auto fails_for = [&](device::failing how, duration time) {
-      const auto before = landed_since(0);
+      auto& cluster = now->cluster;
+      const auto before = counter("pool.blocks_landed");
       on.likeness().fail_at(n, how);
-      const auto got = cluster.ask("decode", asked(stored.question, stored.documents, 0));
+      const auto got = cluster.ask("decode", asked(now->stored.question, now->stored.documents, 0));
       cluster.run_until([&] { return got->done(); }, time);
       on.likeness().fail_no_more();
       REQUIRE(cluster.run_until([&] { return got->done(); }, limit));
-      check(*got, landed_since(before));
+      check(*got, counter("pool.blocks_landed") - before);
+      CHECK(counter("pool.staging_used_bytes") == 0);
+      // Where a proof failed, no block lands any more.
+      if (counter("pool.landings_failed") > 0) now = std::make_unique<storing_cluster>(on.plan());
     };
     fails_for(device::failing::once, limit);
     fails_for(device::failing::from_then_on, limit);
@@ -227,5 +244,40 @@ TEST_CASE("a device that fails while blocks are proven or loaded has them fetche
   }
   CHECK(not_proven > 0);
   CHECK(not_loaded > 0);
-  CHECK(counted(cluster, "decode", "pool.staging_used_bytes") == 0);
+}
+
+TEST_CASE("a holder whose blocks the device failed to prove is not landed from until it starts anew") {
+  const model_on_device on;
+  auto plan = on.plan();
+  plan.file_bytes = 16 << 20;  // so that blocks outlive their holders
+  storing_cluster storing(plan);
+  auto& cluster = storing.cluster;
+  const auto& stored = storing.stored;
+  const auto right = stored.ask(cluster);
+  REQUIRE(came_by(right, "land"));
+  const auto failures = [&] { return counted(cluster, "decode", "pool.landings_failed"); };
+  CHECK(failures() == 0);
+
+  on.likeness().fail_at(0, device::failing::from_then_on);
+  const auto unlucky = cluster.ask("decode", asked(stored.question, stored.documents, 0));
+  REQUIRE(cluster.run_until([&] { return unlucky->done(); }, limit));
+  on.likeness().fail_no_more();
+  const auto failed = failures();
+  CHECK(failed >= 2);
+  for (int i = 0; i < 2; ++i) {
+    const auto got = stored.ask(cluster);
+    CHECK(got.tokens == right.tokens);
+    CHECK(came_by(got, "get"));
+  }
+  CHECK(failures() == failed);
+
+  cluster.kill("storage-1");
+  cluster.restart("storage-1");
+  settle(cluster);
+  const auto got = stored.ask(cluster);
+  CHECK(got.tokens == right.tokens);
+  CHECK(came_by(got, "get", "land"));
+  for (const auto& t : got.transfers)
+    CHECK((t.path == "land") == (t.holder == "storage-1"));
+  CHECK(failures() == failed);
 }

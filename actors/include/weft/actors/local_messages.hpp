@@ -87,6 +87,7 @@ struct fetch_order {
 
 struct fetch_outcome {
   std::vector<result<void>> ranges;  // by range of the order
+  errc fabric = errc::ok;            // what it said of all of them, before a device proved any
   std::uint64_t bytes = 0;
   std::string transport;
   std::string path;
@@ -154,6 +155,7 @@ struct pool_report {
   std::uint64_t blocks_remembered = 0;  // read where they were before, without asking
   std::uint64_t blocks_moved = 0;       // were not there any more
   std::uint64_t blocks_landed = 0;      // came straight to the device
+  std::uint64_t landings_failed = 0;    // fetches that went to the arena because gets or the device failed
   std::uint64_t blocks_written = 0;
   std::uint64_t blocks_degraded = 0;  // written to fewer nodes than asked for
   std::uint64_t staging_used_bytes = 0;
