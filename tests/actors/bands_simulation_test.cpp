@@ -15,7 +15,6 @@
 
 using namespace weft;
 using namespace weft::simulation;
-using actors::role;
 
 namespace {
 

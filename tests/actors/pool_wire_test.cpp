@@ -197,7 +197,7 @@ TEST_CASE("queries and scores survive the wire, and nothing else does") {
                                 .number = 4,
                                 .steps = 2,
                                 .layers = {0, 7},
-                                .queries = std::string("qu\0eries!", 10)};
+                                .queries = std::string("qu\0eries!", 9)};
   wire::message body;
   wire::append(body, asked);
   check_exact(body, [](auto bytes) { return wire::parse_retrieval_queries(bytes).has_value(); });

@@ -173,8 +173,9 @@ std::set<id128> keys_of(const prompt& text) {
 }  // namespace
 
 TEST_CASE("what is computed in front of a question serves the next one, bit for bit") {
-  for (const auto& [name, first] : prompts()) {
-    CAPTURE(name);
+  for (const auto& named : prompts()) {
+    CAPTURE(named.first);
+    const auto& first = named.second;
     auto next = first;
     next.question = some_tokens(12, 77);
     node forgetful(0, 0);

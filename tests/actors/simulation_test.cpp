@@ -169,10 +169,10 @@ TEST_CASE("of two nodes only one connects to the other, whoever dies and comes b
       REQUIRE(cluster.run_until(settled, join_limit));
     }
     CHECK(cluster.connections().size() == 6);
-    for (const auto& [from, to] : cluster.connections()) {
-      CAPTURE(from);
-      CAPTURE(to);
-      CHECK_FALSE(cluster.connections().contains({to, from}));
+    for (const auto& connection : cluster.connections()) {
+      CAPTURE(connection.first);
+      CAPTURE(connection.second);
+      CHECK_FALSE(cluster.connections().contains({connection.second, connection.first}));
     }
   }
 }
@@ -249,20 +249,20 @@ TEST_CASE("a policy that there is not, or that the model has not learned, is ref
   const auto model = recall_model();
   simulated_cluster cluster{four_nodes(5, 1, model)};
   const auto from = ingest_both(cluster);
-  for (const auto& [policy, words] :
+  for (const auto& refused :
        std::vector<std::pair<const char*, const char*>>{{"nonsense", "supported: none, link(K)"},
                                                         {"epic(x)", "epic(x)"},
                                                         {"link(5)", "trained without link tokens"},
                                                         {"blend(0.1,4)", "layer 0 to 3"}}) {
-    CAPTURE(policy);
+    CAPTURE(refused.first);
     actors::question q;
     q.text = asked;
-    q.stitch = policy;
+    q.stitch = refused.first;
     q.documents = from.documents;
     const auto done = cluster.ask("decode", q);
     REQUIRE(cluster.run_until([&] { return done->done(); }, job_limit));
     REQUIRE(done->failure);
-    CHECK(done->failure->context.find(words) != std::string::npos);
+    CHECK(done->failure->context.find(refused.second) != std::string::npos);
     CHECK(done->failure->context.find('\n') == std::string::npos);
   }
 }

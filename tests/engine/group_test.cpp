@@ -97,11 +97,12 @@ struct stored_prompt {
 }  // namespace
 
 TEST_CASE("every rank has the logits of the whole model") {
-  for (const auto& [name, sizes] : possible) {
+  for (const auto& named : possible) {
+    const auto name = named.first;
     CAPTURE(name);
     runner whole = load_named(name, exact_options());
     const auto wanted = some_logits(whole);
-    for (const unsigned ranks : sizes) {
+    for (const unsigned ranks : named.second) {
       CAPTURE(ranks);
       const auto given = by_ranks<std::vector<float>>(name, ranks, some_logits);
       for (const auto& logits : given) {

@@ -55,7 +55,7 @@ class whole_pass final : public forward_observer {
   std::vector<double> value(std::size_t layer, std::size_t head, std::size_t row) {
     return stored(cache_.v(static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(head)), row);
   }
-  bool sees(std::size_t query, std::size_t key) const {
+  bool may_see(std::size_t query, std::size_t key) const {
     return key <= query && (segments_[query] == 0 || segments_[query] == segments_[key]);
   }
 
@@ -70,7 +70,7 @@ class whole_pass final : public forward_observer {
       const auto q = query(layer, head, j);
       double sum = 0;
       for (std::size_t i = 0; i <= j; ++i) {
-        if (!column(i) || !sees(j, i)) continue;
+        if (!column(i) || !may_see(j, i)) continue;
         double z = 0;
         for (std::size_t d = 0; d < q.size(); ++d)
           z += q[d] * keys[i][d];

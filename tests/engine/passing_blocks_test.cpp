@@ -86,15 +86,16 @@ class failing_source final : public block_source {
 TEST_CASE("a prompt against blocks that pass by gives the logits and answers of a whole one") {
   auto model = load_fixture("llama");
   for (const auto policy : every_policy)
-    for (const auto& [ratio, rows_kept] : {std::pair{0.04, kept::all},
-                                           {0.3, kept::all},
-                                           {1.0, kept::all},
-                                           {0.04, kept::some},
-                                           {0.3, kept::some},
-                                           {1.0, kept::some}}) {
+    for (const auto& part : {std::pair{0.04, kept::all},
+                             {0.3, kept::all},
+                             {1.0, kept::all},
+                             {0.04, kept::some},
+                             {0.3, kept::some},
+                             {1.0, kept::some}}) {
+      const double ratio = part.first;
       CAPTURE(std::string{retrieval::name_of(policy)});
       CAPTURE(ratio);
-      auto asked = dense_prompt(model, 3, rows_kept);
+      auto asked = dense_prompt(model, 3, part.second);
       const auto options = small_blocks(policy, ratio);
       const auto from_whole = answer_sparsely(model, asked, options, false);
 

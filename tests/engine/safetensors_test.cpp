@@ -5,9 +5,11 @@
 #include "golden_texts.hpp"
 #include "temporary_folder.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <span>
 
 using weft::engine::tensor_files;
 using weft::engine::tensor_to_write;
@@ -75,7 +77,7 @@ TEST_CASE("what is written is read back, aligned") {
   CHECK(found->dtype == weft::kernels::dtype::f32);
   CHECK(found->shape == std::vector<std::uint64_t>{3});
   CHECK(reinterpret_cast<std::uintptr_t>(found->bytes.data()) % 4 == 0);
-  CHECK(std::memcmp(found->bytes.data(), wide.data(), 12) == 0);
+  CHECK(std::ranges::equal(found->bytes, std::as_bytes(std::span(wide))));
   CHECK(opened->find("narrow")->shape == std::vector<std::uint64_t>{1, 2});
   CHECK(opened->find("none")->bytes.empty());
   CHECK(opened->find("kept") == nullptr);

@@ -234,7 +234,7 @@ TEST_CASE("h2o is the mean attention of the rows that see a token, tova that of 
         double sum = 0;
         int rows = 0;
         for (std::size_t j = i; j < n; ++j) {
-          if (!pass.sees(j, i)) continue;
+          if (!pass.may_see(j, i)) continue;
           sum += a[j][i];
           ++rows;
         }

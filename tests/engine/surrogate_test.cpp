@@ -101,10 +101,11 @@ TEST_CASE("kvzap scores are what the surrogate beside the model makes of each la
     whole_pass pass(model, tokens, std::vector<std::int32_t>(61, 1));
     const std::pair<surrogate_kind, std::size_t> kinds[] = {{surrogate_kind::linear, 0},
                                                             {surrogate_kind::mlp, 5}};
-    for (const auto& [kind, hidden] : kinds) {
+    for (const auto& kind_and_hidden : kinds) {
+      const auto kind = kind_and_hidden.first;
       CAPTURE(fixture);
       CAPTURE(name_of(kind));
-      const auto layers = random_layers(model.config(), hidden, 9);
+      const auto layers = random_layers(model.config(), kind_and_hidden.second, 9);
       REQUIRE(write_surrogate(surrogate_file(folder.path(), kind), layers, model));
       row_scorer scorer(model);
       kv_cache cache(model.cache_shape(), 61);

@@ -162,8 +162,10 @@ bool read_as_fabric_bytes(std::span<const std::byte> bytes) {
       return read_header(rest, fabric::parse_hello);
     case 2:
       return read_header(rest, fabric::parse_message);
-    case 3:
-      return read_header(rest, fabric::parse_fetch_request) | serve_request(rest);
+    case 3: {
+      const bool header = read_header(rest, fabric::parse_fetch_request);
+      return serve_request(rest) || header;
+    }
     case 4:
       return read_header(rest, fabric::parse_fetch_data);
     case 5:

@@ -16,7 +16,6 @@ using namespace weft::engine::test;
 using weft::errc;
 using weft::device::failing;
 using weft::device::host_device;
-using weft::kernels::dtype;
 
 namespace {
 

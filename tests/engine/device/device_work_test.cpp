@@ -16,7 +16,6 @@ using namespace weft::engine;
 using namespace weft::engine::test;
 using weft::device::host_device;
 using weft::device::stream_counts;
-using weft::kernels::dtype;
 using weft::policies::stitch_policy;
 
 namespace {
