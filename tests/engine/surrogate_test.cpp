@@ -4,12 +4,12 @@
 #include <doctest/doctest.h>
 
 #include "importance_reference.hpp"
+#include "random_surrogate.hpp"
 #include "small_models.hpp"
 #include "temporary_folder.hpp"
 
 #include <cmath>
 #include <filesystem>
-#include <random>
 
 using namespace weft::engine;
 using namespace weft::engine::test;
@@ -18,27 +18,6 @@ using weft::policies::importance_policy;
 using weft::policies::score_table;
 
 namespace {
-
-std::vector<float> noise(std::size_t count, std::mt19937& random) {
-  std::normal_distribution<float> normal(0, 0.3F);
-  std::vector<float> values(count);
-  for (float& value : values)
-    value = normal(random);
-  return values;
-}
-
-std::vector<surrogate_layer> random_layers(const model_config& config, std::size_t hidden,
-                                           std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<surrogate_layer> layers(config.layers);
-  for (surrogate_layer& layer : layers) {
-    layer.hidden_weights = noise(hidden * config.hidden_size, random);
-    layer.hidden_bias = noise(hidden, random);
-    layer.weights = noise(config.kv_heads * (hidden == 0 ? config.hidden_size : hidden), random);
-    layer.bias = noise(config.kv_heads, random);
-  }
-  return layers;
-}
 
 double gelu_of(double x) {
   return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
@@ -79,10 +58,6 @@ double largest_difference(const score_table& a, const score_table& b) {
   for (std::size_t i = 0; i < a.values.size(); ++i)
     worst = std::max(worst, std::abs(double{a.values[i]} - b.values[i]));
   return worst;
-}
-
-void copy_fixture(const std::string& name, const std::filesystem::path& to) {
-  std::filesystem::copy(std::filesystem::path(WEFT_SOURCE_DIR) / "tests" / "fixtures" / name, to);
 }
 
 }  // namespace
