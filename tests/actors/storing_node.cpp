@@ -1,5 +1,5 @@
 // The other process of the landing test: a node that encodes documents and stores their blocks, until its
-// input ends. Says its name once it runs.
+// input ends. Says its name once it has joined.
 //
 //   storing_node <node that holds the membership> <its control port>
 #include <weft/actors/node.hpp>
@@ -11,6 +11,7 @@
 #include "two_processes.hpp"
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -41,6 +42,10 @@ int main(int argc, char** argv) {
   const auto node = weft::actors::node::start(system, config, std::move(environment));
   if (!node) {
     std::cerr << to_string(node.error()) << '\n';
+    return 1;
+  }
+  if (const auto ready = (*node)->wait_until_ready(std::chrono::minutes{1}); !ready) {
+    std::cerr << to_string(ready.error()) << '\n';
     return 1;
   }
   std::cout << config.name << std::endl;
