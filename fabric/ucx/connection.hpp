@@ -42,6 +42,7 @@ struct connection {
   node_address address;                       // valid once initiated or open
   std::span<const std::byte> view;            // the peer's arena, where mapped
   std::shared_ptr<const void> mapping;        // of `view`, for who looks at it longer than this lives
+  bool one_sided = false;                     // this node can read its memory without it
   path way = path::push;
 
   message_order inbox;

@@ -236,8 +236,8 @@ result<void> connections::open(connection& which) {
 void connections::choose_path(connection& which) {
   const auto view = which.region->view();
   const auto transport = transport_name(!view.empty(), which.endpoint->lanes());
-  const bool one_sided = !view.empty() || transport == "rdma";
-  which.way = one_sided ? path::get : path::push;
+  which.one_sided = !view.empty() || transport == "rdma";
+  which.way = which.one_sided ? path::get : path::push;
   if (self_.map_peer_arenas) {
     which.view = view.empty() ? view : view.first(which.address.arena_bytes);
     which.mapping = which.region->mapping();

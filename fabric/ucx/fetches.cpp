@@ -90,11 +90,7 @@ void fetches::start(operation_pointer operation) {
   }
   refuse_bad_ranges(added, peer->address.arena_bytes);
   if (added.in_place) return start_view(added, *peer);
-  if (added.into && (peer->way != path::get || !peer->view.empty())) {
-    added.ended_by = error{errc::unsupported,
-                           "the peer's bytes do not come by gets; view them or fetch them into the arena"};
-    return conclude(added);
-  }
+  if (added.into) return start_landing(added, *peer);
   const auto one_sided = peer->view.empty() ? fetch_method::gets : fetch_method::mapped;
   start_by(peer->way == path::get ? one_sided : fetch_method::pushed, added, *peer);
 }
@@ -134,6 +130,14 @@ void fetches::start_view(fetch_operation& operation, const connection& peer) {
   }
   lay_out_views(operation, {peer.mapping, peer.view});
   mapped_.push_back(operation.id);
+}
+
+// By gets also where the probe found pushes faster: those would end in the arena.
+void fetches::start_landing(fetch_operation& operation, connection& peer) {
+  if (peer.one_sided && peer.view.empty()) return start_by(fetch_method::gets, operation, peer);
+  operation.ended_by = error{errc::unsupported,
+                             "the peer's bytes do not come by gets; view them or fetch them into the arena"};
+  conclude(operation);
 }
 
 void fetches::refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes) {

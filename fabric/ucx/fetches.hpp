@@ -79,6 +79,7 @@ class fetches {
   std::span<std::byte> destination_of(const fetch_operation& operation);
 
   void start_view(fetch_operation& operation, const connection& peer);
+  void start_landing(fetch_operation& operation, connection& peer);
   void refuse_bad_ranges(fetch_operation& operation, std::uint64_t peer_bytes);
   fetch_operation* find(operation_id id);
   connection* peer_of(const fetch_operation& operation) { return peers_.find(operation.peer); }

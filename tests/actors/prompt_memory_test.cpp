@@ -174,8 +174,8 @@ std::set<id128> keys_of(const prompt& text) {
 
 TEST_CASE("what is computed in front of a question serves the next one, bit for bit") {
   for (const auto& named : prompts()) {
-    CAPTURE(named.first);
-    const auto& first = named.second;
+    CAPTURE(named.name);
+    const auto& first = named.text;
     auto next = first;
     next.question = some_tokens(12, 77);
     node forgetful(0, 0);

@@ -97,14 +97,13 @@ struct stored_prompt {
 }  // namespace
 
 TEST_CASE("every rank has the logits of the whole model") {
-  for (const auto& named : possible) {
-    const auto name = named.first;
-    CAPTURE(name);
-    runner whole = load_named(name, exact_options());
+  for (const auto& of : possible) {
+    CAPTURE(of.model);
+    runner whole = load_named(of.model, exact_options());
     const auto wanted = some_logits(whole);
-    for (const unsigned ranks : named.second) {
+    for (const unsigned ranks : of.ranks) {
       CAPTURE(ranks);
-      const auto given = by_ranks<std::vector<float>>(name, ranks, some_logits);
+      const auto given = by_ranks<std::vector<float>>(of.model, ranks, some_logits);
       for (const auto& logits : given) {
         CHECK(distance(logits, wanted) <= largest_difference);
         CHECK(logits == given.front());
