@@ -308,8 +308,8 @@ TEST_CASE("what a lower tier has goes first, and is not named as lost") {
   CHECK(first.evicted.empty());
   CHECK_FALSE(s.holds(key_of(3)));
   CHECK(s.stats().demotions == 1);
-  const reservation second = s.reserve(block(6), at_ms(0));
-  CHECK(second.evicted == std::vector{announced{key_of(1), item_kind::block}});
+  const reservation next = s.reserve(block(6), at_ms(0));
+  CHECK(next.evicted == std::vector{announced{key_of(1), item_kind::block}});
   s.set_backed(key_of(2), true);
   s.set_backed(key_of(2), false);
   CHECK(s.reserve(block(7), at_ms(0)).evicted == std::vector{announced{key_of(2), item_kind::block}});

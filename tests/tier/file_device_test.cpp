@@ -14,7 +14,6 @@ namespace weft::tier::test {
 namespace {
 
 using launcher::temporary_folder;
-using machines::test::at_ms;
 using machines::test::key_of;
 
 constexpr std::uint64_t capacity = 4 << 20;

@@ -12,7 +12,6 @@
 
 using namespace weft::launcher::study;
 using nlohmann::json;
-using weft::errc;
 
 namespace {
 
