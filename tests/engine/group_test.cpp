@@ -19,7 +19,6 @@
 using namespace weft::engine;
 using namespace weft::engine::test;
 using weft::errc;
-using weft::collective::communicator;
 
 namespace {
 
