@@ -54,7 +54,7 @@ result<void> check(const scoring_request& request, const kv_cache& cache) {
   return {};
 }
 
-// Shows a forward pass to two observers.
+// Shows a forward pass to two observers, to each what it sees.
 class both final : public forward_observer {
  public:
   both(forward_observer* first, forward_observer* second) : observers_{first, second} {}
@@ -62,7 +62,7 @@ class both final : public forward_observer {
   shown_parts sees(std::uint32_t layer) const override {
     shown_parts all;
     for (const forward_observer* observer : observers_) {
-      const shown_parts one = observer != nullptr ? observer->sees(layer) : shown_parts{};
+      const shown_parts one = parts_of(observer, layer);
       all = {all.input || one.input, all.kv || one.kv, all.queries || one.queries,
              all.input_there || one.input_there};
     }
@@ -71,17 +71,18 @@ class both final : public forward_observer {
   void layer_input(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                    const float* normed) override {
     for (forward_observer* observer : observers_)
-      if (observer != nullptr) observer->layer_input(layer, first_row, rows, normed);
+      if (parts_of(observer, layer).input) observer->layer_input(layer, first_row, rows, normed);
   }
   void layer_input_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                          const float* normed, device::stream& behind) override {
     for (forward_observer* observer : observers_)
-      if (observer != nullptr) observer->layer_input_there(layer, first_row, rows, normed, behind);
+      if (parts_of(observer, layer).input_there)
+        observer->layer_input_there(layer, first_row, rows, normed, behind);
   }
   void layer_kv(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
                 const std::byte* v) override {
     for (forward_observer* observer : observers_)
-      if (observer != nullptr) observer->layer_kv(layer, first_row, rows, k, v);
+      if (parts_of(observer, layer).kv) observer->layer_kv(layer, first_row, rows, k, v);
   }
   void layer_kv_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const std::byte* k,
                       const std::byte* v, device::stream& behind) override {
@@ -91,7 +92,7 @@ class both final : public forward_observer {
   void layer_queries(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows, const float* q,
                      std::size_t row_stride) override {
     for (forward_observer* observer : observers_)
-      if (observer != nullptr) observer->layer_queries(layer, first_row, rows, q, row_stride);
+      if (parts_of(observer, layer).queries) observer->layer_queries(layer, first_row, rows, q, row_stride);
   }
   // The first one's: who sees a pass beside a policy counts nothing.
   bool counts_columns() const override { return observers_[0] != nullptr && observers_[0]->counts_columns(); }
@@ -101,6 +102,10 @@ class both final : public forward_observer {
   }
 
  private:
+  static shown_parts parts_of(const forward_observer* observer, std::uint32_t layer) {
+    return observer != nullptr ? observer->sees(layer) : shown_parts{};
+  }
+
   forward_observer* observers_[2];
 };
 

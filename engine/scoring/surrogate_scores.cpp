@@ -31,7 +31,7 @@ class surrogate_scorer final : public context_scorer {
   }
   void layer_input_there(std::uint32_t layer, std::uint32_t first_row, std::uint32_t rows,
                          const float* normed, device::stream& behind) override {
-    if (there_ != nullptr) there_->guess(layer, normed, rows, home_of(layer, first_row), behind);
+    there_->guess(layer, normed, rows, home_of(layer, first_row), behind);
   }
 
   result<policies::score_table> finish() override {
