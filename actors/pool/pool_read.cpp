@@ -183,6 +183,7 @@ void warn_of_landing(const pool_core& core, const machines::node_ref& holder, co
 
 // By which way the same pieces are fetched now; that of `in` where they are not.
 block_way next_way(pool_core& core, const read_job& r, const arrival& in, const fetch_outcome& fetched) {
+  if (in.by == block_way::copy) return in.by;
   std::vector<errc> pieces;
   pieces.reserve(fetched.ranges.size());
   for (const auto& range : fetched.ranges)
