@@ -199,19 +199,9 @@ void device_operations::norm_heads(float* heads, std::uint32_t count, const floa
 // Of what `input_` holds.
 void device_operations::multiply(const resident_matrix& matrix, std::uint32_t rows, std::uint32_t outputs,
                                  float* y, std::size_t y_stride, bool add) {
-  kernels_.product({.weights = matrix.weights,
-                    .x = input_,
-                    .y = y,
-                    .y_stride = y_stride,
-                    .type = matrix.type,
-                    .rows = rows,
-                    .inputs = matrix.inputs,
-                    .outputs = outputs,
-                    .add = add},
-                   *stream_);
-  if (matrix.bias == nullptr) return;
-  kernels_.add_bias({.x = y, .x_stride = y_stride, .bias = matrix.bias, .rows = rows, .columns = outputs},
-                    *stream_);
+  engine::multiply(matrix,
+                   {.x = input_, .y = y, .y_stride = y_stride, .rows = rows, .outputs = outputs, .add = add},
+                   kernels_, *stream_);
 }
 
 // As many outputs as are wanted, queries first; queries are normalised.

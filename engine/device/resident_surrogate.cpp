@@ -97,19 +97,13 @@ void resident_surrogate::guess(std::uint32_t layer, const float* normed, std::ui
 
 void resident_surrogate::multiply(const resident_matrix& matrix, const float* x, std::uint32_t rows, float* y,
                                   device::stream& behind) const {
-  on_->kernels->product({.weights = matrix.weights,
-                         .x = reinterpret_cast<const std::byte*>(x),
-                         .y = y,
-                         .y_stride = matrix.outputs,
-                         .type = matrix.type,
-                         .rows = rows,
-                         .inputs = matrix.inputs,
-                         .outputs = matrix.outputs},
-                        behind);
-  if (matrix.bias == nullptr) return;
-  on_->kernels->add_bias(
-      {.x = y, .x_stride = matrix.outputs, .bias = matrix.bias, .rows = rows, .columns = matrix.outputs},
-      behind);
+  engine::multiply(matrix,
+                   {.x = reinterpret_cast<const std::byte*>(x),
+                    .y = y,
+                    .y_stride = matrix.outputs,
+                    .rows = rows,
+                    .outputs = matrix.outputs},
+                   *on_->kernels, behind);
 }
 
 }  // namespace weft::engine

@@ -2,24 +2,16 @@
 #pragma once
 
 #include <weft/device/device.hpp>
-#include <weft/kernels/dtype.hpp>
 #include <weft/kernels/linear.hpp>
 #include <weft/kernels/products.hpp>
 
+#include "resident_matrix.hpp"
+
 #include <cstddef>
-#include <cstdint>
 #include <span>
 #include <vector>
 
 namespace weft::engine {
-
-struct resident_matrix {
-  const std::byte* weights = nullptr;  // [outputs][inputs]
-  const float* bias = nullptr;         // [outputs], or null
-  kernels::dtype type = kernels::dtype::bf16;
-  std::uint32_t outputs = 0;
-  std::uint32_t inputs = 0;
-};
 
 class weight_upload {
  public:
