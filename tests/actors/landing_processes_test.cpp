@@ -2,12 +2,10 @@
 // questions about them.
 #include <weft/actors/errors.hpp>
 #include <weft/actors/node.hpp>
-#include <weft/actors/system_config.hpp>
 #include <weft/device/host_device.hpp>
 #include <weft/engine/host_compute_device.hpp>
 
 #include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
 
@@ -28,10 +26,6 @@ using namespace weft::actors;
 namespace {
 
 constexpr auto patience = std::chrono::minutes{2};
-
-struct system_with_weft : caf::actor_system_config {
-  system_with_weft() { prepare(*this, {}); }
-};
 
 // Where the question's blocks go to.
 enum class destination { device, arena };
@@ -100,7 +94,7 @@ class two_nodes {
     return got;
   }
 
-  system_with_weft settings_;
+  weft::testing::system_with_weft settings_;
   caf::actor_system system_;
   std::unique_ptr<node> here_;
   weft::testing::line_process there_;

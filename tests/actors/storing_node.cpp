@@ -3,10 +3,8 @@
 //
 //   storing_node <node that holds the membership> <its control port>
 #include <weft/actors/node.hpp>
-#include <weft/actors/system_config.hpp>
 
 #include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
 
 #include "two_processes.hpp"
 #include <unistd.h>
@@ -15,14 +13,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
-
-namespace {
-
-struct system_with_weft : caf::actor_system_config {
-  system_with_weft() { weft::actors::prepare(*this, {}); }
-};
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using weft::actors::role;
@@ -37,7 +27,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   environment.transport = *std::move(transport);
-  system_with_weft settings;
+  weft::testing::system_with_weft settings;
   caf::actor_system system(settings);
   const auto node = weft::actors::node::start(system, config, std::move(environment));
   if (!node) {

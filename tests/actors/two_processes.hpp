@@ -2,7 +2,10 @@
 #pragma once
 
 #include <weft/actors/node_config.hpp>
+#include <weft/actors/system_config.hpp>
 #include <weft/fabric/ucx_transport.hpp>
+
+#include <caf/actor_system_config.hpp>
 
 #include <chrono>
 #include <memory>
@@ -11,6 +14,10 @@
 #include <vector>
 
 namespace weft::testing {
+
+struct system_with_weft : caf::actor_system_config {
+  system_with_weft() { actors::prepare(*this, {}); }
+};
 
 // Blocks are short, so that there are some; nobody is given up because a machine is slow.
 inline actors::node_config node_of_two(std::string name, std::vector<actors::role> roles) {
